@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A client's life: taking it over, waiting and going on, flushing, closing. Input and replies have files of their own. */
+#include "client/client.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "client/client_io.h"
+#include "client/hub.h"
+#include "server.h"
+
+#define OUTPUT_LOW_BYTES ((size_t)256 * 1024)
+#define STALLED_MAX_US 60000000	 /* a client that takes nothing for so long while over its limit is closed */
+#define UPLOAD_IDLE_US 10000000	 /* a large request that does not move for so long gives its connection back */
+
+static void place_resume(struct pool_wait *wait, bool granted)
+{
+	struct client *c = container_of(wait, struct client, place);
+
+	c->place_refused = !granted;
+	client_resume_soon(c);
+}
+
+void client_new(struct worker *w, int fd)
+{
+	struct client *c = xcalloc(1, sizeof(*c));
+
+	list_append(&w->clients, &c->node);
+	list_init(&c->dirty);
+	list_init(&c->resume);
+	list_init(&c->place.node);
+	c->place.resume = place_resume;
+	c->w = w;
+	c->fd = fd;
+	c->proto = 2;
+	c->tx_db = -1;
+	c->id = atomic_fetch_add(&w->server->next_client_id, 1) + 1;
+	c->created_us = c->active_us = w->now_us = clock_now_us();
+	c->frame.max_bulk = (uint64_t)w->snapshot->config->server.max_value_bytes;
+	outq_init(&c->out, &w->chunks, false);
+	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, client_on_readable, c);
+	event_add(&c->event, NULL);
+	counter_add(&w->counters.connections, 1);
+}
+
+struct client_extra *client_extra(struct client *c)
+{
+	if (!c->extra) {
+		c->extra = xcalloc(1, sizeof(*c->extra));
+		for (int i = 0; i < 3; i++)
+			list_init(&c->extra->subs[i]);
+		list_init(&c->extra->monitor);
+	}
+	return c->extra;
+}
+
+static void leave_pause(struct client *c)
+{
+	if (c->wait == WAIT_PAUSE)
+		counter_add(&c->w->counters.blocked, (uint64_t)-1);
+	c->wait = WAIT_NOTHING;
+}
+
+/* Its requests lose their client: those on the way stay in their links' queues as orphans. */
+static void orphan_requests(struct client *c)
+{
+	struct request *r = c->head;
+
+	while (r) {
+		struct request *next = r->next;
+
+		if (r->flags & REQUEST_BLOCKING)
+			counter_add(&c->w->counters.blocked, (uint64_t)-1);
+		if (r->link && !(r->flags & REQUEST_DONE)) {
+			r->client = NULL;
+			r->next = NULL;
+			r->on_reply = NULL;
+			buf_release(&r->reply);
+		} else {
+			request_free(&c->w->requests, &r);
+		}
+		r = next;
+	}
+	c->head = c->tail = NULL;
+	c->n_requests = c->n_upstream = 0;
+}
+
+static void close_extra(struct client *c)
+{
+	if (!c->extra)
+		return;
+	hub_unsubscribe_all(c);
+	if (c->monitor) {
+		list_remove(&c->extra->monitor);
+		atomic_fetch_sub(&c->w->server->n_monitors, 1);
+		c->monitor = false;
+	}
+	if (c->extra->job)
+		c->extra->job->client = NULL;
+	c->extra->job = NULL;
+	if (c->extra->feed) {
+		c->extra->feed->owner = NULL;
+		link_close(c->extra->feed, "its client left");
+		c->extra->feed = NULL;
+	}
+}
+
+void client_close(struct client *c)
+{
+	struct link *bound = c->bound;
+
+	if (c->closed)
+		return;
+	c->closed = true;
+	list_remove(&c->node);
+	list_append(&c->w->dying_clients, &c->node);
+	list_remove(&c->dirty);
+	list_remove(&c->resume);
+	pool_wait_cancel(c->w->pool, &c->place);
+	event_del(&c->event);
+	if (c->write_event)
+		event_free(c->write_event);
+	c->write_event = NULL;
+	close(c->fd);
+	c->fd = -1;
+	/* A link paused for this client's sake reads on; one that it holds alone is closed when it is not clean. */
+	if (c->link && c->link->paused && c->link != bound)
+		link_resume(c->link);
+	if (bound && (c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->upload))
+		bound->tainted = true;
+	orphan_requests(c);
+	c->bound = NULL;
+	if (bound)
+		pool_release(bound->pool, bound);
+	leave_pause(c);
+	close_extra(c);
+	outq_clear(&c->out);
+	atomic_fetch_sub(&c->w->server->n_clients, 1);
+	atomic_fetch_sub_explicit(&c->w->n_clients, 1, memory_order_relaxed);
+}
+
+void client_free(struct client **cp)
+{
+	struct client *c = *cp;
+
+	*cp = NULL;
+	assert(c->closed);
+	list_remove(&c->node);
+	buf_release(&c->in);
+	if (c->extra) {
+		free(c->extra->name);
+		free(c->extra->lib_name);
+		free(c->extra->lib_ver);
+		buf_release(&c->extra->deferred);
+		buf_release(&c->extra->push);
+		free(c->extra);
+	}
+	free(c);
+}
+
+void client_close_after(struct client *c)
+{
+	c->closing = true;
+	client_stall(c);
+	client_mark_dirty(c);
+}
+
+bool client_is_idle(const struct client *c)
+{
+	return c->n_requests == 0 && c->out.bytes == 0 && c->tx == TX_NONE && !c->upload && buf_len(&c->in) == 0;
+}
+
+/* ---- waiting ---- */
+
+enum verdict client_wait_for(struct client *c, enum client_wait what)
+{
+	c->wait = (uint8_t)what;
+	if (what == WAIT_PLACE)
+		pool_wait_add(c->w->pool, &c->place);
+	return CALL_WAIT;
+}
+
+void client_resume_soon(struct client *c)
+{
+	if (!c->closed && !list_is_linked(&c->resume))
+		list_append(&c->w->resume, &c->resume);
+}
+
+void client_resume(struct client *c)
+{
+	struct buf in = c->in;
+
+	list_remove(&c->resume);
+	if (c->closed)
+		return;
+	leave_pause(c);
+	client_maybe_unbind(c);
+	if (buf_len(&in) > 0 && !c->closing) {
+		/* The bytes are taken out, since what is not consumed is put back. */
+		c->in = (struct buf){0};
+		client_process(c, buf_head(&in), buf_len(&in));
+		buf_release(&in);
+	}
+	if (c->closed || c->wait != WAIT_NOTHING)
+		return;
+	if (c->half_closed)
+		client_close_after(c);
+	else if (!c->closing)
+		client_unstall(c);
+}
+
+void client_job_begin(struct client *c, const struct call *call, struct job *job)
+{
+	job->client = c;
+	job->request = client_request_new(c, call);
+	client_extra(c)->job = job;
+	client_wait_for(c, WAIT_ANSWER);
+}
+
+void client_job_end(struct job *job, struct buf *b)
+{
+	struct client *c = job->client;
+
+	if (c) {
+		c->extra->job = NULL;
+		job->request->reply = *b;
+		*b = (struct buf){0};
+		if (c->wait == WAIT_ANSWER)
+			client_resume_soon(c);
+		client_request_done(job->request);
+	}
+	buf_release(b);
+}
+
+/* ---- output ---- */
+
+void client_mark_dirty(struct client *c)
+{
+	if (!c->write_event && !list_is_linked(&c->dirty) && !c->closed)
+		list_append(&c->w->dirty_clients, &c->dirty);
+}
+
+static void client_on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+
+	(void)fd;
+	(void)what;
+	worker_now(c->w, clock_now_us());
+	client_flush(c);
+}
+
+static void wait_for_writable(struct client *c)
+{
+	if (c->write_event)
+		return;
+	c->write_event = event_new(c->w->base, c->fd, EV_WRITE | EV_PERSIST, client_on_writable, c);
+	if (!c->write_event || event_add(c->write_event, NULL) < 0)
+		client_close(c);
+}
+
+/* Everything it was waiting for room in its output goes on. */
+static void output_is_low(struct client *c)
+{
+	if (c->link && c->link->paused)
+		link_resume(c->link);
+	if (c->wait == WAIT_OUTPUT)
+		client_resume_soon(c);
+}
+
+void client_flush(struct client *c)
+{
+	size_t written = 0;
+
+	if (!outq_flush(&c->out, c->fd, &written)) {
+		client_close(c);
+		return;
+	}
+	counter_add(&c->w->counters.bytes_out, written);
+	if (written > 0)
+		c->stalled_us = c->w->now_us;
+	if (c->out.bytes > 0) {
+		wait_for_writable(c);
+	} else if (c->write_event) {
+		event_free(c->write_event);
+		c->write_event = NULL;
+		c->slow = false;
+	}
+	if (c->closed)
+		return;
+	if (c->out.bytes <= OUTPUT_LOW_BYTES)
+		output_is_low(c);
+	if (c->out.bytes == 0 && c->closing && c->n_requests == 0)
+		client_close(c);
+}
+
+/* Nobody listens on the socket of a stalled client: look whether it has gone. */
+static bool has_gone(const struct client *c)
+{
+	struct pollfd pfd = {.fd = c->fd, .events = POLLRDHUP};
+
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLERR | POLLHUP) || (pfd.revents && !c->half_closed));
+}
+
+void client_tick(struct client *c, int64_t now_us)
+{
+	const struct server_config *conf = &c->w->snapshot->config->server;
+	bool passing = c->wait == WAIT_ROOM || c->wait == WAIT_DRAIN || c->wait == WAIT_OUTPUT;
+
+	if (c->stalled && !passing && !c->upload && !c->closing && has_gone(c)) {
+		client_close(c);
+	} else if (c->wait == WAIT_OUTPUT && now_us - c->stalled_us > STALLED_MAX_US) {
+		counter_add(&c->w->counters.output_limit_closed, 1);
+		client_close(c);
+	} else if (c->upload && now_us - c->active_us > UPLOAD_IDLE_US && c->upload->link &&
+		   c->upload->link->out.bytes == 0) {
+		client_close(c);
+	} else if (conf->client_timeout_ms > 0 && now_us - c->active_us > conf->client_timeout_ms * 1000 &&
+		   c->n_requests == 0 && !c->monitor && c->wait == WAIT_NOTHING && !hub_is_subscriber(c)) {
+		counter_add(&c->w->counters.timeouts_closed, 1);
+		client_close(c);
+	}
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A client connection: reading and framing its commands, the order of its replies, its state (database, protocol,
+ * transaction, subscriptions ...), its end.
+ *
+ * Commands are dispatched one after the other as they are framed. A command that can't go on yet (it needs a
+ * dedicated link, the replies of earlier commands, a pause to be over ...) stays unconsumed in `in`, the client
+ * waits, and it is dispatched anew when what it waits for has come: so every handler is a plain function that says
+ * DONE or WAIT. A client that waits is not dispatched further, which keeps the order of effects.
+ *
+ * Owner: the worker (worker.clients). Nobody frees a client in a callback: client_close() moves it to dying_clients.
+ */
+#ifndef KEYWEIR_CLIENT_H
+#define KEYWEIR_CLIENT_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/outq.h"
+#include "request.h"
+#include "resp/errors.h"
+#include "resp/request_frame.h"
+#include "upstream/link.h"
+#include "upstream/pool.h"
+#include "worker.h"
+
+enum client_wait {
+	WAIT_NOTHING,
+	WAIT_DRAIN,  /* until its requests on the way are answered */
+	WAIT_ROOM,   /* until it has fewer requests on the way */
+	WAIT_PLACE,  /* for a connection to Redis */
+	WAIT_ANSWER, /* for other workers or the hub to answer the command at its queue's end */
+	WAIT_PAUSE,  /* CLIENT PAUSE */
+	WAIT_OUTPUT, /* until it has read some of its replies */
+};
+
+enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
+
+/* MULTI, as far as the proxy must know. */
+enum tx_state {
+	TX_NONE,
+	TX_OPEN,    /* on a dedicated link */
+	TX_REFUSED, /* a command was refused by the proxy: EXEC must fail */
+	TX_LOST,    /* its link is gone */
+};
+
+/*
+ * Work done elsewhere (other workers, the control thread) for a command that waits. When the client leaves first, its
+ * pointer here is cleared; the job goes on and frees itself.
+ */
+struct job {
+	struct client *client;
+	struct request *request;
+};
+
+/* What few clients have; allocated on first need. */
+struct client_extra {
+	char *name;
+	char *lib_name;
+	char *lib_ver;
+	struct list subs[3];  /* struct sub by enum hub_kind, see hub.h */
+	unsigned n_subs[3];
+	struct link *feed;    /* invalidation messages redirected to this client */
+	bool feed_ready;
+	int64_t redirect;      /* CLIENT TRACKING ... REDIRECT: to this client */
+	uint64_t redirect_asked;   /* a target that was looked for, and what Redis calls it; 0: not found */
+	int64_t redirect_upstream;
+	struct buf push;       /* a push of its dedicated link or feed that came in pieces */
+	struct buf deferred;  /* pushes that came in the middle of a reply */
+	struct list monitor;  /* in worker.monitors */
+	struct client *monitor_client;
+	struct job *job; /* what it waits for */
+};
+
+struct client {
+	struct list node;   /* worker.clients or dying_clients */
+	struct list dirty;  /* worker.dirty_clients */
+	struct list resume; /* worker.resume */
+	struct worker *w;
+	struct client_extra *extra;
+	struct event event;	   /* reading; while stalled: hearing of its end */
+	struct event *write_event; /* only while its socket is full */
+	int fd;
+	uint8_t proto;
+	uint8_t wait;	     /* enum client_wait */
+	uint8_t reply_mode;  /* enum reply_mode */
+	uint8_t tx;	     /* enum tx_state */
+	bool reply_skip;     /* CLIENT REPLY SKIP: the command being dispatched is not answered */
+	bool watching;	     /* WATCH: bound to its link */
+	bool watch_lost;
+	bool pinned;	     /* bound for good: CLIENT TRACKING ... */
+	bool monitor;
+	bool stalled;	     /* not read from */
+	bool half_closed;    /* it will send no more, but may still wait for replies */
+	bool closing;	     /* close when all is written */
+	bool closed;
+	bool slow;	     /* does not take large replies fast enough: links no longer wait for it */
+	bool no_evict;
+	bool discarding;     /* the rest of a large request is thrown away */
+	bool place_refused;  /* pool_timeout is over */
+	bool retry_ok;	     /* scratch of retry.c */
+	int db;
+	int tx_db;	     /* database after EXEC; -1: no SELECT queued */
+	unsigned tx_run;     /* commands left of a transaction that arrived whole */
+	uint32_t n_requests; /* in its queue */
+	uint32_t n_upstream; /* of them on the way */
+	uint32_t n_queued;   /* commands in an open transaction */
+	uint64_t bytes_upstream;
+	uint64_t id;
+	struct request *head;
+	struct request *tail;
+	struct request *upload; /* a large request that is streaming through */
+	struct link *link;	/* where its requests on the way are; NULL when there are none */
+	struct link *bound;	/* dedicated link it holds */
+	const struct command *last_cmd;
+	int64_t created_us;
+	int64_t active_us; /* last command */
+	int64_t stalled_us;
+	struct buf in; /* input that could not be dispatched yet */
+	struct request_frame frame;
+	struct outq out;
+	struct pool_wait place;
+};
+
+/* A command being dispatched; bytes are borrowed for the call. */
+struct call {
+	const struct command *cmd;
+	const struct request_frame *frame;
+	const char *bytes; /* the whole request */
+	size_t len;
+	const char *rest; /* what was read behind it */
+	size_t rest_len;
+	bool partial; /* the head of a large request: only its first arguments are here */
+};
+
+enum verdict {
+	CALL_DONE, /* consumed: answered, queued or sent */
+	CALL_WAIT, /* not consumed: c->wait says what for */
+};
+
+/* Takes over an accepted socket. */
+void client_new(struct worker *w, int fd);
+
+/* Closes now (idempotent); memory lives until the end of the turn. */
+void client_close(struct client *c);
+
+/* Closes when everything in its queue is written. Nothing more is read. */
+void client_close_after(struct client *c);
+
+void client_free(struct client **c); /* end of turn */
+
+struct client_extra *client_extra(struct client *c);
+
+/* Goes on with a client that waited, at the end of the turn. */
+void client_resume_soon(struct client *c);
+void client_resume(struct client *c);
+
+void client_flush(struct client *c);
+void client_tick(struct client *c, int64_t now_us);
+
+/* Whether nothing is under way: it may be closed by a drain. */
+bool client_is_idle(const struct client *c);
+
+/* Lets the call's command wait for a job; and, on the client's worker, answers it with what is in b. */
+void client_job_begin(struct client *c, const struct call *call, struct job *job);
+void client_job_end(struct job *job, struct buf *b);
+
+/* ---- replies (client_reply.c) ---- */
+
+/* The reply to the command being dispatched is what is in `b`; the buffer is emptied. */
+void client_reply(struct client *c, const struct call *call, struct buf *b);
+void client_reply_raw(struct client *c, const struct call *call, const char *p, size_t len);
+void client_reply_error(struct client *c, const struct call *call, const char *text);
+void client_reply_own_error(struct client *c, const struct call *call, enum reply_error error);
+void client_reply_ok(struct client *c, const struct call *call);
+
+/* A request that stands in the client's queue unanswered until client_request_done(): b is appended to its reply. */
+struct request *client_request_new(struct client *c, const struct call *call);
+void client_request_done(struct request *r);
+
+/* Bytes that are no reply (pushes, messages, MONITOR lines): never in the middle of a reply. */
+void client_push(struct client *c, const char *p, size_t len);
+void client_push_ref(struct client *c, struct rcbuf *rb, size_t skip);
+
+/* For struct link_events. */
+void client_on_reply(struct request *r, const char *data, size_t len, const struct link *l, bool done);
+void client_on_timed_out(struct request *r);
+void client_fail_request(struct request *r, const char *text);
+
+/* Tells that something must be written. */
+void client_mark_dirty(struct client *c);
+
+/* ---- input (client_io.c) ---- */
+void client_eof(struct client *c); /* the peer has closed its side */
+void client_process(struct client *c, const char *data, size_t len);
+void client_stall(struct client *c); /* stop reading */
+void client_unstall(struct client *c);
+void client_upload_lost(struct client *c);
+void client_upload_drained(struct client *c);
+
+/* ---- dispatch (dispatch.c, forward.c) ---- */
+enum verdict dispatch(struct client *c, struct call *call);
+
+/* Argument i of the call; NULL past the end. */
+const char *call_arg(const struct call *call, uint32_t i, size_t *len);
+bool call_arg_is(const struct call *call, uint32_t i, const char *word); /* in any case */
+bool call_arg_int(const struct call *call, uint32_t i, int64_t *out);
+
+/* Sends the call as it came; hook and arg as in struct request. r may be NULL. */
+enum verdict forward(struct client *c, const struct call *call, uint32_t flags, request_hook_fn hook, int64_t arg);
+
+/* Sends other bytes in the call's place. */
+enum verdict forward_bytes(struct client *c, const struct call *call, const char *bytes, size_t len, uint32_t flags,
+			   request_hook_fn hook, int64_t arg);
+
+/* How long an answer to cmd may take, unless it says so itself. */
+int64_t forward_timeout_us(const struct client *c, const struct command *cmd);
+
+/* Binds the client to a dedicated link. False: the verdict to return is in *verdict (WAIT, or DONE with an error). */
+bool client_bind(struct client *c, const struct call *call, enum verdict *verdict);
+void client_maybe_unbind(struct client *c);
+
+/* Where the call would go now, without sending; as client_bind(). */
+bool client_route(struct client *c, const struct call *call, struct link **out, enum verdict *verdict);
+
+/* Waits; returns CALL_WAIT. */
+enum verdict client_wait_for(struct client *c, enum client_wait what);
+
+void client_queue_lost(struct link *l, struct request *head); /* retry.c */
+void client_link_lost(struct client *c);
+
+#endif

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Replies on their way to a client, in the order of its commands. What comes for the request at the head goes
+ * straight to the output; what is ready earlier waits in its request.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "client/client.h"
+#include "client/slowlog.h"
+#include "resp/write.h"
+#include "server.h"
+
+#define CUT_THROUGH_BYTES 16384 /* pieces from this size on are written at once instead of copied */
+#define OUTPUT_HIGH_BYTES ((size_t)1024 * 1024)
+
+static void check_output(struct client *c)
+{
+	size_t limit = (size_t)c->w->snapshot->config->server.client_output_limit_bytes;
+
+	if (c->out.bytes <= limit || c->closed)
+		return;
+	log_warn("Client %llu closed: it does not read its replies (client_output_limit)", (unsigned long long)c->id);
+	counter_add(&c->w->counters.output_limit_closed, 1);
+	client_close(c);
+}
+
+/* Appends to the output; large pieces go to the socket straight from where they are. */
+static void put_out(struct client *c, const char *p, size_t n)
+{
+	if (n >= CUT_THROUGH_BYTES && c->out.bytes == 0 && !c->write_event) {
+		ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
+
+		if (sent > 0) {
+			counter_add(&c->w->counters.bytes_out, (uint64_t)sent);
+			p += sent;
+			n -= (size_t)sent;
+		}
+		if (n == 0)
+			return;
+	}
+	outq_append(&c->out, p, n);
+	client_mark_dirty(c);
+}
+
+/* ---- the queue ---- */
+
+static void push_request(struct client *c, struct request *r)
+{
+	if (c->tail)
+		c->tail->next = r;
+	else
+		c->head = r;
+	c->tail = r;
+	c->n_requests++;
+}
+
+/* Takes the head off; pushes that waited for its reply to end go out now. */
+static void pop_request(struct client *c)
+{
+	struct request *r = c->head;
+
+	c->head = r->next;
+	if (!c->head)
+		c->tail = NULL;
+	c->n_requests--;
+	request_free(&c->w->requests, &r);
+	if (__builtin_expect(c->extra && buf_len(&c->extra->deferred) > 0, 0)) {
+		put_out(c, buf_head(&c->extra->deferred), buf_len(&c->extra->deferred));
+		buf_release(&c->extra->deferred);
+	}
+}
+
+static void pop_done(struct client *c)
+{
+	while (c->head && (c->head->flags & REQUEST_DONE)) {
+		struct request *r = c->head;
+
+		if (buf_len(&r->reply) > 0 && !(r->flags & REQUEST_SILENT))
+			put_out(c, buf_head(&r->reply), buf_len(&r->reply));
+		pop_request(c);
+	}
+}
+
+struct request *client_request_new(struct client *c, const struct call *call)
+{
+	struct request *r = request_new(&c->w->requests);
+
+	r->client = c;
+	r->cmd = call->cmd;
+	r->start_us = c->w->now_us;
+	if (c->reply_mode != REPLY_ON || c->reply_skip)
+		r->flags |= REQUEST_SILENT;
+	push_request(c, r);
+	return r;
+}
+
+/* Accounts for an answered command. */
+static void account(struct client *c, struct request *r)
+{
+	struct counters *counters = &c->w->counters;
+	int64_t took_us = c->w->now_us - r->start_us;
+
+	if (!r->cmd)
+		return;
+	counter_add(&counters->calls[r->cmd->id], 1);
+	counter_add(&counters->usec[r->cmd->id], (uint64_t)took_us);
+}
+
+void client_request_done(struct request *r)
+{
+	struct client *c = r->client;
+
+	account(c, r);
+	r->flags |= REQUEST_DONE;
+	if (r->flags & REQUEST_BLOCKING) {
+		r->flags &= ~(uint32_t)REQUEST_BLOCKING;
+		counter_add(&c->w->counters.blocked, (uint64_t)-1);
+	}
+	if (r == c->head)
+		pop_done(c);
+	check_output(c);
+}
+
+/* ---- replies made here ---- */
+
+void client_reply_raw(struct client *c, const struct call *call, const char *p, size_t len)
+{
+	if (!c->head) {
+		if (call && call->cmd)
+			counter_add(&c->w->counters.calls[call->cmd->id], 1);
+		if (c->reply_mode == REPLY_ON && !c->reply_skip) {
+			put_out(c, p, len);
+			check_output(c);
+		}
+		return;
+	}
+	struct call none = {0};
+	struct request *r = client_request_new(c, call ? call : &none);
+
+	buf_put(&r->reply, p, len);
+	r->flags |= REQUEST_DONE;
+}
+
+void client_reply(struct client *c, const struct call *call, struct buf *b)
+{
+	client_reply_raw(c, call, b->data ? buf_head(b) : "", buf_len(b));
+	buf_release(b);
+}
+
+void client_reply_ok(struct client *c, const struct call *call)
+{
+	client_reply_raw(c, call, "+OK\r\n", 5);
+}
+
+void client_reply_error(struct client *c, const struct call *call, const char *text)
+{
+	struct buf b = {0};
+
+	resp_error(&b, text);
+	client_reply(c, call, &b);
+}
+
+static void count_error(struct client *c, const char *text)
+{
+	if (strncmp(text, "UPSTREAMDOWN", 12) == 0)
+		counter_add(&c->w->counters.errors_upstream_down, 1);
+	else if (strncmp(text, "TIMEOUT", 7) == 0)
+		counter_add(&c->w->counters.errors_timeout, 1);
+	else if (strncmp(text, "OVERLOADED", 10) == 0)
+		counter_add(&c->w->counters.errors_overloaded, 1);
+}
+
+void client_reply_own_error(struct client *c, const struct call *call, enum reply_error error)
+{
+	count_error(c, reply_error_text(error));
+	client_reply_error(c, call, reply_error_text(error));
+}
+
+/* ---- pushes ---- */
+
+static bool in_reply(const struct client *c)
+{
+	return c->head && (c->head->flags & REQUEST_BEGUN) && !(c->head->flags & REQUEST_COLLECT);
+}
+
+void client_push(struct client *c, const char *p, size_t len)
+{
+	if (c->closed || c->reply_mode == REPLY_OFF)
+		return;
+	if (in_reply(c))
+		buf_put(&client_extra(c)->deferred, p, len);
+	else
+		put_out(c, p, len);
+	check_output(c);
+}
+
+void client_push_ref(struct client *c, struct rcbuf *rb, size_t skip)
+{
+	if (c->closed)
+		return;
+	if (in_reply(c) || rb->len < 1024) {
+		client_push(c, rb->data + skip, rb->len - skip);
+		return;
+	}
+	outq_append_ref(&c->out, rb, skip);
+	client_mark_dirty(c);
+	check_output(c);
+}
+
+/* ---- replies from upstream ---- */
+
+/* The reply is complete: the request leaves its link's accounts. */
+static void leave_link(struct client *c, struct request *r)
+{
+	r->link = NULL;
+	c->n_upstream--;
+	c->bytes_upstream -= r->len;
+	if (c->n_upstream == 0) {
+		c->link = NULL;
+		if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
+			client_resume_soon(c);
+		client_maybe_unbind(c);
+	} else if (c->wait == WAIT_ROOM && c->n_upstream < 1024) {
+		client_resume_soon(c);
+	}
+	if (c->closing || c->w->draining)
+		client_mark_dirty(c);
+}
+
+/* A piece of a large reply: the link waits a little for a client that does not keep up. */
+static void hold_back(struct client *c, const struct link *l)
+{
+	if (c->out.bytes > OUTPUT_HIGH_BYTES && !c->slow && l->rf.skip > OUTPUT_HIGH_BYTES / 4) {
+		struct link *link = c->link;
+
+		if (link)
+			link_pause(link);
+	}
+}
+
+static void pass_on(struct client *c, struct request *r, const char *data, size_t len)
+{
+	if (r->flags & REQUEST_SILENT)
+		return;
+	if ((r->flags & REQUEST_COLLECT) || r != c->head) {
+		if (!buf_append(&r->reply, data, len))
+			client_close(c);
+	} else {
+		put_out(c, data, len);
+	}
+}
+
+void client_on_reply(struct request *r, const char *data, size_t len, const struct link *l, bool done)
+{
+	struct client *c = r->client;
+
+	if (!c) {
+		if (done) {
+			struct worker *w = l->w;
+
+			request_free(&w->requests, &r);
+		}
+		return;
+	}
+	r->flags |= REQUEST_BEGUN;
+	pass_on(c, r, data, len);
+	if (c->closed) /* r is an orphan now */
+		goto orphaned;
+	if (!done) {
+		hold_back(c, l);
+		check_output(c);
+		return;
+	}
+	if (c->upload == r)
+		client_upload_lost(c);
+	if (r->on_reply)
+		r->on_reply(r, l->rf.type, l->rf.number);
+	if (c->closed)
+		goto orphaned;
+	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
+		slowlog_add(c, r, l);
+	leave_link(c, r);
+	client_request_done(r);
+	return;
+orphaned:
+	/* The link has taken it off its queue already when done: nobody else will free it. */
+	if (done) {
+		struct worker *w = l->w;
+
+		request_free(&w->requests, &r);
+	}
+}
+
+void client_fail_request(struct request *r, const char *text)
+{
+	struct client *c = r->client;
+
+	if (c->upload == r)
+		client_upload_lost(c);
+	count_error(c, text);
+	if ((r->flags & REQUEST_BEGUN) && !(r->flags & REQUEST_COLLECT)) {
+		client_close(c); /* half a reply is out: nothing true can follow */
+		return;
+	}
+	r->reply.start = r->reply.end = 0;
+	resp_error(&r->reply, text);
+	if (r->on_reply)
+		r->on_reply(r, '-', 0);
+	if (!c->closed)
+		client_request_done(r);
+}
+
+void client_on_timed_out(struct request *r)
+{
+	struct client *c = r->client;
+	struct link *l = r->link;
+	struct request *stand_in;
+
+	/*
+	 * The request's place in the link's queue stays taken by an orphan, so that the late reply is dropped; the
+	 * client's queue gets a stand-in with the error.
+	 */
+	if (l->kind == LINK_DEDICATED)
+		l->tainted = true;
+	if ((r->flags & REQUEST_BEGUN) && !(r->flags & REQUEST_COLLECT)) {
+		client_close(c);
+		return;
+	}
+	stand_in = request_new(&c->w->requests);
+	*stand_in = *r;
+	stand_in->next_in_link = NULL;
+	stand_in->reply = (struct buf){0};
+	if (c->head == r) {
+		c->head = stand_in;
+	} else {
+		struct request *before = c->head;
+
+		while (before->next != r)
+			before = before->next;
+		before->next = stand_in;
+	}
+	if (c->tail == r)
+		c->tail = stand_in;
+	if (c->upload == r)
+		c->upload = stand_in;
+	r->client = NULL;
+	r->next = NULL;
+	r->on_reply = NULL;
+	buf_release(&r->reply);
+	leave_link(c, stand_in);
+	client_fail_request(stand_in, reply_error_text(ERROR_TIMED_OUT));
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What hub.c and subscribe.c share. */
+#ifndef KEYWEIR_HUB_PRIVATE_H
+#define KEYWEIR_HUB_PRIVATE_H
+
+#include "base/map.h"
+#include "client/hub.h"
+
+/* A channel, pattern or shard channel that somebody listens to, or whose end Redis has not confirmed yet. */
+struct channel {
+	enum hub_kind kind;
+	bool wanted;	    /* subscribed upstream, or on the way to it */
+	bool counted;	    /* Redis has confirmed: it counts our hub */
+	unsigned expected;  /* confirmations on the way */
+	unsigned n_waiting; /* commands that wait for one */
+	struct list subs;   /* struct sub.in_channel */
+	size_t name_len;
+	char name[];
+};
+
+struct sub {
+	struct list in_channel;
+	struct list in_client;
+	struct client *client;
+	struct channel *channel;
+};
+
+struct hub {
+	struct worker *w;
+	struct link *link; /* NULL: none, or lost */
+	struct map channels[HUB_KINDS];
+	struct list waiting; /* struct hub_wait: commands that Redis has not confirmed yet */
+	struct buf message;  /* one that came in pieces */
+};
+
+/* A (UN)SUBSCRIBE under way. */
+struct hub_wait {
+	struct list node;
+	struct request *request;
+	enum hub_kind kind;
+	bool subscribe;
+	size_t n;
+	struct channel *channels[];
+};
+
+struct channel *hub_channel(struct hub *hub, enum hub_kind kind, const char *name, size_t len, bool make);
+bool hub_want(struct hub *hub, struct channel *ch); /* false: the server is down */
+
+/* When nobody listens any more: unsubscribes, and forgets it once Redis has said so. True: Redis is being told. */
+bool hub_unwant(struct hub *hub, struct channel *ch);
+
+void hub_maybe_forget(struct hub *hub, struct channel *ch);
+void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch);
+bool hub_remove_sub(struct hub *hub, struct sub *sub);
+struct sub *hub_find_sub(const struct client *c, const struct channel *ch);
+
+/* subscribe.c: something was confirmed; the link was lost; a client left. */
+void hub_settled(struct hub *hub);
+void hub_fail_waiting(struct hub *hub);
+void hub_forget_waiting(struct hub *hub, struct client *c);
+
+/* A message frame, whose first byte is '*' or '>' by the client's protocol. */
+void client_push_message(struct client *c, struct rcbuf *rb);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * INFO: the upstream's own, with clients and statistics replaced by the proxy's, and a section of its own. When the
+ * upstream is down only what the proxy knows is told. https://redis.io/commands/info/
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "client/client.h"
+#include "client/dispatch.h"
+#include "client/totals.h"
+#include "keyweir_version.h"
+#include "resp/write.h"
+#include "server.h"
+
+void totals_sum(const struct server *s, struct totals *out)
+{
+	memset(out, 0, sizeof(*out));
+	for (unsigned i = 0; i < s->n_workers; i++) {
+		const struct counters *counters = &s->workers[i].counters;
+
+#define COUNTER(name, help) out->name += counter_get(&counters->name);
+#include "counters.def"
+#undef COUNTER
+	}
+}
+
+struct field {
+	const char *name;
+	uint64_t value;
+};
+
+#define N_FIELDS 11
+
+/* The fields of Redis's INFO that speak of the proxy. */
+static void own_fields(struct server *s, struct field out[N_FIELDS])
+{
+	struct totals t;
+	struct field fields[N_FIELDS];
+
+	totals_sum(s, &t);
+	memcpy(fields,
+	       (struct field[N_FIELDS]){
+		       {"connected_clients", atomic_load(&s->n_clients)},
+		       {"maxclients", atomic_load(&s->max_clients)},
+		       {"blocked_clients", t.blocked},
+		       {"total_connections_received", t.connections},
+		       {"total_commands_processed", t.commands},
+		       {"instantaneous_ops_per_sec", atomic_load(&s->ops_per_sec)},
+		       {"total_net_input_bytes", t.bytes_in},
+		       {"total_net_output_bytes", t.bytes_out},
+		       {"rejected_connections", atomic_load(&s->rejected)},
+		       {"pubsub_clients", t.subscribers},
+		       {"clients_in_timeout_table", t.blocked},
+	       },
+	       sizeof(fields));
+	memcpy(out, fields, sizeof(fields));
+}
+
+static void put_own_section(struct server *s, struct buf *b)
+{
+	struct totals t;
+
+	totals_sum(s, &t);
+	buf_printf(b, "# Keyweir\r\nkeyweir_version:%s\r\nkeyweir_uptime_in_seconds:%lld\r\nkeyweir_workers:%u\r\n",
+		   KEYWEIR_VERSION, (long long)((clock_now_us() - s->start_us) / 1000000), s->n_workers);
+#define COUNTER(name, help) buf_printf(b, "keyweir_" #name ":%llu\r\n", (unsigned long long)t.name);
+#include "counters.def"
+#undef COUNTER
+}
+
+/* Copies the upstream's text; lines whose field is ours get our value. */
+static void copy_replaced(struct server *s, const char *p, const char *end, struct buf *out)
+{
+	struct field fields[N_FIELDS];
+
+	own_fields(s, fields);
+	while (p < end) {
+		const char *lf = memchr(p, '\n', (size_t)(end - p)), *colon;
+		size_t len = lf ? (size_t)(lf - p) + 1 : (size_t)(end - p);
+		int i = N_FIELDS;
+
+		colon = memchr(p, ':', len);
+		if (colon)
+			for (i = 0; i < N_FIELDS; i++)
+				if (strlen(fields[i].name) == (size_t)(colon - p) &&
+				    memcmp(fields[i].name, p, (size_t)(colon - p)) == 0)
+					break;
+		if (i < N_FIELDS)
+			buf_printf(out, "%s:%llu\r\n", fields[i].name, (unsigned long long)fields[i].value);
+		else
+			buf_put(out, p, len);
+		p += len;
+	}
+}
+
+/* r->arg: whether our own section is wanted. */
+static void info_answered(struct request *r, char type, int64_t number)
+{
+	struct reply_cursor cur = {buf_head(&r->reply), buf_head(&r->reply) + buf_len(&r->reply)};
+	struct client *c = r->client;
+	struct reply_item item;
+	struct buf text = {0}, b = {0};
+
+	(void)number;
+	if ((type != '$' && type != '=') || !reply_cursor_next(&cur, &item))
+		return;
+	if (type == '=' && item.len >= 4) { /* "txt:" */
+		item.text += 4;
+		item.len -= 4;
+	}
+	copy_replaced(c->w->server, item.text, item.text + item.len, &text);
+	if (r->arg) {
+		if (buf_len(&text) > 0)
+			buf_puts(&text, "\r\n");
+		put_own_section(c->w->server, &text);
+	}
+	resp_verbatim(&b, c->proto, text.data ? buf_head(&text) : "", buf_len(&text));
+	buf_release(&text);
+	buf_release(&r->reply);
+	r->reply = b;
+}
+
+static void without_upstream(struct client *c, const struct call *call)
+{
+	struct field fields[N_FIELDS];
+	struct buf text = {0}, b = {0};
+
+	own_fields(c->w->server, fields);
+	buf_printf(&text, "# Server\r\nredis_version:%s\r\nredis_mode:standalone\r\n\r\n# Clients\r\n",
+		   c->w->snapshot->node->version[0] ? c->w->snapshot->node->version : "7.0.0");
+	for (int i = 0; i < N_FIELDS; i++)
+		buf_printf(&text, "%s:%llu\r\n", fields[i].name, (unsigned long long)fields[i].value);
+	buf_puts(&text, "\r\n# Persistence\r\nloading:0\r\n\r\n# Replication\r\nrole:master\r\n\r\n");
+	put_own_section(c->w->server, &text);
+	resp_verbatim(&b, c->proto, buf_head(&text), buf_len(&text));
+	buf_release(&text);
+	client_reply(c, call, &b);
+}
+
+enum verdict handle_INFO(struct client *c, const struct call *call)
+{
+	bool own = call->frame->argc == 1;
+
+	for (uint32_t i = 1; i < call->frame->argc && i < 64; i++)
+		own = own || call_arg_is(call, i, "keyweir") || call_arg_is(call, i, "all") ||
+		      call_arg_is(call, i, "everything") || call_arg_is(call, i, "default");
+	if (c->w->pool->down && !c->bound && c->n_upstream == 0) {
+		without_upstream(c, call);
+		return CALL_DONE;
+	}
+	return forward(c, call, REQUEST_COLLECT, info_answered, own);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* KEYWEIR: the proxy's own command. One table of subcommands. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/client.h"
+#include "client/dispatch.h"
+#include "client/totals.h"
+#include "keyweir_version.h"
+#include "resp/write.h"
+#include "server.h"
+
+static void put_field(struct buf *b, const char *name, uint64_t value)
+{
+	resp_bulks(b, name);
+	resp_int(b, (int64_t)value);
+}
+
+static enum verdict status(struct client *c, const struct call *call)
+{
+	struct server *s = c->w->server;
+	struct buf b = {0};
+	struct totals t;
+	size_t n = 6;
+
+	totals_sum(s, &t);
+#define COUNTER(name, help) n++;
+#include "counters.def"
+#undef COUNTER
+	resp_map(&b, c->proto, n);
+	resp_bulks(&b, "version");
+	resp_bulks(&b, KEYWEIR_VERSION);
+	put_field(&b, "uptime_in_seconds", (uint64_t)((clock_now_us() - s->start_us) / 1000000));
+	put_field(&b, "workers", s->n_workers);
+	put_field(&b, "connected_clients", atomic_load(&s->n_clients));
+	put_field(&b, "rejected_connections", atomic_load(&s->rejected));
+	put_field(&b, "reloads", atomic_load(&s->reloads));
+#define COUNTER(name, help) put_field(&b, #name, t.name);
+#include "counters.def"
+#undef COUNTER
+	client_reply(c, call, &b);
+	return CALL_DONE;
+}
+
+static enum verdict upstreams(struct client *c, const struct call *call)
+{
+	static const char *const states[] = {"unknown", "up", "down"};
+	struct node *n = c->w->snapshot->node;
+	struct buf b = {0};
+
+	resp_array(&b, 1);
+	resp_map(&b, c->proto, 9);
+	resp_bulks(&b, "name");
+	resp_bulks(&b, "main");
+	resp_bulks(&b, "url");
+	resp_bulks(&b, n->label);
+	resp_bulks(&b, "state");
+	resp_bulks(&b, states[atomic_load(&n->state)]);
+	resp_bulks(&b, "version");
+	pthread_mutex_lock(&n->lock);
+	resp_bulks(&b, n->version);
+	pthread_mutex_unlock(&n->lock);
+	put_field(&b, "connections", (uint64_t)atomic_load(&n->n_links));
+	put_field(&b, "pool_size", (uint64_t)n->conf.pool_size);
+	put_field(&b, "waiting", (uint64_t)atomic_load(&n->n_waiting));
+	put_field(&b, "connects", atomic_load(&n->n_connects));
+	put_field(&b, "losses", atomic_load(&n->n_losses));
+	client_reply(c, call, &b);
+	return CALL_DONE;
+}
+
+/* ---- RELOAD: done by the control thread, answered when it is ---- */
+
+struct reload_job {
+	struct job job; /* first */
+	struct server_reload reload;
+	struct worker *worker;
+};
+
+static void reload_done(struct server_reload *reload)
+{
+	struct reload_job *job = container_of(reload, struct reload_job, reload);
+	struct buf b = {0};
+
+	if (reload->ok)
+		resp_simple(&b, "OK");
+	else
+		resp_error(&b, reload->error);
+	client_job_end(&job->job, &b);
+	free(job);
+}
+
+static enum verdict reload(struct client *c, const struct call *call)
+{
+	struct reload_job *job = xcalloc(1, sizeof(*job));
+
+	job->reload.asker = c->w;
+	job->reload.done = reload_done;
+	client_job_begin(c, call, &job->job);
+	server_ask_reload(c->w->server, &job->reload);
+	return CALL_DONE;
+}
+
+static enum verdict help(struct client *c, const struct call *call);
+
+static const struct subcommand {
+	const char *name;
+	enum verdict (*run)(struct client *c, const struct call *call);
+	const char *text;
+} subcommands[] = {
+	{"HELP", help, "Print this help."},
+	{"RELOAD", reload, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
+	{"STATUS", status, "Counters of this proxy."},
+	{"UPSTREAMS", upstreams, "The servers behind it, their state and connections."},
+};
+
+#define N_SUBCOMMANDS (sizeof(subcommands) / sizeof(*subcommands))
+
+static enum verdict help(struct client *c, const struct call *call)
+{
+	struct buf b = {0};
+
+	resp_array(&b, 1 + 2 * N_SUBCOMMANDS);
+	resp_simple(&b, "KEYWEIR <subcommand>. Subcommands are:");
+	for (size_t i = 0; i < N_SUBCOMMANDS; i++) {
+		buf_printf(&b, "+%s\r\n+    %s\r\n", subcommands[i].name, subcommands[i].text);
+	}
+	client_reply(c, call, &b);
+	return CALL_DONE;
+}
+
+enum verdict handle_KEYWEIR(struct client *c, const struct call *call)
+{
+	struct buf b = {0};
+	const char *name;
+	size_t len;
+
+	for (size_t i = 0; i < N_SUBCOMMANDS; i++)
+		if (call_arg_is(call, 1, subcommands[i].name) && call->frame->argc == 2)
+			return subcommands[i].run(c, call);
+	name = call_arg(call, 1, &len);
+	if (!name)
+		resp_error(&b, "ERR wrong number of arguments for 'keyweir' command");
+	else {
+		char text[160];
+
+		snprintf(text, sizeof(text), "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try KEYWEIR HELP.",
+			 len > 64 ? 64 : (int)len, name);
+		resp_error(&b, text);
+	}
+	client_reply(c, call, &b);
+	return CALL_DONE;
+}

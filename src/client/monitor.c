@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* MONITOR: see monitor.h. The line's form is Redis's: +time [db address] "command" "argument" ... */
+#include "client/monitor.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/client.h"
+#include "client/dispatch.h"
+#include "net/addr.h"
+#include "server.h"
+
+static void put_quoted(struct buf *b, const char *p, size_t len)
+{
+	static const char escapes[] = "\n\r\t\a\b", letters[] = "nrtab";
+
+	buf_put(b, "\"", 1);
+	for (size_t i = 0; i < len; i++) {
+		const char *at = p[i] ? strchr(escapes, p[i]) : NULL;
+
+		if (p[i] == '\\' || p[i] == '"')
+			buf_printf(b, "\\%c", p[i]);
+		else if (at)
+			buf_printf(b, "\\%c", letters[at - escapes]);
+		else if (isprint((unsigned char)p[i]))
+			buf_put(b, &p[i], 1);
+		else
+			buf_printf(b, "\\x%02x", (unsigned char)p[i]);
+	}
+	buf_put(b, "\"", 1);
+}
+
+static void format_line(struct buf *b, struct client *c, const struct call *call)
+{
+	char text[ADDRESS_TEXT_MAX] = "?";
+	int64_t now_us = clock_wall_us();
+	struct address address;
+	struct arg_cursor cur;
+	const char *arg;
+	size_t len;
+
+	if (address_of_socket(c->fd, false, &address))
+		address_format(&address, text);
+	buf_printf(b, "+%lld.%06lld [%d %s%s]", (long long)(now_us / 1000000), (long long)(now_us % 1000000), c->db,
+		   address.sa.sa_family == AF_UNIX ? "unix:" : "", text);
+	if (address.sa.sa_family == AF_UNIX) {
+		b->end -= 3; /* Redis writes unix:/path here, without ":0" */
+		buf_put(b, "]", 1);
+	}
+	arg_cursor_init(&cur, call->bytes, call->len);
+	while (arg_cursor_next(&cur, &arg, &len)) {
+		buf_put(b, " ", 1);
+		put_quoted(b, arg, len);
+	}
+	buf_puts(b, "\r\n");
+}
+
+static void show(struct worker *w, const char *line, size_t len, struct client *except)
+{
+	LIST_EACH (pos, next, &w->monitors) {
+		struct client_extra *x = container_of(pos, struct client_extra, monitor);
+		struct client *c = x->monitor_client;
+
+		if (c != except)
+			client_push(c, line, len);
+	}
+}
+
+struct line_message {
+	struct message message;
+	struct rcbuf *line;
+};
+
+static void line_arrived(struct message *m, void *owner)
+{
+	struct line_message *lm = container_of(m, struct line_message, message);
+
+	show(owner, lm->line->data, lm->line->len, NULL);
+	rcbuf_unref(lm->line);
+	free(lm);
+}
+
+void monitor_feed(struct client *c, const struct call *call)
+{
+	struct server *s = c->w->server;
+	struct buf b = {0};
+	struct rcbuf *line;
+
+	if (call->cmd->flags & (CMD_SKIP_MONITOR | CMD_ADMIN))
+		return;
+	format_line(&b, c, call);
+	show(c->w, buf_head(&b), buf_len(&b), NULL);
+	line = s->n_workers > 1 ? rcbuf_new(buf_head(&b), buf_len(&b)) : NULL;
+	for (unsigned i = 0; line && i < s->n_workers; i++) {
+		struct line_message *lm;
+
+		if (&s->workers[i] == c->w)
+			continue;
+		lm = xcalloc(1, sizeof(*lm));
+		lm->message.run = line_arrived;
+		lm->line = rcbuf_ref(line);
+		mailbox_post(&s->workers[i].mailbox, &lm->message);
+	}
+	rcbuf_unref(line);
+	buf_release(&b);
+}
+
+void monitor_stop(struct client *c)
+{
+	if (!c->monitor)
+		return;
+	c->monitor = false;
+	list_remove(&c->extra->monitor);
+	atomic_fetch_sub(&c->w->server->n_monitors, 1);
+}
+
+enum verdict handle_MONITOR(struct client *c, const struct call *call)
+{
+	struct client_extra *x = client_extra(c);
+
+	client_reply_ok(c, call);
+	if (c->monitor || c->closed)
+		return CALL_DONE;
+	c->monitor = true;
+	x->monitor_client = c;
+	list_append(&c->w->monitors, &x->monitor);
+	atomic_fetch_add(&c->w->server->n_monitors, 1);
+	return CALL_DONE;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What becomes of requests whose link broke: sent again, or an error. A pure rule, applied client by client:
+ *
+ * A request may be sent again when none of its bytes were written, or when it only reads. Nothing of a transaction is
+ * ever sent again, nor what is not kept whole, nor what the client has seen part of. And since effects happen in the
+ * client's order, either all of a client's requests on the link are sent again, or none.
+ */
+#include <string.h>
+
+#include "client/client.h"
+#include "server.h"
+
+static bool may_retry(const struct link *l, const struct request *r)
+{
+	bool unwritten = r->pos >= outq_written_pos(&l->out);
+	bool only_reads = r->cmd && (r->cmd->flags & CMD_READONLY) && !(r->flags & REQUEST_WRITE);
+
+	if (r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_BEGUN))
+		return false;
+	if (l->kind != LINK_SHARED)
+		return false;
+	return unwritten || (only_reads && r->retries < (uint32_t)l->pool->server->conf.max_retries);
+}
+
+/* Sends r over the client's new link. False: it can't be. */
+static bool send_again(struct link *old, struct request *r)
+{
+	struct client *c = r->client;
+	struct buf bytes = {0};
+	struct link *l;
+
+	if (c->link == old) {
+		if (pool_shared(c->w->pool, c->proto, old->db, &l) != POOL_OK)
+			return false;
+		c->link = l;
+	}
+	l = c->link;
+	if (!l || l == old || l->state == LINK_CLOSED || !outq_peek(&old->out, r->pos, (size_t)r->len, &bytes)) {
+		buf_release(&bytes);
+		return false;
+	}
+	r->link = NULL;
+	r->retries++;
+	counter_add(&c->w->counters.retries, 1);
+	link_send(l, r, buf_head(&bytes), buf_len(&bytes));
+	buf_release(&bytes);
+	return true;
+}
+
+static void give_up(struct link *l, struct request *r)
+{
+	struct client *c = r->client;
+	bool unwritten = r->pos >= outq_written_pos(&l->out);
+	const char *text = reply_error_text(ERROR_UPSTREAM_LOST);
+
+	if (unwritten && l->pool->down)
+		text = l->pool->why;
+	else if (unwritten)
+		text = reply_error_text(ERROR_UPSTREAM_DOWN);
+	r->link = NULL;
+	c->n_upstream--;
+	c->bytes_upstream -= r->len;
+	if (c->n_upstream == 0)
+		c->link = NULL;
+	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
+		client_resume_soon(c);
+	client_fail_request(r, text);
+}
+
+void client_queue_lost(struct link *l, struct request *head)
+{
+	struct request *r, *next;
+
+	for (r = head; r; r = r->next_in_link)
+		if (r->client)
+			r->client->retry_ok = true;
+	for (r = head; r; r = r->next_in_link)
+		if (r->client && !may_retry(l, r))
+			r->client->retry_ok = false;
+	for (r = head; r; r = next) {
+		next = r->next_in_link;
+		r->next_in_link = NULL;
+		if (!r->client) {
+			request_free(&l->w->requests, &r);
+			continue;
+		}
+		if (r->client->retry_ok && send_again(l, r))
+			continue;
+		r->client->retry_ok = false;
+		give_up(l, r);
+	}
+}
+
+void client_link_lost(struct client *c)
+{
+	c->bound = NULL;
+	if (c->pinned) {
+		/* What it tracked is unknown from now on: it must notice, as it would with Redis itself. */
+		client_close(c);
+		return;
+	}
+	if (c->tx != TX_NONE)
+		c->tx = TX_LOST;
+	if (c->watching) {
+		c->watching = false;
+		c->watch_lost = true;
+	}
+	if (c->upload)
+		client_upload_lost(c);
+}

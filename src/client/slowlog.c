@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* SLOWLOG GET, LEN, RESET, HELP: Redis's own form, our own measurements. https://redis.io/commands/slowlog-get/ */
+#include "client/slowlog.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "client/client.h"
+#include "client/dispatch.h"
+#include "net/addr.h"
+#include "resp/write.h"
+#include "server.h"
+
+#define ARGS_MAX 32	     /* SLOWLOG_ENTRY_MAX_ARGC of Redis */
+#define ARG_BYTES_MAX 128    /* SLOWLOG_ENTRY_MAX_STRING */
+#define REQUEST_BYTES_MAX ((uint64_t)1 << 20)
+#define LEN_DEFAULT 128
+#define LEN_MAX 100000
+
+struct entry {
+	struct entry *next; /* older */
+	int64_t id;
+	int64_t at_s;
+	int64_t took_us;
+	char *address;
+	char *name;
+	struct buf args; /* an array of bulks, ready to be sent */
+};
+
+struct slowlog_full {
+	struct slowlog head; /* first: struct slowlog * is this */
+	pthread_mutex_t lock;
+	struct entry *newest;
+	int64_t n;
+	int64_t max_len;
+	int64_t next_id;
+};
+
+static struct slowlog_full *full(struct slowlog *log)
+{
+	return (struct slowlog_full *)(void *)log;
+}
+
+struct slowlog *slowlog_new(int64_t threshold_us)
+{
+	struct slowlog_full *log = xcalloc(1, sizeof(*log));
+
+	atomic_init(&log->head.threshold_us, threshold_us);
+	pthread_mutex_init(&log->lock, NULL);
+	log->max_len = LEN_DEFAULT;
+	return &log->head;
+}
+
+static void entry_free(struct entry *e)
+{
+	free(e->address);
+	free(e->name);
+	buf_release(&e->args);
+	free(e);
+}
+
+/* Keeps the newest n entries. Lock held. */
+static void trim(struct slowlog_full *log, int64_t n)
+{
+	struct entry **link = &log->newest;
+
+	while (*link && n-- > 0)
+		link = &(*link)->next;
+	while (*link) {
+		struct entry *e = *link;
+
+		*link = e->next;
+		entry_free(e);
+		log->n--;
+	}
+}
+
+void slowlog_free(struct slowlog **logp)
+{
+	struct slowlog_full *log = full(*logp);
+
+	*logp = NULL;
+	trim(log, 0);
+	pthread_mutex_destroy(&log->lock);
+	free(log);
+}
+
+void slowlog_set_threshold(struct slowlog *log, int64_t us)
+{
+	atomic_store(&log->threshold_us, us);
+}
+
+void slowlog_set_max_len(struct slowlog *log, int64_t n)
+{
+	pthread_mutex_lock(&full(log)->lock);
+	full(log)->max_len = n < 0 ? 0 : n > LEN_MAX ? LEN_MAX : n;
+	trim(full(log), full(log)->max_len);
+	pthread_mutex_unlock(&full(log)->lock);
+}
+
+/* The request's arguments as Redis logs them: at most 32, each at most 128 bytes, with words for the rest. */
+static void put_args(struct buf *out, const struct request *r, const struct link *l)
+{
+	struct buf bytes = {0};
+	struct arg_cursor cur;
+	uint32_t argc = 0, shown;
+	const char *arg;
+	size_t len;
+
+	if (r->len > REQUEST_BYTES_MAX || !outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
+		buf_release(&bytes);
+		resp_array(out, 1);
+		resp_bulks(out, r->cmd->name);
+		return;
+	}
+	arg_cursor_init(&cur, buf_head(&bytes), buf_len(&bytes));
+	while (arg_cursor_next(&cur, &arg, &len))
+		argc++;
+	shown = argc > ARGS_MAX ? ARGS_MAX : argc;
+	resp_array(out, shown);
+	arg_cursor_init(&cur, buf_head(&bytes), buf_len(&bytes));
+	for (uint32_t i = 0; i < shown && arg_cursor_next(&cur, &arg, &len); i++) {
+		char text[ARG_BYTES_MAX + 64];
+
+		if (argc > ARGS_MAX && i == shown - 1) {
+			snprintf(text, sizeof(text), "... (%u more arguments)", argc - shown + 1);
+			resp_bulks(out, text);
+		} else if (len > ARG_BYTES_MAX) {
+			memcpy(text, arg, ARG_BYTES_MAX);
+			len = (size_t)snprintf(text + ARG_BYTES_MAX, 64, "... (%zu more bytes)", len - ARG_BYTES_MAX);
+			resp_bulk(out, text, len + ARG_BYTES_MAX);
+		} else {
+			resp_bulk(out, arg, len);
+		}
+	}
+	buf_release(&bytes);
+}
+
+void slowlog_add(struct client *c, const struct request *r, const struct link *l)
+{
+	struct slowlog_full *log = full(c->w->server->slowlog);
+	char text[ADDRESS_TEXT_MAX] = "";
+	struct address address;
+	struct entry *e;
+
+	if (!r->cmd || r->cmd->flags & CMD_SKIP_SLOWLOG || r->flags & REQUEST_NO_SLOWLOG)
+		return;
+	if (address_of_socket(c->fd, false, &address))
+		address_format(&address, text);
+	e = xcalloc(1, sizeof(*e));
+	e->at_s = clock_wall_us() / 1000000;
+	e->took_us = c->w->now_us - r->start_us;
+	e->address = xstrdup(text);
+	e->name = xstrdup(c->extra && c->extra->name ? c->extra->name : "");
+	put_args(&e->args, r, l);
+	log_debug("Slow command %s: %lld us", r->cmd->name, (long long)e->took_us);
+	pthread_mutex_lock(&log->lock);
+	e->id = log->next_id++;
+	e->next = log->newest;
+	log->newest = e;
+	log->n++;
+	trim(log, log->max_len);
+	pthread_mutex_unlock(&log->lock);
+}
+
+static void put_entry(struct buf *b, const struct entry *e)
+{
+	resp_array(b, 6);
+	resp_int(b, e->id);
+	resp_int(b, e->at_s);
+	resp_int(b, e->took_us);
+	buf_put(b, buf_head(&e->args), buf_len(&e->args));
+	resp_bulks(b, e->address);
+	resp_bulks(b, e->name);
+}
+
+enum verdict handle_SLOWLOG_GET(struct client *c, const struct call *call)
+{
+	struct slowlog_full *log = full(c->w->server->slowlog);
+	int64_t n = 10;
+	struct buf b = {0};
+
+	if (call->frame->argc > 3)
+		return forward(c, call, 0, NULL, 0);
+	if (call->frame->argc == 3 && (!call_arg_int(call, 2, &n) || n < -1)) {
+		client_reply_error(c, call, "ERR count should be greater than or equal to -1");
+		return CALL_DONE;
+	}
+	pthread_mutex_lock(&log->lock);
+	if (n < 0 || n > log->n)
+		n = log->n;
+	resp_array(&b, (size_t)n);
+	for (const struct entry *e = log->newest; e && n > 0; e = e->next, n--)
+		put_entry(&b, e);
+	pthread_mutex_unlock(&log->lock);
+	client_reply(c, call, &b);
+	return CALL_DONE;
+}
+
+enum verdict handle_SLOWLOG_LEN(struct client *c, const struct call *call)
+{
+	struct slowlog_full *log = full(c->w->server->slowlog);
+	struct buf b = {0};
+
+	pthread_mutex_lock(&log->lock);
+	resp_int(&b, log->n);
+	pthread_mutex_unlock(&log->lock);
+	client_reply(c, call, &b);
+	return CALL_DONE;
+}
+
+enum verdict handle_SLOWLOG_RESET(struct client *c, const struct call *call)
+{
+	struct slowlog_full *log = full(c->w->server->slowlog);
+
+	pthread_mutex_lock(&log->lock);
+	trim(log, 0);
+	pthread_mutex_unlock(&log->lock);
+	client_reply_ok(c, call);
+	return CALL_DONE;
+}
+
+enum verdict handle_SLOWLOG_HELP(struct client *c, const struct call *call)
+{
+	return forward(c, call, 0, NULL, 0);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * CLIENT TRACKING: Redis tracks a connection, so the client that asks for it keeps a dedicated link for good, and its
+ * pushes pass through.
+ *
+ * With REDIRECT the messages go to another connection: the target client, on whatever worker it lives, gets a feed, a
+ * link of its own that receives them for it; our client ids are translated to Redis's.
+ * https://redis.io/docs/manual/client-side-caching/
+ */
+#include "client/tracking.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "client/client.h"
+#include "client/dispatch.h"
+#include "client/hub_private.h"
+#include "resp/write.h"
+#include "server.h"
+
+#define INVALIDATE_CHANNEL "__redis__:invalidate"
+#define TRIES_MAX 400 /* of 5 ms */
+
+/* ---- feeds, on the target's worker ---- */
+
+void tracking_feed_ready(struct link *feed)
+{
+	static const char subscribe[] = "*2\r\n$9\r\nSUBSCRIBE\r\n$20\r\n" INVALIDATE_CHANNEL "\r\n";
+
+	if (feed->proto == 2)
+		link_send_more(feed, subscribe, sizeof(subscribe) - 1);
+	else
+		feed->owner->extra->feed_ready = true;
+}
+
+void tracking_feed_push(struct link *feed, const char *data, size_t len)
+{
+	struct client *c = feed->owner;
+	struct channel *ch;
+
+	if (feed->proto == 3) {
+		client_push(c, data, len);
+		return;
+	}
+	if (!c->extra->feed_ready) { /* the confirmation of its subscription */
+		c->extra->feed_ready = true;
+		return;
+	}
+	ch = hub_channel(c->w->hub, HUB_CHANNEL, INVALIDATE_CHANNEL, strlen(INVALIDATE_CHANNEL), false);
+	if (hub_find_sub(c, ch))
+		client_push(c, data, len);
+}
+
+/* Redis's id of the connection that receives for this client; 0: not there yet. */
+static int64_t feed_id(struct client *c)
+{
+	struct client_extra *x = client_extra(c);
+
+	if (!x->feed) {
+		x->feed_ready = false;
+		if (pool_special(c->w->pool, LINK_FEED, c->proto, &x->feed) != POOL_OK)
+			x->feed = NULL;
+		else
+			x->feed->owner = c;
+	}
+	return x->feed && x->feed_ready ? x->feed->upstream_id : 0;
+}
+
+/* ---- finding the target ---- */
+
+struct redirect_job {
+	struct job job; /* first */
+	struct gather gather;
+	struct event *timer;
+	uint64_t target;
+	unsigned tries;
+	atomic_bool found;
+	_Atomic int64_t upstream_id;
+};
+
+static void find_target(struct worker *w, struct gather *g)
+{
+	struct redirect_job *job = container_of(g, struct redirect_job, gather);
+
+	LIST_EACH (pos, next, &w->clients) {
+		struct client *c = container_of(pos, struct client, node);
+
+		if (c->id != job->target)
+			continue;
+		atomic_store(&job->found, true);
+		atomic_store(&job->upstream_id, feed_id(c));
+		return;
+	}
+}
+
+static void redirect_end(struct redirect_job *job)
+{
+	struct client *c = job->job.client;
+
+	if (c) {
+		c->extra->job = NULL;
+		c->extra->redirect_asked = job->target;
+		c->extra->redirect_upstream = atomic_load(&job->upstream_id);
+		client_resume_soon(c);
+	}
+	if (job->timer)
+		event_free(job->timer);
+	free(job);
+}
+
+static void look_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct redirect_job *job = arg;
+
+	(void)fd;
+	(void)what;
+	server_gather(job->gather.asker->server, job->gather.asker, &job->gather);
+}
+
+static void looked(struct gather *g)
+{
+	static const struct timeval pause = {0, 5000};
+	struct redirect_job *job = container_of(g, struct redirect_job, gather);
+
+	if (!job->job.client || !atomic_load(&job->found) || atomic_load(&job->upstream_id) > 0 ||
+	    ++job->tries > TRIES_MAX) {
+		redirect_end(job);
+		return;
+	}
+	/* Its feed is still connecting. */
+	if (!job->timer)
+		job->timer = evtimer_new(g->asker->base, look_again, job);
+	if (!job->timer || evtimer_add(job->timer, &pause) < 0)
+		redirect_end(job);
+}
+
+static enum verdict find_redirect(struct client *c, uint64_t target)
+{
+	struct redirect_job *job = xcalloc(1, sizeof(*job));
+
+	job->target = target;
+	job->job.client = c;
+	job->gather.collect = find_target;
+	job->gather.done = looked;
+	client_extra(c)->job = &job->job;
+	client_wait_for(c, WAIT_ANSWER);
+	server_gather(c->w->server, c->w, &job->gather);
+	return CALL_WAIT;
+}
+
+/* ---- the commands ---- */
+
+static uint32_t redirect_arg(const struct call *call)
+{
+	for (uint32_t i = 3; i + 1 < call->frame->argc && i < 256; i++)
+		if (call_arg_is(call, i, "REDIRECT"))
+			return i + 1;
+	return 0;
+}
+
+/* The call with argument `index` replaced. */
+static void replace_arg(const struct call *call, uint32_t index, const char *value, struct buf *out)
+{
+	struct arg_cursor cur;
+	const char *arg;
+	size_t len;
+
+	resp_array(out, call->frame->argc);
+	arg_cursor_init(&cur, call->bytes, call->len);
+	for (uint32_t i = 0; arg_cursor_next(&cur, &arg, &len); i++) {
+		if (i == index)
+			resp_bulks(out, value);
+		else
+			resp_bulk(out, arg, len);
+	}
+}
+
+/* r->arg: the client it is redirected to, 0 for none; -1: OFF. */
+static void tracking_answered(struct request *r, char type, int64_t number)
+{
+	struct client *c = r->client;
+
+	(void)number;
+	if (type != '+')
+		return;
+	c->pinned = r->arg >= 0;
+	client_extra(c)->redirect = r->arg;
+}
+
+enum verdict handle_CLIENT_TRACKING(struct client *c, const struct call *call)
+{
+	bool on = call_arg_is(call, 2, "ON");
+	uint32_t index = redirect_arg(call);
+	struct client_extra *x = client_extra(c);
+	struct buf b = {0};
+	enum verdict verdict;
+	int64_t target = 0;
+	char id[32];
+
+	if (!on)
+		return forward(c, call, 0, c->pinned ? tracking_answered : NULL, -1);
+	if (index && call_arg_int(call, index, &target) && target > 0) {
+		if (x->redirect_asked != (uint64_t)target)
+			return find_redirect(c, (uint64_t)target);
+		if (x->redirect_upstream == 0) {
+			x->redirect_asked = 0;
+			client_reply_error(c, call, "ERR The client ID you want redirect to does not exist");
+			return CALL_DONE;
+		}
+	}
+	if (!client_bind(c, call, &verdict))
+		return verdict;
+	c->bound->tainted = true;
+	if (target <= 0)
+		return forward(c, call, REQUEST_IN_TX, tracking_answered, 0);
+	snprintf(id, sizeof(id), "%lld", (long long)x->redirect_upstream);
+	replace_arg(call, index, id, &b);
+	verdict = forward_bytes(c, call, buf_head(&b), buf_len(&b), REQUEST_IN_TX, tracking_answered, target);
+	buf_release(&b);
+	if (verdict == CALL_DONE)
+		x->redirect_asked = 0;
+	return verdict;
+}
+
+enum verdict handle_CLIENT_GETREDIR(struct client *c, const struct call *call)
+{
+	struct buf b = {0};
+
+	resp_int(&b, c->pinned && c->extra ? c->extra->redirect : -1);
+	client_reply(c, call, &b);
+	return CALL_DONE;
+}
+
+/* Redis's answer names its own id of the target: ours is put in its place. */
+static void info_answered(struct request *r, char type, int64_t number)
+{
+	static const char key[] = "redirect\r\n:";
+	char *at = memmem(buf_head(&r->reply), buf_len(&r->reply), key, sizeof(key) - 1), *end;
+	struct buf b = {0};
+
+	(void)type;
+	(void)number;
+	if (!at)
+		return;
+	at += sizeof(key) - 1;
+	end = memchr(at, '\r', (size_t)(buf_head(&r->reply) + buf_len(&r->reply) - at));
+	if (!end)
+		return;
+	buf_put(&b, buf_head(&r->reply), (size_t)(at - buf_head(&r->reply)));
+	buf_printf(&b, "%lld", (long long)r->client->extra->redirect);
+	buf_put(&b, end, (size_t)(buf_head(&r->reply) + buf_len(&r->reply) - end));
+	buf_release(&r->reply);
+	r->reply = b;
+}
+
+enum verdict handle_CLIENT_TRACKINGINFO(struct client *c, const struct call *call)
+{
+	if (c->pinned && c->extra && c->extra->redirect > 0)
+		return forward(c, call, REQUEST_COLLECT, info_answered, 0);
+	return forward(c, call, 0, NULL, 0);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* CLIENT TRACKING of clients themselves, and the feeds of those that others redirect to. Private to client/. */
+#ifndef KEYWEIR_TRACKING_H
+#define KEYWEIR_TRACKING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct link;
+
+/* A feed's connection is up: in RESP2 it must subscribe. */
+void tracking_feed_ready(struct link *feed);
+
+/* What came over a feed, whole. */
+void tracking_feed_push(struct link *feed, const char *data, size_t len);
+
+#endif

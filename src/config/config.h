@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The configuration: what the rest of the program reads.
+ *
+ * One table (options.def) says everything about each option; load.c walks the TOML document against it, check.c
+ * looks at rules between options, dump.c prints it back.  The TOML library (C++) is seen by toml.cc alone.
+ *
+ * A struct config is built on the control thread, never changed afterwards, and read by every thread through the
+ * snapshot.  It owns all its strings.  Durations are milliseconds, sizes are bytes.
+ */
+#ifndef KEYWEIR_CONFIG_H
+#define KEYWEIR_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
+enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
+enum upstream_mode { UPSTREAM_STANDALONE };
+
+/* A list of strings; items are owned by the struct that holds the list. */
+struct string_list {
+	char **items;
+	size_t n;
+};
+
+struct server_config {
+	struct string_list listen; /* "127.0.0.1:6380", "[::1]:6380", "unix:/path" */
+	int64_t workers;	   /* as written; 0: one for each CPU */
+	int64_t max_clients;
+	int64_t backlog;
+	int64_t tcp_keepalive_ms;
+	int64_t client_timeout_ms; /* 0: never */
+	int64_t max_value_bytes;
+	int64_t client_output_limit_bytes;
+	int64_t shutdown_grace_ms;
+};
+
+/* url, taken apart; made by upstream_url_parse() from the option "url" (or $REDIS_URL). */
+struct upstream_url {
+	bool unix_socket;
+	char *host; /* host name or address without brackets; the path of a Unix socket */
+	int port;
+	char *username; /* NULL: none; percent-decoded */
+	char *password; /* NULL: none; percent-decoded; secret */
+	int db;
+};
+
+struct upstream_config {
+	char *name; /* "main" */
+	char *url;  /* as written, secret inside; for messages use url_masked */
+	char *url_masked;
+	struct upstream_url target;
+	enum upstream_mode mode;
+	int64_t pool_size;
+	int64_t min_idle;
+	int64_t pool_timeout_ms;
+	int64_t connect_timeout_ms;
+	int64_t read_timeout_ms;
+	int64_t write_timeout_ms;
+	int64_t reconnect_delay_ms;
+	int64_t reconnect_delay_max_ms;
+	int64_t max_retries;
+	int64_t health_check_ms;
+};
+
+struct log_config {
+	enum log_level level;
+	enum log_format format;
+	char *file; /* "": stderr */
+	int64_t slow_us; /* written as a duration, kept in microseconds; negative never, 0 logs every command */
+};
+
+struct config {
+	struct server_config server;
+	struct upstream_config *upstreams; /* [0] is always "main" */
+	size_t n_upstreams;
+	struct log_config log;
+};
+
+/* One mistake in the configuration. line and col are 1-based; 0 when it has no place in the file (--set, $REDIS_URL). */
+struct problem {
+	char *file; /* file name, "--set", "-l", "-u" or "$REDIS_URL" */
+	unsigned line;
+	unsigned col;
+	char *text;
+};
+
+struct problem_list {
+	struct problem *items;
+	size_t n;
+};
+
+/* Where a configuration comes from. Strings are borrowed for the call. */
+struct config_source {
+	const char *file;	   /* NULL: no file, built-in defaults */
+	const char *const *listen; /* -l, replaces server.listen when n_listen > 0 */
+	size_t n_listen;
+	const char *url;	/* -u, replaces upstream.main.url; NULL: not given */
+	const char *const *set; /* --set TABLE.KEY=VALUE; VALUE is a TOML value, or a bare string */
+	size_t n_set;
+	const char *log_level; /* -v: "debug", -q: "warn"; NULL: not given */
+};
+
+/*
+ * Builds a configuration. Every mistake found is put into *problems, sorted by file, line and column.
+ * Returns the configuration (the caller frees it with config_free) or NULL when there is any problem.
+ * Reads the environment for $REDIS_URL and ${NAME}, and files for *_file options.
+ */
+struct config *config_load(const struct config_source *source, struct problem_list *problems)
+	__attribute__((warn_unused_result));
+
+/* Frees *config (secrets wiped first) and sets it to NULL. NULL inside is fine. */
+void config_free(struct config **config);
+
+/* Prints "FILE:LINE:COL: message" lines (parts without a place are left out). */
+void problems_print(const struct problem_list *problems, FILE *out);
+void problems_free(struct problem_list *problems);
+
+/* Prints the whole effective configuration as TOML, defaults included, secrets masked. */
+void config_dump(const struct config *config, FILE *out);
+
+/* Prints the option list in mdoc, for keyweir.toml(5) (hidden command line option --options). */
+void config_print_options(FILE *out);
+
+/* Takes a redis:// or unix:// URL apart. Returns NULL, or a static sentence that says what is wrong with it. */
+const char *upstream_url_parse(const char *url, struct upstream_url *target) __attribute__((warn_unused_result));
+void upstream_url_fini(struct upstream_url *target);
+
+#endif

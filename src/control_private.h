@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What control.c and reload.c share. */
+#ifndef KEYWEIR_CONTROL_PRIVATE_H
+#define KEYWEIR_CONTROL_PRIVATE_H
+
+#include "base/list.h"
+#include "control.h"
+#include "net/addr.h"
+#include "net/listener.h"
+#include "resp/errors.h"
+#include "upstream/probe.h"
+
+struct event;
+struct event_base;
+
+#define N_SIGNALS 5
+
+struct control {
+	struct server server;
+	const struct config_source *source;
+	struct event_base *base;
+	struct list listeners;
+	struct snapshot *snapshot; /* the current one */
+	struct probe *probe;
+	struct event *signals[N_SIGNALS];
+	struct event *mailbox_event;
+	struct event *second_event;
+	int keepalive_s;
+	unsigned n_stopped;
+	bool stopping;
+	bool inherited; /* sockets came from systemd: `listen` is not used */
+	int64_t watchdog_us;
+	int64_t watchdog_fed_us;
+	int64_t sampled_us;
+	uint64_t commands_before;
+};
+
+void control_accepted(void *ctx, int fd);
+void control_drain(struct control *ctl);
+
+/* reload.c */
+bool control_open_listeners(struct control *ctl, const struct config *config);
+bool control_reload(struct control *ctl, char *error, size_t error_size);
+void control_learnt(void *ctx, struct command_set *set);
+void control_wait_for_name(struct node *node); /* at start: a host name gets its time to be looked up */
+
+/* Options of a client's socket. */
+void socket_prepare(int fd, const struct address *a, int keepalive_s);
+
+#endif

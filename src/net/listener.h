@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Listening sockets: opening them, taking over those of systemd, accepting. All on the control thread.
+ * When the process has no descriptors left, a spare one is given up to accept and close at once, and the listener
+ * rests for a moment, instead of spinning.
+ */
+#ifndef KEYWEIR_LISTENER_H
+#define KEYWEIR_LISTENER_H
+
+#include <event2/event.h>
+#include <stdbool.h>
+
+#include "base/list.h"
+#include "net/addr.h"
+
+struct listener {
+	struct list node;
+	char *text; /* as configured */
+	struct address address;
+	int fd;
+	bool inherited; /* from systemd: never unlinked, kept over reloads */
+	bool seen;	/* scratch of a reload */
+	struct event *event;
+	struct event *rest; /* timer */
+	void (*accepted)(void *ctx, int fd); /* takes the socket */
+	void *ctx;
+};
+
+/* Opens and binds; NULL with a text in why. Not listened to before listener_start(). */
+struct listener *listener_open(const char *text, int backlog, char *why, size_t why_size);
+
+/* Takes over a listening socket. */
+struct listener *listener_adopt(int fd, char *why, size_t why_size);
+
+bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd), void *ctx);
+void listener_close(struct listener **l); /* also unlinks its Unix socket */
+
+#endif

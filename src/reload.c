@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A new configuration, all or nothing: everything that can fail (reading, listening, the log file) is done before
+ * anything is changed. And new commands learnt from the upstream. Both end in a new snapshot for every worker.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "client/slowlog.h"
+#include "control_private.h"
+#include "net/systemd.h"
+#include "worker.h"
+
+void socket_prepare(int fd, const struct address *a, int keepalive_s)
+{
+	int on = 1, interval_s = keepalive_s / 3 > 0 ? keepalive_s / 3 : 1, count = 3;
+
+	if (a->sa.sa_family == AF_UNIX)
+		return;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (keepalive_s <= 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &keepalive_s, sizeof(keepalive_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
+void control_wait_for_name(struct node *node)
+{
+	struct address list[NODE_ADDRESSES_MAX];
+	int64_t until_us = clock_now_us() + node->conf.connect_timeout_ms * 1000;
+	struct timespec pause = {0, 2000000};
+
+	server_resolve(NULL, node);
+	while (node->needs_lookup && node_addresses(node, list) == 0 && clock_now_us() < until_us)
+		nanosleep(&pause, NULL);
+}
+
+/* ---- listeners ---- */
+
+static struct listener *find_listener(struct control *ctl, const char *text)
+{
+	LIST_EACH (pos, next, &ctl->listeners) {
+		struct listener *l = container_of(pos, struct listener, node);
+
+		if (!l->inherited && strcmp(l->text, text) == 0)
+			return l;
+	}
+	return NULL;
+}
+
+/* Opens those that are not open yet, into `fresh`. On failure nothing stays open. */
+static bool open_missing(struct control *ctl, const struct config *config, struct list *fresh, char *why, size_t size)
+{
+	for (size_t i = 0; i < config->server.listen.n; i++) {
+		const char *text = config->server.listen.items[i];
+		struct listener *l = find_listener(ctl, text);
+
+		if (l) {
+			l->seen = true;
+			continue;
+		}
+		l = listener_open(text, (int)config->server.backlog, why, size);
+		if (!l) {
+			LIST_EACH (pos, next, fresh) {
+				struct listener *opened = container_of(pos, struct listener, node);
+
+				listener_close(&opened);
+			}
+			return false;
+		}
+		l->seen = true;
+		list_append(fresh, &l->node);
+	}
+	return true;
+}
+
+static void move_all(struct list *from, struct list *to)
+{
+	LIST_EACH (pos, next, from) {
+		list_remove(pos);
+		list_append(to, pos);
+	}
+}
+
+/* Sockets handed over by systemd take the place of the configured ones. */
+static bool adopt_listeners(struct control *ctl, int n)
+{
+	char why[160];
+
+	for (int fd = 3; fd < 3 + n; fd++) {
+		struct listener *l = listener_adopt(fd, why, sizeof(why));
+
+		if (!l) {
+			log_error("Socket activation: %s", why);
+			return false;
+		}
+		list_append(&ctl->listeners, &l->node);
+	}
+	return true;
+}
+
+bool control_open_listeners(struct control *ctl, const struct config *config)
+{
+	int n = systemd_listen_fds();
+	struct list fresh;
+	char why[256];
+
+	if (n > 0) {
+		ctl->inherited = true;
+		return adopt_listeners(ctl, n);
+	}
+	list_init(&fresh);
+	if (!open_missing(ctl, config, &fresh, why, sizeof(why))) {
+		log_error("%s", why);
+		return false;
+	}
+	move_all(&fresh, &ctl->listeners);
+	return true;
+}
+
+static void change_listeners(struct control *ctl, struct list *fresh)
+{
+	LIST_EACH (pos, next, &ctl->listeners) {
+		struct listener *l = container_of(pos, struct listener, node);
+
+		if (!l->seen && !l->inherited) {
+			log_info("No longer listening on %s", l->text);
+			listener_close(&l);
+		}
+	}
+	LIST_EACH (pos, next, fresh) {
+		struct listener *l = container_of(pos, struct listener, node);
+
+		listener_start(l, ctl->base, control_accepted, ctl);
+		log_info("Listening on %s", l->text);
+	}
+	move_all(fresh, &ctl->listeners);
+}
+
+/* ---- snapshots ---- */
+
+static void publish(struct control *ctl, struct snapshot *fresh)
+{
+	for (unsigned i = 0; i < ctl->server.n_workers; i++)
+		worker_run_on(&ctl->server.workers[i], worker_take_snapshot, snapshot_ref(fresh));
+	snapshot_unref(&ctl->snapshot);
+	ctl->snapshot = fresh;
+}
+
+void control_learnt(void *ctx, struct command_set *set)
+{
+	struct control *ctl = ctx;
+	unsigned before = ctl->snapshot->learnt ? command_set_count(ctl->snapshot->learnt) : 0;
+
+	if (command_set_count(set) != before)
+		log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
+	if (command_set_count(set) > 0 || before > 0)
+		publish(ctl, snapshot_with_commands(ctl->snapshot, set));
+	command_set_unref(&set);
+}
+
+void control_learn(struct control *ctl)
+{
+	probe_learn(ctl->probe);
+}
+
+/* ---- reload ---- */
+
+static void log_problems(const struct problem_list *problems, char *error, size_t error_size)
+{
+	for (size_t i = 0; i < problems->n; i++) {
+		const struct problem *p = &problems->items[i];
+
+		log_error("%s:%u:%u: %s", p->file ? p->file : "configuration", p->line, p->col, p->text);
+		if (i == 0 && error)
+			snprintf(error, error_size, "ERR %s:%u:%u: %s", p->file ? p->file : "configuration", p->line,
+				 p->col, p->text);
+	}
+}
+
+/* A changed upstream gets a node of its own, an unchanged one keeps its connections. */
+static struct node *node_for(struct control *ctl, const struct config *config)
+{
+	struct node *old = ctl->snapshot->node, *fresh;
+
+	if (node_same(old, &config->upstreams[0]))
+		return node_ref(old);
+	fresh = node_new(&config->upstreams[0], ctl->server.n_workers);
+	server_resolve(&ctl->server, fresh);
+	return fresh;
+}
+
+static void apply(struct control *ctl, struct config *config)
+{
+	struct node *node = node_for(ctl, config);
+	bool moved = node != ctl->snapshot->node;
+
+	if (config->server.workers != ctl->snapshot->config->server.workers)
+		log_warn("server.workers is changed by a restart only");
+	ctl->keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000);
+	atomic_store(&ctl->server.max_clients, (unsigned)config->server.max_clients);
+	slowlog_set_threshold(ctl->server.slowlog, config->log.slow_us);
+	publish(ctl, snapshot_new(config, node, ctl->snapshot->learnt));
+	node_unref(&node);
+	if (moved) {
+		probe_free(&ctl->probe);
+		ctl->probe = probe_new(ctl->base, ctl->snapshot->node, control_learnt, ctl);
+	}
+}
+
+static bool reload(struct control *ctl, char *error, size_t error_size)
+{
+	struct problem_list problems = {0};
+	struct config *config = config_load(ctl->source, &problems);
+	struct list fresh;
+	char why[256];
+
+	if (!config) {
+		log_problems(&problems, error, error_size);
+		problems_free(&problems);
+		return false;
+	}
+	list_init(&fresh);
+	LIST_EACH (pos, next, &ctl->listeners)
+		container_of(pos, struct listener, node)->seen = false;
+	if (!ctl->inherited && !open_missing(ctl, config, &fresh, why, sizeof(why))) {
+		snprintf(error, error_size, "ERR %s", why);
+		log_error("%s", why);
+		config_free(&config);
+		return false;
+	}
+	if (!log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
+		snprintf(error, error_size, "ERR can't open the log file: %s", strerror(errno));
+		log_error("Can't open the log file %s: %s", config->log.file, strerror(errno));
+		LIST_EACH (pos, next, &fresh) {
+			struct listener *l = container_of(pos, struct listener, node);
+
+			listener_close(&l);
+		}
+		config_free(&config);
+		return false;
+	}
+	if (!ctl->inherited)
+		change_listeners(ctl, &fresh);
+	apply(ctl, config);
+	return true;
+}
+
+bool control_reload(struct control *ctl, char *error, size_t error_size)
+{
+	char text[64], own_error[256];
+	bool ok;
+
+	if (ctl->stopping)
+		return false;
+	if (!error) {
+		error = own_error;
+		error_size = sizeof(own_error);
+	}
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_now_us());
+	systemd_notify(text);
+	ok = reload(ctl, error, error_size);
+	if (ok) {
+		atomic_fetch_add(&ctl->server.reloads, 1);
+		log_info("Configuration reloaded");
+	} else {
+		log_error("Reload failed: nothing is changed");
+	}
+	systemd_notify("READY=1");
+	return ok;
+}
+
+static void reload_answer(struct message *m, void *owner)
+{
+	struct server_reload *r = container_of(m, struct server_reload, message);
+
+	(void)owner;
+	r->done(r);
+}
+
+void control_reload_asked(struct control *ctl, struct server_reload *r)
+{
+	snprintf(r->error, sizeof(r->error), "ERR reload failed, see the log");
+	r->ok = control_reload(ctl, r->error, sizeof(r->error));
+	r->message.run = reload_answer;
+	mailbox_post(&r->asker->mailbox, &r->message);
+}

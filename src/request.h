@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A request: one command of one client (or of the proxy itself) from the moment it is framed until its reply is in
+ * the client's output queue.
+ *
+ * It stands in two queues: the client's (the order in which replies leave) and, once sent, the link's (the order in
+ * which replies come). Owner: the client; when the client goes first, the request stays in the link's queue as an
+ * orphan (client == NULL), since its place in the reply stream is its own, and the link frees it.
+ * All on one worker's thread. Memory: the worker's free list.
+ */
+#ifndef KEYWEIR_REQUEST_H
+#define KEYWEIR_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "command/command.h"
+
+struct client;
+struct link;
+struct worker;
+struct request;
+
+enum request_flag {
+	REQUEST_DONE = 1 << 0,	     /* its reply is complete (in `reply` when it is not at its client's head) */
+	REQUEST_SILENT = 1 << 1,     /* CLIENT REPLY OFF or SKIP: nothing goes to the client */
+	REQUEST_IN_TX = 1 << 2,	     /* part of a transaction: never retried */
+	REQUEST_COLLECT = 1 << 3,    /* the reply is gathered whole in `reply`, then `on_reply` makes the client's */
+	REQUEST_BEGUN = 1 << 4,	     /* some of the reply went to the client */
+	REQUEST_STREAMED = 1 << 5,   /* its bytes are not kept: a large value that streamed through */
+	REQUEST_BLOCKING = 1 << 6,   /* its client counts as blocked */
+	REQUEST_WRITE = 1 << 7,	     /* may change data */
+	REQUEST_NO_SLOWLOG = 1 << 8,
+};
+
+/*
+ * Called when the reply is complete, before it counts as done; reply bytes are in r->reply when COLLECT is set
+ * (whatever is left there goes to the client). type and number are those of the reply's first line.
+ */
+typedef void (*request_hook_fn)(struct request *r, char type, int64_t number);
+
+struct request {
+	struct request *next;	      /* in the client's queue */
+	struct request *next_in_link; /* in the link's queue */
+	struct client *client;	      /* NULL: an orphan, or the proxy's own */
+	struct link *link;	      /* NULL: answered here, or not sent yet */
+	const struct command *cmd;
+	uint64_t pos; /* its bytes in the link's output stream */
+	uint64_t len;
+	int64_t start_us;    /* when its last byte had been read from the client */
+	int64_t deadline_us; /* no answer until then: -TIMEOUT; 0: may take for ever */
+	uint32_t flags;	     /* enum request_flag */
+	uint32_t retries;
+	request_hook_fn on_reply; /* NULL: the reply passes through as it comes */
+	int64_t arg;		  /* for on_reply */
+	struct buf reply;
+};
+
+struct request_pool {
+	struct request *free;
+	unsigned n_free;
+};
+
+struct request *request_new(struct request_pool *pool);
+void request_free(struct request_pool *pool, struct request **r);
+void request_pool_fini(struct request_pool *pool);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The whole daemon as its threads see it: the workers, the control thread's mailbox, and the few things they share.
+ * Built by main() and handed down. What has no lock here is atomic or never changes after the workers are started.
+ */
+#ifndef KEYWEIR_SERVER_H
+#define KEYWEIR_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/mailbox.h"
+#include "snapshot.h"
+
+struct client;
+struct control;
+struct slowlog;
+struct subscriptions;
+struct worker;
+
+enum pause_mode { PAUSE_NONE, PAUSE_WRITE, PAUSE_ALL };
+
+struct server {
+	struct worker *workers;
+	unsigned n_workers;
+	struct mailbox control_mailbox;
+	struct control *control;
+	struct slowlog *slowlog;
+	struct subscriptions *subscriptions;
+	int64_t start_us; /* monotonic */
+	char run_id[41];
+	_Atomic uint64_t next_client_id;
+	atomic_uint n_clients;
+	atomic_uint max_clients;
+	atomic_uint n_monitors;
+	atomic_int pause_mode;	      /* enum pause_mode, CLIENT PAUSE */
+	_Atomic int64_t pause_end_us; /* monotonic */
+	_Atomic uint64_t rejected;    /* connections over max_clients */
+	_Atomic uint64_t reloads;
+	_Atomic int64_t learn_us; /* when COMMAND was last asked for because of an unknown command */
+	_Atomic uint64_t ops_per_sec; /* sampled by the control thread */
+};
+
+enum server_news { SERVER_PLACE_FREED, SERVER_PLACE_WANTED, SERVER_PAUSE_CHANGED };
+
+/* Tells all workers, but for `except` (may be NULL), something. Any thread. */
+void server_tell_workers(struct server *s, struct worker *except, enum server_news news);
+
+/* Asks for the node's host name to be looked up again, on a helper thread; at most once a second. Any thread. */
+void server_resolve(struct server *s, struct node *node);
+
+/* KEYWEIR RELOAD: done on the control thread, then told to the worker that asked. */
+struct server_reload {
+	struct message message;
+	struct worker *asker;
+	bool ok;
+	char error[256];
+	void (*done)(struct server_reload *reload); /* on the asker */
+};
+void server_ask_reload(struct server *s, struct server_reload *reload);
+
+/* A worker's loop has ended (after a drain). */
+void server_worker_stopped(struct server *s);
+
+/* An unknown command was seen: learn the upstream's COMMAND again, at most once a second. Any thread. */
+void server_ask_learn(struct server *s);
+
+/*
+ * Runs collect(w, job) on every worker, then done(job) on the worker that asked. The job's memory is the caller's
+ * until done() frees it. For what needs all workers: CLIENT LIST, CLIENT KILL ...
+ */
+struct gather {
+	struct message message; /* travels back */
+	struct worker *asker;
+	atomic_uint left;
+	void (*collect)(struct worker *w, struct gather *g); /* on each worker; may run at the same time */
+	void (*done)(struct gather *g);			     /* on the asker */
+};
+void server_gather(struct server *s, struct worker *asker, struct gather *g);
+
+#endif

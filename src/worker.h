@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A worker: one thread, one event base, its clients and its links. A client lives and dies on one worker, and no lock
+ * is taken on the way of a request. Other threads reach a worker by its mailbox only.
+ *
+ * A turn of the loop: libevent's callbacks read and dispatch; then worker_end_turn() resumes clients that waited,
+ * writes once for each link and client that has something to write, and frees what was closed. Nobody frees in a
+ * callback: closing puts an object on a dying list.
+ */
+#ifndef KEYWEIR_WORKER_H
+#define KEYWEIR_WORKER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/mailbox.h"
+#include "base/outq.h"
+#include "command/command.h"
+#include "request.h"
+#include "snapshot.h"
+
+#define SCRATCH_BYTES (64 * 1024)
+
+struct event;
+struct event_base;
+struct hub;
+struct pool;
+struct server;
+
+/* Counters: written by their worker only, read by anybody who sums them up. */
+struct counters {
+#define COUNTER(name, help) _Atomic uint64_t name;
+#include "counters.def"
+#undef COUNTER
+	_Atomic uint64_t calls[COMMAND_ID_MAX];
+	_Atomic uint64_t usec[COMMAND_ID_MAX];
+};
+
+static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static inline uint64_t counter_get(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+struct worker {
+	unsigned id;
+	struct server *server;
+	pthread_t thread;
+	struct event_base *base;
+	struct event *mailbox_event;
+	struct event *tick_event;
+	struct mailbox mailbox;
+	struct snapshot *snapshot; /* a reference */
+	struct pool *pool;	   /* links to [upstream.main] */
+	struct list old_pools;	   /* of nodes that a reload replaced, until their last link is gone */
+	struct hub *hub;
+
+	char *scratch; /* SCRATCH_BYTES, what is read lands here */
+	struct chunk_pool chunks;
+	struct request_pool requests;
+
+	struct list clients;
+	struct list resume;	   /* clients to go on with at the end of the turn */
+	struct list dirty_clients; /* something to write */
+	struct list dirty_links;
+	struct list dying_clients;
+	struct list dying_links;
+	struct list monitors; /* clients in MONITOR */
+
+	int64_t now_us;	     /* time at the beginning of the event under way */
+	int64_t idle_since_us; /* nothing was in flight since; 0: something is */
+	bool fast_tick;
+	bool draining;	     /* shutting down: no client is taken, each is closed when it has nothing under way */
+	bool stop;
+	int64_t drain_deadline_us;
+	int64_t client_tick_us;
+	_Atomic int64_t beat_us; /* last tick, for the watchdog */
+	_Atomic unsigned n_clients;
+	struct counters counters;
+};
+
+/* Makes the worker (not its thread). Returns false when the system gives no event base or eventfd. */
+bool worker_init(struct worker *w, unsigned id, struct server *server, struct snapshot *snapshot);
+void worker_fini(struct worker *w);
+bool worker_start(struct worker *w);
+
+/* Something is in flight: time-outs must be looked at often. */
+void worker_wake_tick(struct worker *w);
+
+/* Runs fn(w, arg) on a worker's thread; any thread may ask. */
+void worker_run_on(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
+
+/* For worker_run_on(), from the control thread; arg is what each says. */
+void worker_take_snapshot(struct worker *w, void *arg); /* a struct snapshot *, its reference goes over */
+void worker_take_client(struct worker *w, void *arg);	/* an accepted socket, counted already */
+void worker_drain(struct worker *w, void *arg);		/* milliseconds it may take */
+void worker_hear(struct worker *w, void *arg);		/* an enum server_news */
+
+static inline void worker_now(struct worker *w, int64_t now_us)
+{
+	w->now_us = now_us;
+}
+
+#endif
