@@ -121,7 +121,6 @@ static size_t upload_more(struct client *c, const char *data, size_t len)
 	c->active_us = c->w->now_us;
 	if (used > 0 && c->upload) {
 		link_send_more(c->upload->link, data, used);
-		c->upload->len += used;
 		if (c->upload->link->out.bytes > UPLOAD_AHEAD_MAX)
 			client_stall(c);
 	}

@@ -105,11 +105,13 @@ const struct command *dispatch_find(const struct client *c, const struct call *c
 {
 	const struct request_frame *f = call->frame;
 	const struct command *cmd;
-	size_t len = 0, sub_len = 0;
-	const char *name = call_arg(call, 0, &len);
-	const char *sub = f->argc > 1 ? call_arg(call, 1, &sub_len) : NULL;
+	const char *sub = NULL;
+	size_t sub_len = 0;
 
-	cmd = name ? command_find(c->w->snapshot->learnt, name, len, sub, sub_len) : NULL;
+	/* The name is here, also of the head of a large request. */
+	if (f->n_seen > 1)
+		sub = call_arg(call, 1, &sub_len);
+	cmd = command_find(c->w->snapshot->learnt, call->bytes + f->arg[0].offset, f->arg[0].len, sub, sub_len);
 	return cmd ? cmd : &unknown_command;
 }
 

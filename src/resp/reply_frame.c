@@ -160,12 +160,64 @@ static size_t one_step(struct reply_frame *f, const char *p, size_t len)
 	return element(f, p, len);
 }
 
+/* A whole bulk string of up to 9,999 bytes at data, which is what most replies are. Its length on the wire, or 0. */
+static inline size_t whole_bulk(struct reply_frame *f, const char *data, size_t len)
+{
+	const char *p = data + 1;
+	size_t n = 0, all;
+	unsigned digit;
+
+	if (len < 7 || *data != '$')
+		return 0;
+	digit = (unsigned char)*p - (unsigned)'0';
+	if (digit > 9)
+		return 0;
+	do {
+		n = n * 10 + digit;
+		digit = (unsigned char)*++p - (unsigned)'0';
+	} while (digit <= 9 && p - data < 5);
+	all = (size_t)(p - data) + 2 + n + 2;
+	if (p[0] != '\r' || p[1] != '\n' || all > len)
+		return 0;
+	f->type = '$';
+	f->number = (int64_t)n;
+	return all;
+}
+
+/* A whole line that is a reply by itself: +OK, :1, $-1, an error. Its length, or 0. */
+static inline size_t whole_line(struct reply_frame *f, const char *data, size_t len)
+{
+	unsigned char kind = kinds[(unsigned char)*data];
+	const char *lf;
+
+	if (kind != KIND_TEXT && kind != KIND_INT && !(kind == KIND_BULK && len >= 5 && data[1] == '-'))
+		return 0;
+	lf = memchr(data, '\n', len);
+	if (!lf || lf == data + 1 || lf[-1] != '\r')
+		return 0;
+	f->number = 0;
+	if (kind == KIND_INT)
+		parse_int64(data + 1, (size_t)(lf - data) - 2, &f->number);
+	else if (kind == KIND_BULK || *data == '_')
+		f->number = -1;
+	if (kind == KIND_BULK && (lf - data != 4 || data[2] != '1'))
+		return 0;
+	f->type = *data;
+	return (size_t)(lf - data) + 1;
+}
+
 enum reply_status reply_frame_feed(struct reply_frame *f, const char *data, size_t len, size_t *used)
 {
 	size_t at = 0;
 
-	if (!reply_frame_busy(f))
+	if (!reply_frame_busy(f)) {
+		*used = whole_bulk(f, data, len);
+		if (*used == 0)
+			*used = whole_line(f, data, len);
+		if (*used > 0)
+			return REPLY_DONE;
 		f->type = 0;
+	}
 	while (at < len) {
 		size_t n = one_step(f, data + at, len - at);
 

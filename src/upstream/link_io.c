@@ -18,7 +18,7 @@
 #define PAUSE_MAX_US 100000   /* others wait no longer than this for a slow reader of a large reply */
 
 /* A piece of the reply at the head of the queue. */
-static bool to_request(struct link *l, const char *data, size_t len, bool done)
+static inline bool to_request(struct link *l, const char *data, size_t len, bool done)
 {
 	struct request *r = l->head;
 
@@ -34,7 +34,7 @@ static bool to_request(struct link *l, const char *data, size_t len, bool done)
 	return true;
 }
 
-static bool deliver(struct link *l, const char *data, size_t len, bool done)
+static inline bool deliver(struct link *l, const char *data, size_t len, bool done)
 {
 	if (l->kind == LINK_HUB || l->kind == LINK_FEED || l->push) {
 		l->pool->events->push(l, data, len, done);
@@ -43,10 +43,9 @@ static bool deliver(struct link *l, const char *data, size_t len, bool done)
 	return to_request(l, data, len, done);
 }
 
-/* One frame or piece of a frame. Returns bytes used, 0 when the stream makes no sense. */
-static size_t one_frame(struct link *l, const char *data, size_t len)
+/* A frame whose first line was cut by the end of a read: those bytes are delivered first, once its type is known. */
+static size_t stashed_frame(struct link *l, const char *data, size_t len)
 {
-	bool fresh = !reply_frame_busy(&l->rf) || l->n_stash > 0;
 	char stash[REPLY_LINE_MAX];
 	unsigned n_stash = l->n_stash;
 	enum reply_status status;
@@ -56,17 +55,37 @@ static size_t one_frame(struct link *l, const char *data, size_t len)
 	status = reply_frame_feed(&l->rf, data, len, &used);
 	if (status == REPLY_BAD)
 		return 0;
-	if (status == REPLY_MORE && l->rf.left == 0) { /* the very first line is not whole: is it a push? */
+	if (status == REPLY_MORE && l->rf.left == 0) {
 		l->n_stash = l->rf.n_line;
 		return used;
 	}
 	l->n_stash = 0;
-	if (fresh)
-		l->push = l->rf.type == '>';
-	if (n_stash > 0 && !deliver(l, stash, n_stash, false))
+	l->push = l->rf.type == '>';
+	if (!deliver(l, stash, n_stash, false))
 		return 0;
 	if (l->state == LINK_CLOSED)
 		return used;
+	return deliver(l, data, used, status == REPLY_DONE) ? used : 0;
+}
+
+/* One frame or piece of a frame. Returns bytes used, 0 when the stream makes no sense. */
+static inline size_t one_frame(struct link *l, const char *data, size_t len)
+{
+	bool fresh = !reply_frame_busy(&l->rf);
+	enum reply_status status;
+	size_t used = 0;
+
+	if (__builtin_expect(l->n_stash > 0, 0))
+		return stashed_frame(l, data, len);
+	status = reply_frame_feed(&l->rf, data, len, &used);
+	if (__builtin_expect(status == REPLY_BAD, 0))
+		return 0;
+	if (status == REPLY_MORE && l->rf.left == 0) { /* the very first line is not whole: is it a push? */
+		l->n_stash = l->rf.n_line;
+		return used;
+	}
+	if (fresh)
+		l->push = l->rf.type == '>';
 	return deliver(l, data, used, status == REPLY_DONE) ? used : 0;
 }
 

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Looking commands up by name. The table is constant (commands.def); an index over it, built once before any thread,
+ * hashes a name's first and last eight bytes, folded to lower case, into open addressing.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command/command.h"
+#include "command/learn.h"
+
+#include "command/commands.def"
+
+#define N_COMMANDS (sizeof(commands) / sizeof(*commands))
+#define INDEX_SIZE 2048 /* a power of two, about eight times as many as commands */
+#define NAME_MAX_BYTES 32
+
+static struct {
+	const struct command *slots[INDEX_SIZE];
+	const struct command *by_id[COMMAND_ID_MAX];
+	unsigned count;
+} lookup; /* written by command_init() only */
+
+static inline uint64_t load64(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static inline uint32_t load32(const char *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+/* Setting bit 5 folds letters; that it folds other bytes too costs a comparison at worst. */
+static inline unsigned hash_name(const char *name, size_t len)
+{
+	uint64_t a, b = 0;
+
+	if (len >= 8) {
+		a = load64(name);
+		b = load64(name + len - 8);
+	} else if (len >= 4) {
+		a = load32(name) | (uint64_t)load32(name + len - 4) << 32;
+	} else {
+		a = (uint64_t)(unsigned char)name[0] | (uint64_t)(unsigned char)name[len / 2] << 8 |
+		    (uint64_t)(unsigned char)name[len - 1] << 16;
+	}
+	a |= 0x2020202020202020u;
+	b |= 0x2020202020202020u;
+	a = (a ^ (b * 0x9e3779b97f4a7c15u) ^ len) * 0xff51afd7ed558ccdu;
+	return (unsigned)(a >> 40) & (INDEX_SIZE - 1);
+}
+
+bool command_name_is(const char *lower, const char *name, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		unsigned char ch = (unsigned char)name[i];
+
+		if (ch >= 'A' && ch <= 'Z')
+			ch |= 0x20;
+		if (ch != (unsigned char)lower[i]) /* also where lower ends */
+			return false;
+	}
+	return lower[i] == '\0';
+}
+
+static void number_rows(const struct command *rows, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		assert(rows[i].id < COMMAND_ID_MAX - 1 && !lookup.by_id[rows[i].id]);
+		lookup.by_id[rows[i].id] = &rows[i];
+		lookup.count++;
+		number_rows(rows[i].subcommands, rows[i].n_subcommands);
+	}
+}
+
+void command_init(void)
+{
+	memset(&lookup, 0, sizeof(lookup));
+	number_rows(commands, N_COMMANDS);
+	for (size_t i = 0; i < N_COMMANDS; i++) {
+		unsigned slot = hash_name(commands[i].name, strlen(commands[i].name));
+
+		assert(strlen(commands[i].name) <= NAME_MAX_BYTES);
+		while (lookup.slots[slot])
+			slot = (slot + 1) & (INDEX_SIZE - 1);
+		lookup.slots[slot] = &commands[i];
+	}
+}
+
+unsigned command_count(void)
+{
+	return lookup.count;
+}
+
+const struct command *command_by_id(const struct command_set *learnt, unsigned id)
+{
+	if (id < COMMAND_ID_MAX && lookup.by_id[id])
+		return lookup.by_id[id];
+	return learnt ? command_set_by_id(learnt, id) : NULL;
+}
+
+const struct command *command_builtin(const char *name, size_t len)
+{
+	const struct command *cmd;
+
+	if (len == 0 || len > NAME_MAX_BYTES)
+		return NULL;
+	for (unsigned slot = hash_name(name, len); (cmd = lookup.slots[slot]); slot = (slot + 1) & (INDEX_SIZE - 1))
+		if (command_name_is(cmd->name, name, len))
+			return cmd;
+	return NULL;
+}
+
+const struct command *command_subcommand(const struct command *container, const char *sub, size_t len)
+{
+	size_t skip = strlen(container->name) + 1;
+
+	for (unsigned i = 0; i < container->n_subcommands; i++)
+		if (command_name_is(container->subcommands[i].name + skip, sub, len))
+			return &container->subcommands[i];
+	return NULL;
+}
+
+const struct command *command_find(const struct command_set *learnt, const char *name, size_t name_len,
+				   const char *sub, size_t sub_len)
+{
+	const struct command *cmd = command_builtin(name, name_len), *found;
+
+	if (!cmd)
+		cmd = learnt ? command_set_find(learnt, name, name_len) : NULL;
+	if (!cmd || cmd->n_subcommands == 0 || !sub)
+		return cmd;
+	found = command_subcommand(cmd, sub, sub_len);
+	return found ? found : cmd;
+}
