@@ -3,22 +3,14 @@
 #include "request.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
 
 #define FREE_MAX 16384
 
-struct request *request_new(struct request_pool *pool)
+struct request *request_make(void)
 {
-	struct request *r = pool->free;
-
-	if (!r)
-		return xcalloc(1, sizeof(*r));
-	pool->free = r->next;
-	pool->n_free--;
-	memset(r, 0, offsetof(struct request, reply));
-	return r;
+	return xcalloc(1, sizeof(struct request));
 }
 
 void request_free(struct request_pool *pool, struct request **rp)

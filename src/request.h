@@ -12,6 +12,7 @@
 #define KEYWEIR_REQUEST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -62,7 +63,20 @@ struct request_pool {
 	unsigned n_free;
 };
 
-struct request *request_new(struct request_pool *pool);
+struct request *request_make(void); /* from malloc, when the free list is empty */
+
+/* A request with everything empty. */
+static inline struct request *request_new(struct request_pool *pool)
+{
+	struct request *r = pool->free;
+
+	if (__builtin_expect(!r, 0))
+		return request_make();
+	pool->free = r->next;
+	pool->n_free--;
+	__builtin_memset(r, 0, offsetof(struct request, reply));
+	return r;
+}
 void request_free(struct request_pool *pool, struct request **r);
 void request_pool_fini(struct request_pool *pool);
 

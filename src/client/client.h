@@ -179,7 +179,23 @@ void client_reply_own_error(struct client *c, const struct call *call, enum repl
 void client_reply_ok(struct client *c, const struct call *call);
 
 /* A request that stands in the client's queue unanswered until client_request_done(): b is appended to its reply. */
-struct request *client_request_new(struct client *c, const struct call *call);
+static inline struct request *client_request_new(struct client *c, const struct call *call)
+{
+	struct request *r = request_new(&c->w->requests);
+
+	r->client = c;
+	r->cmd = call->cmd;
+	r->start_us = c->w->now_us;
+	if (__builtin_expect(c->reply_mode != REPLY_ON || c->reply_skip, 0))
+		r->flags |= REQUEST_SILENT;
+	if (c->tail)
+		c->tail->next = r;
+	else
+		c->head = r;
+	c->tail = r;
+	c->n_requests++;
+	return r;
+}
 void client_request_done(struct request *r);
 
 /* Bytes that are no reply (pushes, messages, MONITOR lines): never in the middle of a reply. */
@@ -212,6 +228,9 @@ bool call_arg_int(const struct call *call, uint32_t i, int64_t *out);
 
 /* Sends the call as it came; hook and arg as in struct request. r may be NULL. */
 enum verdict forward(struct client *c, const struct call *call, uint32_t flags, request_hook_fn hook, int64_t arg);
+
+/* The same with no flags and no hook. */
+enum verdict forward_plain(struct client *c, const struct call *call);
 
 /* Sends other bytes in the call's place. */
 enum verdict forward_bytes(struct client *c, const struct call *call, const char *bytes, size_t len, uint32_t flags,

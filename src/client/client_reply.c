@@ -48,16 +48,6 @@ static void put_out(struct client *c, const char *p, size_t n)
 
 /* ---- the queue ---- */
 
-static void push_request(struct client *c, struct request *r)
-{
-	if (c->tail)
-		c->tail->next = r;
-	else
-		c->head = r;
-	c->tail = r;
-	c->n_requests++;
-}
-
 /* Takes the head off; pushes that waited for its reply to end go out now. */
 static void pop_request(struct client *c)
 {
@@ -83,19 +73,6 @@ static void pop_done(struct client *c)
 			put_out(c, buf_head(&r->reply), buf_len(&r->reply));
 		pop_request(c);
 	}
-}
-
-struct request *client_request_new(struct client *c, const struct call *call)
-{
-	struct request *r = request_new(&c->w->requests);
-
-	r->client = c;
-	r->cmd = call->cmd;
-	r->start_us = c->w->now_us;
-	if (c->reply_mode != REPLY_ON || c->reply_skip)
-		r->flags |= REQUEST_SILENT;
-	push_request(c, r);
-	return r;
 }
 
 /* Accounts for an answered command. */

@@ -15,6 +15,8 @@
 #include "resp/write.h"
 #include "server.h"
 
+#define OUTPUT_SMALL_BYTES ((size_t)256 * 1024) /* less than half of the least client_output_limit */
+
 const char *call_arg(const struct call *call, uint32_t i, size_t *len)
 {
 	const struct request_frame *f = call->frame;
@@ -163,13 +165,17 @@ static bool is_paused(struct client *c, const struct command *cmd)
 	       (cmd->handler == HANDLER_EXEC && c->tx != TX_NONE);
 }
 
+/* A client that has so much to read is not served further until it has read some. */
+static size_t output_pause_bytes(const struct client *c)
+{
+	return (size_t)c->w->snapshot->config->server.client_output_limit_bytes / 2;
+}
+
 /* Whether it must be refused or wait, before any handler sees it. */
 static bool stopped_before(struct client *c, const struct call *call, enum verdict *verdict)
 {
-	size_t limit = (size_t)c->w->snapshot->config->server.client_output_limit_bytes;
-
 	*verdict = CALL_DONE;
-	if (c->out.bytes > limit / 2 && c->tx_run == 0) {
+	if (c->out.bytes > output_pause_bytes(c) && c->tx_run == 0) {
 		*verdict = client_wait_for(c, WAIT_OUTPUT);
 		c->stalled_us = c->w->now_us;
 		return true;
@@ -209,7 +215,7 @@ static enum verdict run(struct client *c, struct call *call)
 	if (__builtin_expect(!command_arity_ok(cmd, call->frame->argc), 0) && cmd->handler != HANDLER_KEYWEIR)
 		return forward(c, call, 0, NULL, 0);
 	if (__builtin_expect(cmd->handler == HANDLER_FORWARD, 1))
-		return forward(c, call, 0, NULL, 0);
+		return forward_plain(c, call);
 	return handlers[cmd->handler](c, call);
 }
 
@@ -231,7 +237,11 @@ enum verdict dispatch(struct client *c, struct call *call)
 	bool skip = c->reply_mode == REPLY_SKIP_NEXT;
 
 	call->cmd = dispatch_find(c, call);
-	if (__builtin_expect(stopped_before(c, call, &verdict), 0))
+	/* Most clients have nothing extra, little to read, and nobody is paused. */
+	if (__builtin_expect(c->extra || c->out.bytes > OUTPUT_SMALL_BYTES ||
+				     atomic_load_explicit(&c->w->server->pause_mode, memory_order_relaxed) != PAUSE_NONE,
+			     0) &&
+	    stopped_before(c, call, &verdict))
 		return verdict;
 	c->reply_skip = skip;
 	if (skip)

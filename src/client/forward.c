@@ -161,6 +161,27 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	return CALL_DONE;
 }
 
+/*
+ * The path of nearly every command: whole, as it came, over the link that the client's commands are on already.
+ * Whatever is not so goes the long way.
+ */
+enum verdict forward_plain(struct client *c, const struct call *call)
+{
+	struct link *l = c->link;
+	struct request *r;
+
+	if (!l || c->bound || call->partial || l->db != c->db || l->proto != c->proto || c->n_upstream >= REQUESTS_MAX ||
+	    c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
+		return forward(c, call, 0, NULL, 0);
+	r = client_request_new(c, call);
+	r->flags |= call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
+	r->deadline_us = c->w->now_us + forward_timeout_us(c, call->cmd);
+	link_send(l, r, call->bytes, call->len);
+	c->n_upstream++;
+	c->bytes_upstream += call->len;
+	return CALL_DONE;
+}
+
 enum verdict forward(struct client *c, const struct call *call, uint32_t flags, request_hook_fn hook, int64_t arg)
 {
 	return forward_bytes(c, call, call->bytes, call->len, flags, hook, arg);

@@ -20,6 +20,9 @@ enum verdict handle_PING(struct client *c, const struct call *call)
 	size_t len = 0;
 	const char *arg = call_arg(call, 1, &len);
 
+	/* Redis is stuck on something (a script ...): it says better than we how it is (-BUSY, -LOADING). */
+	if (!list_empty(&c->w->pool->retired) && !c->w->pool->down && !hub_is_subscriber(c))
+		return forward(c, call, 0, NULL, 0);
 	if (c->proto == 2 && hub_is_subscriber(c)) {
 		if (call->frame->argc > 2)
 			return forward(c, call, 0, NULL, 0);

@@ -16,8 +16,16 @@
 #define INDEX_SIZE 2048 /* a power of two, about eight times as many as commands */
 #define NAME_MAX_BYTES 32
 
+/* A slot of the index. A name of up to eight letters is its folded word: equal words are equal names. */
+struct slot {
+	uint64_t word;
+	const struct command *cmd;
+	uint8_t len;
+	bool exact; /* the word says it all */
+};
+
 static struct {
-	const struct command *slots[INDEX_SIZE];
+	struct slot slots[INDEX_SIZE];
 	const struct command *by_id[COMMAND_ID_MAX];
 	unsigned count;
 } lookup; /* written by command_init() only */
@@ -38,24 +46,29 @@ static inline uint32_t load32(const char *p)
 	return v;
 }
 
-/* Setting bit 5 folds letters; that it folds other bytes too costs a comparison at worst. */
-static inline unsigned hash_name(const char *name, size_t len)
+/*
+ * The first eight bytes (all of a short name), folded: setting bit 5 makes letters lower case. Other bytes may fold
+ * onto each other, which costs a comparison.
+ */
+static inline uint64_t folded_word(const char *name, size_t len)
 {
-	uint64_t a, b = 0;
+	uint64_t word;
 
-	if (len >= 8) {
-		a = load64(name);
-		b = load64(name + len - 8);
-	} else if (len >= 4) {
-		a = load32(name) | (uint64_t)load32(name + len - 4) << 32;
-	} else {
-		a = (uint64_t)(unsigned char)name[0] | (uint64_t)(unsigned char)name[len / 2] << 8 |
-		    (uint64_t)(unsigned char)name[len - 1] << 16;
-	}
-	a |= 0x2020202020202020u;
-	b |= 0x2020202020202020u;
-	a = (a ^ (b * 0x9e3779b97f4a7c15u) ^ len) * 0xff51afd7ed558ccdu;
-	return (unsigned)(a >> 40) & (INDEX_SIZE - 1);
+	if (len >= 8)
+		word = load64(name);
+	else if (len >= 4)
+		word = load32(name) | (uint64_t)load32(name + len - 4) << 32;
+	else
+		word = (uint64_t)(unsigned char)name[0] | (uint64_t)(unsigned char)name[len / 2] << 8 |
+		       (uint64_t)(unsigned char)name[len - 1] << 16;
+	return word | 0x2020202020202020u;
+}
+
+static inline unsigned hash_name(uint64_t word, const char *name, size_t len)
+{
+	if (len > 8)
+		word ^= (load64(name + len - 8) | 0x2020202020202020u) * 0x9e3779b97f4a7c15u;
+	return (unsigned)(((word ^ len) * 0xff51afd7ed558ccdu) >> 40) & (INDEX_SIZE - 1);
 }
 
 bool command_name_is(const char *lower, const char *name, size_t len)
@@ -83,17 +96,25 @@ static void number_rows(const struct command *rows, size_t n)
 	}
 }
 
+static bool only_letters(const char *name)
+{
+	return name[strspn(name, "abcdefghijklmnopqrstuvwxyz")] == '\0';
+}
+
 void command_init(void)
 {
 	memset(&lookup, 0, sizeof(lookup));
 	number_rows(commands, N_COMMANDS);
 	for (size_t i = 0; i < N_COMMANDS; i++) {
-		unsigned slot = hash_name(commands[i].name, strlen(commands[i].name));
+		const char *name = commands[i].name;
+		size_t len = strlen(name);
+		uint64_t word = folded_word(name, len);
+		unsigned slot = hash_name(word, name, len);
 
-		assert(strlen(commands[i].name) <= NAME_MAX_BYTES);
-		while (lookup.slots[slot])
+		assert(len <= NAME_MAX_BYTES);
+		while (lookup.slots[slot].cmd)
 			slot = (slot + 1) & (INDEX_SIZE - 1);
-		lookup.slots[slot] = &commands[i];
+		lookup.slots[slot] = (struct slot){word, &commands[i], (uint8_t)len, len <= 8 && only_letters(name)};
 	}
 }
 
@@ -111,13 +132,17 @@ const struct command *command_by_id(const struct command_set *learnt, unsigned i
 
 const struct command *command_builtin(const char *name, size_t len)
 {
-	const struct command *cmd;
+	uint64_t word;
 
 	if (len == 0 || len > NAME_MAX_BYTES)
 		return NULL;
-	for (unsigned slot = hash_name(name, len); (cmd = lookup.slots[slot]); slot = (slot + 1) & (INDEX_SIZE - 1))
-		if (command_name_is(cmd->name, name, len))
-			return cmd;
+	word = folded_word(name, len);
+	for (unsigned i = hash_name(word, name, len); lookup.slots[i].cmd; i = (i + 1) & (INDEX_SIZE - 1)) {
+		const struct slot *slot = &lookup.slots[i];
+
+		if (slot->word == word && slot->len == len && (slot->exact || command_name_is(slot->cmd->name, name, len)))
+			return slot->cmd;
+	}
 	return NULL;
 }
 

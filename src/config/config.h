@@ -64,6 +64,7 @@ struct upstream_config {
 	int64_t reconnect_delay_max_ms;
 	int64_t max_retries;
 	int64_t health_check_ms;
+	char *password_file; /* "": none; its first line has become target.password */
 };
 
 struct log_config {

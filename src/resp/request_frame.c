@@ -158,6 +158,12 @@ static inline bool short_header(const char **p, const char *end, char type, uint
 	}
 	if (*q != type || digit > 9 || digit == 0)
 		return false;
+	v >>= 16; /* the second digit and CR; LF is behind them */
+	if ((v & 0xff00) == 0x0d00 && q[4] == '\n' && (v & 0xff) - '0' <= 9) {
+		*number = digit * 10 + (v & 0xff) - '0';
+		*p = q + 5;
+		return true;
+	}
 	for (q++; digit <= 9 && q - *p < 8 && q < end; digit = (unsigned char)*q - (unsigned)'0') {
 		n = n * 10 + digit;
 		q++;

@@ -144,7 +144,7 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 	return l;
 }
 
-static void mark_dirty(struct link *l)
+void link_mark_dirty(struct link *l)
 {
 	if (l->state == LINK_READY && !l->want_write && !list_is_linked(&l->dirty)) {
 		list_append(&l->w->dirty_links, &l->dirty);
@@ -152,30 +152,10 @@ static void mark_dirty(struct link *l)
 	}
 }
 
-void link_send(struct link *l, struct request *r, const char *data, size_t len)
-{
-	assert(l->state != LINK_CLOSED && !r->link);
-	r->link = l;
-	r->pos = l->out.end_pos;
-	r->len = len;
-	r->next_in_link = NULL;
-	if (l->tail)
-		l->tail->next_in_link = r;
-	else
-		l->head = r;
-	l->tail = r;
-	l->n_queue++;
-	counter_add(&l->w->counters.upstream_requests, 1);
-	if (!l->w->fast_tick)
-		worker_wake_tick(l->w);
-	outq_append(&l->out, data, len);
-	mark_dirty(l);
-}
-
 void link_send_more(struct link *l, const char *data, size_t len)
 {
 	outq_append(&l->out, data, len);
-	mark_dirty(l);
+	link_mark_dirty(l);
 }
 
 void link_became_ready(struct link *l)
@@ -185,7 +165,7 @@ void link_became_ready(struct link *l)
 	buf_release(&l->handshake);
 	pool_link_ready(l->pool, l);
 	if (l->out.bytes > 0)
-		mark_dirty(l);
+		link_mark_dirty(l);
 	if (l->owner || l->user)
 		l->pool->events->ready(l);
 }

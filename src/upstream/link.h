@@ -32,6 +32,8 @@
 struct pool;
 struct worker;
 
+void worker_wake_tick(struct worker *w); /* worker.h */
+
 enum link_kind { LINK_SHARED, LINK_DEDICATED, LINK_HUB, LINK_FEED };
 enum link_state { LINK_CONNECTING, LINK_HANDSHAKE, LINK_READY, LINK_CLOSED };
 
@@ -98,8 +100,27 @@ struct link_events {
 /* Opens a connection; requests may be queued at once. Never fails: trouble is told by the events. */
 struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db);
 
+/* It has something to write at the end of the turn. */
+void link_mark_dirty(struct link *l);
+
 /* Queues a request's bytes; r joins the queue, its deadline must be set. */
-void link_send(struct link *l, struct request *r, const char *data, size_t len);
+static inline void link_send(struct link *l, struct request *r, const char *data, size_t len)
+{
+	r->link = l;
+	r->pos = l->out.end_pos;
+	r->len = len;
+	if (l->tail) {
+		l->tail->next_in_link = r;
+	} else {
+		l->head = r;
+		worker_wake_tick(l->w);
+	}
+	l->tail = r;
+	l->n_queue++;
+	outq_append(&l->out, data, len);
+	if (!list_is_linked(&l->dirty))
+		link_mark_dirty(l);
+}
 
 /* More bytes of the request queued last (a large one that streams), or bytes that expect no request (HUB). */
 void link_send_more(struct link *l, const char *data, size_t len);

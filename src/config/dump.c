@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The configuration and the table of options in print: as TOML for --dump, as mdoc for the man page. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "config/schema.h"
+#include "config/text.h"
+#include "config/value.h"
+
+#define LINE_MAX_BYTES 78 /* of mdoc source */
+
+/* ---- TOML ---- */
+
+/* A basic string. "${" is doubled, or it would be a variable when read back. */
+static void print_string(const char *s, FILE *out)
+{
+	fputc('"', out);
+	for (; *s; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", c);
+		else if (c < 0x20 || c == 0x7f)
+			fprintf(out, "\\u%04X", c);
+		else if (c == '$' && s[1] == '{')
+			fputs("$$", out);
+		else
+			fputc(c, out);
+	}
+	fputc('"', out);
+}
+
+static void print_list(const struct string_list *list, FILE *out)
+{
+	fputc('[', out);
+	for (size_t i = 0; i < list->n; i++) {
+		if (i > 0)
+			fputs(", ", out);
+		print_string(list->items[i], out);
+	}
+	fputc(']', out);
+}
+
+static void print_duration(int64_t us, FILE *out)
+{
+	char text[VALUE_TEXT_MAX];
+
+	value_format_duration(us, text);
+	if (us < 0)
+		fputs("-1", out);
+	else
+		fprintf(out, us ? "\"%s\"" : "%s", text);
+}
+
+static void print_size(int64_t bytes, FILE *out)
+{
+	char text[VALUE_TEXT_MAX];
+
+	value_format_size(bytes, text);
+	fprintf(out, strchr(text, 'b') ? "\"%s\"" : "%s", text);
+}
+
+static void print_value(const struct config *config, const struct option *o, FILE *out)
+{
+	const void *field = schema_field_const(config, o);
+	const char *word;
+	size_t len;
+
+	switch (o->type) {
+	case TYPE_ADDRESSES:
+		print_list(field, out);
+		break;
+	case TYPE_URL:
+		print_string(config->upstreams[0].url_masked, out);
+		break;
+	case TYPE_STRING:
+		print_string(*(char *const *)field, out);
+		break;
+	case TYPE_ENUM:
+		word = value_word(o->range, *(const unsigned *)field, &len);
+		fprintf(out, "\"%.*s\"", (int)len, word);
+		break;
+	case TYPE_INT:
+		fprintf(out, "%" PRId64, *(const int64_t *)field);
+		break;
+	case TYPE_SIZE:
+		print_size(*(const int64_t *)field, out);
+		break;
+	case TYPE_DURATION_MS:
+		print_duration(*(const int64_t *)field * 1000, out);
+		break;
+	case TYPE_DURATION_US:
+		print_duration(*(const int64_t *)field, out);
+		break;
+	}
+}
+
+void config_dump(const struct config *config, FILE *out)
+{
+	for (unsigned id = 0; id < N_OPTIONS; id++) {
+		const struct option *o = schema_option(id);
+
+		if (id == 0 || o->table != schema_option(id - 1)->table)
+			fprintf(out, "%s[%s]\n", id ? "\n" : "", schema_path(o->table));
+		fprintf(out, "%s = ", o->key);
+		print_value(config, o, out);
+		fputc('\n', out);
+	}
+}
+
+/* ---- mdoc ---- */
+
+static const char *const table_docs[N_TABLES] = {
+#define TABLE(table, doc) doc,
+#define OPTION(table, key, type, field, value, range, flags, doc)
+#include "config/options.def"
+#undef TABLE
+#undef OPTION
+};
+
+static const char *type_name(const struct option *o)
+{
+	switch (o->type) {
+	case TYPE_ADDRESSES:
+		return "list";
+	case TYPE_URL:
+	case TYPE_STRING:
+		return "string";
+	case TYPE_ENUM:
+		return "word";
+	case TYPE_INT:
+		return "number";
+	case TYPE_SIZE:
+		return "size";
+	case TYPE_DURATION_MS:
+	case TYPE_DURATION_US:
+		return "duration";
+	}
+	return "";
+}
+
+/* A text line must not begin like a request, and a backslash begins an escape. */
+static void print_word(const char *word, size_t len, bool first, FILE *out)
+{
+	if (first && (*word == '.' || *word == '\''))
+		fputs("\\&", out);
+	for (size_t i = 0; i < len; i++) {
+		if (word[i] == '\\')
+			fputs("\\e", out);
+		else if (word[i] == '-' && i == 0)
+			fputs("\\-", out);
+		else
+			fputc(word[i], out);
+	}
+}
+
+/* Sentences, each on lines of its own, as mdoc wants them. */
+static void print_text(const char *s, FILE *out)
+{
+	size_t column = 0;
+
+	while (*s) {
+		size_t len = strcspn(s, " ");
+
+		if (column > 0 && column + 1 + len > LINE_MAX_BYTES) {
+			fputc('\n', out);
+			column = 0;
+		}
+		if (column > 0)
+			fputc(' ', out);
+		print_word(s, len, column == 0, out);
+		column += len + 1;
+		if (s[len - 1] == '.') {
+			fputc('\n', out);
+			column = 0;
+		}
+		s += len + strspn(s + len, " ");
+	}
+	if (column > 0)
+		fputc('\n', out);
+}
+
+static void print_range(const struct option *o, FILE *out)
+{
+	const char *dots = strstr(o->range, ".."), *bar;
+
+	if (dots) {
+		fprintf(out, "From %.*s to %s.\n", (int)(dots - o->range), o->range, dots + 2);
+	} else if (o->type == TYPE_ENUM) {
+		fputs("One of\n", out);
+		for (const char *word = o->range;; word = bar + 1) {
+			bar = strchr(word, '|');
+			fprintf(out, ".Ql %.*s%s\n", (int)strcspn(word, "|"), word, bar ? " ," : " .");
+			if (!bar)
+				break;
+		}
+	}
+}
+
+static void print_default(const struct option *o, FILE *out)
+{
+	fputs("Default:\n.Ql ", out);
+	/* Quotes would group the macro's arguments. */
+	for (const char *c = o->value; *c; c++)
+		fputs(*c == '"' ? "\\(dq" : (char[]){*c, '\0'}, out);
+	fputs(" .\n", out);
+	if (o->flags & OPTION_RESTART)
+		fputs("A change takes a restart.\n", out);
+}
+
+void config_print_options(FILE *out)
+{
+	for (unsigned id = 0; id < N_OPTIONS; id++) {
+		const struct option *o = schema_option(id);
+
+		if (id == 0 || o->table != schema_option(id - 1)->table) {
+			fprintf(out, "%s.Ss [%s]\n", id ? ".El\n" : "", schema_path(o->table));
+			print_text(table_docs[o->table], out);
+			fputs(".Bl -tag -width Ds\n", out);
+		}
+		fprintf(out, ".It Ic %s No = Ar %s\n", o->key, type_name(o));
+		print_text(o->doc, out);
+		print_range(o, out);
+		print_default(o, out);
+	}
+	fputs(".El\n", out);
+}
