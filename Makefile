@@ -38,6 +38,7 @@ SOURCES := \
 	src/client/info.c \
 	src/client/keyweir_cmd.c \
 	src/client/monitor.c \
+	src/client/redact.c \
 	src/client/retry.c \
 	src/client/session.c \
 	src/client/slowlog.c \

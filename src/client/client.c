@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "client/client_io.h"
 #include "client/hub.h"
+#include "client/monitor.h"
 #include "server.h"
 
 #define OUTPUT_LOW_BYTES ((size_t)256 * 1024)
@@ -99,11 +100,7 @@ static void close_extra(struct client *c)
 	if (!c->extra)
 		return;
 	hub_unsubscribe_all(c);
-	if (c->monitor) {
-		list_remove(&c->extra->monitor);
-		atomic_fetch_sub(&c->w->server->n_monitors, 1);
-		c->monitor = false;
-	}
+	monitor_stop(c);
 	if (c->extra->job)
 		c->extra->job->client = NULL;
 	c->extra->job = NULL;

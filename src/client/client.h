@@ -73,6 +73,8 @@ struct client_extra {
 	struct buf deferred;  /* pushes that came in the middle of a reply */
 	struct list monitor;  /* in worker.monitors */
 	struct client *monitor_client;
+	struct link *monitor_feed;	/* Redis's own MONITOR, for what scripts do */
+	struct request *monitor_asked;	/* MONITOR, until the feed is there */
 	struct job *job; /* what it waits for */
 };
 
@@ -103,6 +105,7 @@ struct client {
 	bool discarding;     /* the rest of a large request is thrown away */
 	bool place_refused;  /* pool_timeout is over */
 	bool retry_ok;	     /* scratch of retry.c */
+	bool dispatching;    /* its command is being looked at right now */
 	int db;
 	int tx_db;	     /* database after EXEC; -1: no SELECT queued */
 	unsigned tx_run;     /* commands left of a transaction that arrived whole */
@@ -110,6 +113,7 @@ struct client {
 	uint32_t n_upstream; /* of them on the way */
 	uint32_t n_queued;   /* commands in an open transaction */
 	uint64_t bytes_upstream;
+	size_t call_len; /* of its last command */
 	uint64_t id;
 	struct request *head;
 	struct request *tail;
@@ -241,6 +245,7 @@ int64_t forward_timeout_us(const struct client *c, const struct command *cmd);
 
 /* Binds the client to a dedicated link. False: the verdict to return is in *verdict (WAIT, or DONE with an error). */
 bool client_bind(struct client *c, const struct call *call, enum verdict *verdict);
+bool client_bind_db(struct client *c, const struct call *call, int db, enum verdict *verdict);
 void client_maybe_unbind(struct client *c);
 
 /* Where the call would go now, without sending; as client_bind(). */

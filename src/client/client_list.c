@@ -45,6 +45,7 @@ void client_list_line(struct client *c, struct buf *out)
 	char peer[ADDRESS_TEXT_MAX] = "", own[ADDRESS_TEXT_MAX] = "", flags[16], cmd[64] = "NULL";
 	struct client_extra none = {0}, *x = c->extra ? c->extra : &none;
 	int64_t now_us = clock_now_us();
+	bool asking = c->wait == WAIT_ANSWER || c->dispatching;
 	struct address a;
 
 	if (address_of_socket(c->fd, false, &a))
@@ -59,7 +60,7 @@ void client_list_line(struct client *c, struct buf *out)
 		   (long long)((now_us - c->created_us) / 1000000), (long long)((now_us - c->active_us) / 1000000), flags,
 		   c->db);
 	buf_printf(out, "sub=%u psub=%u ssub=%u multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=0 ", x->n_subs[0],
-		   x->n_subs[1], x->n_subs[2], c->tx == TX_NONE ? -1 : (int)c->n_queued, buf_len(&c->in),
+		   x->n_subs[1], x->n_subs[2], c->tx == TX_NONE ? -1 : (int)c->n_queued, asking ? c->call_len : buf_len(&c->in),
 		   c->in.capacity - buf_len(&c->in));
 	buf_printf(out, "rbs=0 rbp=0 obl=0 oll=%d omem=%zu tot-mem=%zu events=%s cmd=%s user=default redir=-1 resp=%d",
 		   c->out.bytes > 0, c->out.bytes, sizeof(*c) + c->in.capacity + c->out.bytes, c->stalled ? "" : "r", cmd,

@@ -79,7 +79,8 @@ enum verdict handle_DEDICATED(struct client *c, const struct call *call)
 
 	if (call->cmd->flags & CMD_UNKNOWN)
 		server_ask_learn(c->w->server);
-	if (!client_bind(c, call, &verdict))
+	/* What must get through to a Redis that is busy can't select a database first: that would be -BUSY. */
+	if (!client_bind_db(c, call, call->cmd->flags & CMD_ALLOW_BUSY ? 0 : c->db, &verdict))
 		return verdict;
 	/* What it leaves behind on the link is unknown. */
 	c->bound->tainted = true;
@@ -224,7 +225,6 @@ static void consumed(struct client *c, const struct call *call)
 {
 	struct worker *w = c->w;
 
-	c->last_cmd = call->cmd;
 	c->active_us = w->now_us;
 	counter_add(&w->counters.commands, 1);
 	if (__builtin_expect(atomic_load_explicit(&w->server->n_monitors, memory_order_relaxed) > 0, 0))
@@ -246,7 +246,11 @@ enum verdict dispatch(struct client *c, struct call *call)
 	c->reply_skip = skip;
 	if (skip)
 		c->reply_mode = REPLY_ON;
+	c->call_len = call->len;
+	c->last_cmd = call->cmd;
+	c->dispatching = true;
 	verdict = run(c, call);
+	c->dispatching = false;
 	c->reply_skip = false;
 	if (c->closed)
 		return CALL_DONE;

@@ -4,6 +4,7 @@
 
 #include "client/client.h"
 #include "client/hub.h"
+#include "client/monitor.h"
 #include "client/tracking.h"
 
 /* Pushes are handed on whole, so that they never mix with a reply from elsewhere. */
@@ -22,7 +23,9 @@ static void push_to_client(struct link *l, const char *data, size_t len, bool do
 		data = buf_head(&x->push);
 		len = buf_len(&x->push);
 	}
-	if (l->kind == LINK_FEED)
+	if (l == x->monitor_feed)
+		monitor_feed_push(l->owner, data, len);
+	else if (l->kind == LINK_FEED)
 		tracking_feed_push(l, data, len);
 	else
 		client_push(l->owner, data, len);
@@ -42,6 +45,8 @@ static void on_ready(struct link *l)
 {
 	if (l->kind == LINK_HUB)
 		hub_on_ready(l->user);
+	else if (l->kind == LINK_FEED && l == l->owner->extra->monitor_feed)
+		monitor_feed_ready(l);
 	else if (l->kind == LINK_FEED)
 		tracking_feed_ready(l);
 }
@@ -50,6 +55,8 @@ static void on_lost(struct link *l)
 {
 	if (l->kind == LINK_HUB)
 		hub_on_lost(l->user);
+	else if (l->kind == LINK_FEED && l == l->owner->extra->monitor_feed)
+		monitor_feed_lost(l->owner);
 	else if (l->kind == LINK_FEED)
 		l->owner->extra->feed = NULL;
 	else

@@ -46,24 +46,29 @@ static enum verdict no_link(struct client *c, const struct call *call, enum pool
 }
 
 /* A leased link may come from the idle list with another database. */
-static void select_db(struct client *c, struct link *l)
+static void select_db(struct client *c, struct link *l, int db)
 {
 	char request[64], number[16];
 	int n_digits, len;
 	struct request *r;
 
-	if (l->db == c->db)
+	if (l->db == db)
 		return;
-	n_digits = snprintf(number, sizeof(number), "%d", c->db);
+	n_digits = snprintf(number, sizeof(number), "%d", db);
 	len = snprintf(request, sizeof(request), "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", n_digits, number);
 	r = request_new(&c->w->requests); /* the proxy's own: its reply is dropped */
 	r->start_us = c->w->now_us;
 	r->deadline_us = c->w->now_us + forward_timeout_us(c, NULL);
 	link_send(l, r, request, (size_t)len);
-	l->db = c->db;
+	l->db = db;
 }
 
 bool client_bind(struct client *c, const struct call *call, enum verdict *verdict)
+{
+	return client_bind_db(c, call, c->db, verdict);
+}
+
+bool client_bind_db(struct client *c, const struct call *call, int db, enum verdict *verdict)
 {
 	enum pool_status status;
 
@@ -73,14 +78,14 @@ bool client_bind(struct client *c, const struct call *call, enum verdict *verdic
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
-	status = pool_lease(c->w->pool, c->proto, c->db, c, &c->bound);
+	status = pool_lease(c->w->pool, c->proto, db, c, &c->bound);
 	if (status != POOL_OK) {
 		c->bound = NULL;
 		*verdict = no_link(c, call, status);
 		return false;
 	}
 	c->place_refused = false;
-	select_db(c, c->bound);
+	select_db(c, c->bound, db);
 	return true;
 }
 

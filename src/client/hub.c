@@ -190,8 +190,10 @@ static void confirmed(struct hub *hub, struct channel *ch, bool subscribed)
 		ch->expected++;
 		send_verb(hub, verbs[ch->kind], ch);
 	}
+	ch->n_waiting++; /* held: a command that is answered now may be the last that wanted it */
 	if (ch->expected == 0)
 		hub_settled(hub);
+	ch->n_waiting--;
 	hub_maybe_forget(hub, ch);
 }
 

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "client/client.h"
 #include "client/dispatch.h"
+#include "client/redact.h"
 #include "net/addr.h"
 #include "server.h"
 
@@ -36,6 +37,7 @@ static void put_quoted(struct buf *b, const char *p, size_t len)
 static void format_line(struct buf *b, struct client *c, const struct call *call)
 {
 	char text[ADDRESS_TEXT_MAX] = "?";
+	struct redactor redactor = {.cmd = call->cmd};
 	int64_t now_us = clock_wall_us();
 	struct address address;
 	struct arg_cursor cur;
@@ -53,7 +55,10 @@ static void format_line(struct buf *b, struct client *c, const struct call *call
 	arg_cursor_init(&cur, call->bytes, call->len);
 	while (arg_cursor_next(&cur, &arg, &len)) {
 		buf_put(b, " ", 1);
-		put_quoted(b, arg, len);
+		if (redactor_hides(&redactor, arg, len))
+			buf_puts(b, "\"" REDACTED "\"");
+		else
+			put_quoted(b, arg, len);
 	}
 	buf_puts(b, "\r\n");
 }
@@ -89,7 +94,8 @@ void monitor_feed(struct client *c, const struct call *call)
 	struct buf b = {0};
 	struct rcbuf *line;
 
-	if (call->cmd->flags & (CMD_SKIP_MONITOR | CMD_ADMIN))
+	/* As Redis: what it would not execute is not shown, nor administration. */
+	if (call->cmd->flags & (CMD_ADMIN | CMD_UNKNOWN) || !command_arity_ok(call->cmd, call->frame->argc))
 		return;
 	format_line(&b, c, call);
 	show(c->w, buf_head(&b), buf_len(&b), NULL);
@@ -108,8 +114,57 @@ void monitor_feed(struct client *c, const struct call *call)
 	buf_release(&b);
 }
 
+/* ---- what scripts do: only Redis itself sees it ---- */
+
+void monitor_feed_ready(struct link *feed)
+{
+	static const char monitor[] = "*1\r\n$7\r\nMONITOR\r\n";
+
+	link_send_more(feed, monitor, sizeof(monitor) - 1);
+}
+
+/* MONITOR is answered: from here on nothing is missed. */
+static void begin(struct client *c)
+{
+	struct request *r = c->extra->monitor_asked;
+
+	if (!r)
+		return;
+	c->extra->monitor_asked = NULL;
+	buf_puts(&r->reply, "+OK\r\n");
+	c->monitor = true;
+	c->extra->monitor_client = c;
+	list_append(&c->w->monitors, &c->extra->monitor);
+	atomic_fetch_add(&c->w->server->n_monitors, 1);
+	if (c->wait == WAIT_ANSWER)
+		client_resume_soon(c);
+	client_request_done(r);
+}
+
+void monitor_feed_push(struct client *c, const char *data, size_t len)
+{
+	if (c->extra->monitor_asked)
+		begin(c);
+	else if (memmem(data, len < 64 ? len : 64, " lua] ", 6))
+		client_push(c, data, len);
+}
+
+void monitor_feed_lost(struct client *c)
+{
+	c->extra->monitor_feed = NULL;
+	begin(c);
+}
+
 void monitor_stop(struct client *c)
 {
+	struct link *feed = c->extra->monitor_feed;
+
+	c->extra->monitor_feed = NULL;
+	c->extra->monitor_asked = NULL;
+	if (feed) {
+		feed->owner = NULL;
+		link_close(feed, "MONITOR ended");
+	}
 	if (!c->monitor)
 		return;
 	c->monitor = false;
@@ -121,12 +176,17 @@ enum verdict handle_MONITOR(struct client *c, const struct call *call)
 {
 	struct client_extra *x = client_extra(c);
 
-	client_reply_ok(c, call);
-	if (c->monitor || c->closed)
+	if (c->monitor) {
+		client_reply_ok(c, call);
 		return CALL_DONE;
-	c->monitor = true;
-	x->monitor_client = c;
-	list_append(&c->w->monitors, &x->monitor);
-	atomic_fetch_add(&c->w->server->n_monitors, 1);
+	}
+	x->monitor_asked = client_request_new(c, call);
+	client_wait_for(c, WAIT_ANSWER);
+	if (pool_special(c->w->pool, LINK_FEED, 2, &x->monitor_feed) == POOL_OK) {
+		x->monitor_feed->owner = c;
+	} else {
+		x->monitor_feed = NULL;
+		begin(c);
+	}
 	return CALL_DONE;
 }

@@ -6,6 +6,7 @@
  * ever sent again, nor what is not kept whole, nor what the client has seen part of. And since effects happen in the
  * client's order, either all of a client's requests on the link are sent again, or none.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "client/client.h"
@@ -53,11 +54,16 @@ static void give_up(struct link *l, struct request *r)
 	struct client *c = r->client;
 	bool unwritten = r->pos >= outq_written_pos(&l->out);
 	const char *text = reply_error_text(ERROR_UPSTREAM_LOST);
+	char refused[256];
 
-	if (unwritten && l->pool->down)
+	if (unwritten && l->pool->down) {
 		text = l->pool->why;
-	else if (unwritten)
-		text = reply_error_text(ERROR_UPSTREAM_DOWN);
+	} else if (unwritten && (strncmp(l->why, "BUSY", 4) == 0 || strncmp(l->why, "LOADING", 7) == 0)) {
+		text = l->why; /* what Redis said when the link logged in, it says to the command as well */
+	} else if (unwritten) {
+		snprintf(refused, sizeof(refused), "%s: %s", reply_error_text(ERROR_UPSTREAM_DOWN), l->why);
+		text = refused;
+	}
 	r->link = NULL;
 	c->n_upstream--;
 	c->bytes_upstream -= r->len;

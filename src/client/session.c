@@ -21,7 +21,8 @@ enum verdict handle_PING(struct client *c, const struct call *call)
 	const char *arg = call_arg(call, 1, &len);
 
 	/* Redis is stuck on something (a script ...): it says better than we how it is (-BUSY, -LOADING). */
-	if (!list_empty(&c->w->pool->retired) && !c->w->pool->down && !hub_is_subscriber(c))
+	if (__builtin_expect(atomic_load_explicit(&c->w->pool->server->n_stuck, memory_order_relaxed) > 0, 0) &&
+	    !c->w->pool->down && !hub_is_subscriber(c))
 		return forward(c, call, 0, NULL, 0);
 	if (c->proto == 2 && hub_is_subscriber(c)) {
 		if (call->frame->argc > 2)

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "client/client.h"
 #include "client/dispatch.h"
+#include "client/redact.h"
 #include "net/addr.h"
 #include "resp/write.h"
 #include "server.h"
@@ -106,6 +107,7 @@ void slowlog_set_max_len(struct slowlog *log, int64_t n)
 /* The request's arguments as Redis logs them: at most 32, each at most 128 bytes, with words for the rest. */
 static void put_args(struct buf *out, const struct request *r, const struct link *l)
 {
+	struct redactor redactor = {.cmd = r->cmd};
 	struct buf bytes = {0};
 	struct arg_cursor cur;
 	uint32_t argc = 0, shown;
@@ -127,7 +129,9 @@ static void put_args(struct buf *out, const struct request *r, const struct link
 	for (uint32_t i = 0; i < shown && arg_cursor_next(&cur, &arg, &len); i++) {
 		char text[ARG_BYTES_MAX + 64];
 
-		if (argc > ARGS_MAX && i == shown - 1) {
+		if (redactor_hides(&redactor, arg, len))
+			resp_bulks(out, REDACTED);
+		else if (argc > ARGS_MAX && i == shown - 1) {
 			snprintf(text, sizeof(text), "... (%u more arguments)", argc - shown + 1);
 			resp_bulks(out, text);
 		} else if (len > ARG_BYTES_MAX) {

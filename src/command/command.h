@@ -162,7 +162,13 @@ enum command_in_multi {
 	IN_MULTI_REFUSED, /* not carried inside a transaction (SUBSCRIBE, HELLO, MONITOR, CLIENT REPLY ...) */
 };
 
-#define COMMAND_SPECS_MAX 8
+/* Our own column "secrets": arguments that no log, and no MONITOR, may show. */
+enum command_secrets {
+	SECRETS_NONE,
+	SECRETS_ALL,	    /* AUTH, ACL SETUSER: everything behind the name */
+	SECRETS_AFTER_AUTH, /* HELLO, MIGRATE: what follows the word AUTH or AUTH2 */
+	SECRETS_CONFIG,	    /* CONFIG SET: the values of parameters that hold one */
+};
 
 struct command {
 	const char *name; /* lower case; subcommands as "client|list" */
@@ -175,6 +181,7 @@ struct command {
 	uint8_t handler; /* enum command_handler */
 	uint8_t timeout; /* enum command_timeout */
 	uint8_t in_multi; /* enum command_in_multi */
+	uint8_t secrets;  /* enum command_secrets */
 	uint8_t n_specs;
 	const struct key_spec *specs;
 	const struct command *subcommands; /* array of n_subcommands, sorted by name; NULL when it has none */

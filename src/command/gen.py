@@ -130,7 +130,8 @@ def own_columns(overrides, name):
     for value, names in overrides["in_multi"].items():
         if name in names:
             in_multi = value
-    return handler, timeout, in_multi
+    secrets = [value for value, names in overrides["secrets"].items() if name in names] or ["NONE"]
+    return handler, timeout, in_multi, secrets[0]
 
 
 def add_extras(rows, overrides):
@@ -169,7 +170,7 @@ class Writer:
         self.arrays = []
 
     def row(self, row):
-        handler, timeout, in_multi = own_columns(self.overrides, row.name)
+        handler, timeout, in_multi, secrets = own_columns(self.overrides, row.name)
         number = self.next_id
         self.next_id += 1
         specs = subs = "NULL"
@@ -182,10 +183,10 @@ class Writer:
             subs = "subs_" + c_name(row.name)
             self.arrays.append("static const struct command %s[] = {\n%s};\n" % (subs, "".join(lines)))
         return (
-            '\t{"%s", %d, %d,\n\t %s,\n\t %s,\n\t REQUEST_%s, RESPONSE_%s, HANDLER_%s, TIMEOUT_%s, IN_MULTI_%s,\n'
+            '\t{"%s", %d, %d,\n\t %s,\n\t %s,\n\t REQUEST_%s, RESPONSE_%s, HANDLER_%s, TIMEOUT_%s, IN_MULTI_%s, SECRETS_%s,\n'
             "\t %d, %s, %s, %d},\n"
             % (row.name, number, row.arity, flag_list("CMD_", row.flags), flag_list("CAT_", row.categories),
-               row.request, row.response, handler, timeout, in_multi, len(row.specs), specs, subs, len(row.subs))
+               row.request, row.response, handler, timeout, in_multi, secrets, len(row.specs), specs, subs, len(row.subs))
         )
 
 

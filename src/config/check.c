@@ -81,7 +81,8 @@ static void check_listen(struct loader *l)
 		if (!listen_address_parse(list->items[i], &address) &&
 		    is_target(&address, &l->config->upstreams[0].target))
 			problem_add(l->problems, at,
-				    "server.listen: \"%s\" is also the url of [upstream.main]: Keyweir would talk to itself",
+				    "server.listen: \"%s\" is also the url of [upstream.main]: "
+				    "Keyweir would talk to itself",
 				    list->items[i]);
 	}
 }

@@ -81,7 +81,7 @@ struct config {
 	struct log_config log;
 };
 
-/* One mistake in the configuration. line and col are 1-based; 0 when it has no place in the file (--set, $REDIS_URL). */
+/* One mistake in the configuration. line and col are 1-based; 0 when it has no place in a file (--set, $REDIS_URL). */
 struct problem {
 	char *file; /* file name, "--set", "-l", "-u" or "$REDIS_URL" */
 	unsigned line;

@@ -187,7 +187,7 @@ static void print_range(const struct option *o, FILE *out)
 	if (dots) {
 		fprintf(out, "From %.*s to %s.\n", (int)(dots - o->range), o->range, dots + 2);
 	} else if (o->type == TYPE_ENUM) {
-		fputs("One of\n", out);
+		fputs(strchr(o->range, '|') ? "One of\n" : "Only\n", out);
 		for (const char *word = o->range;; word = bar + 1) {
 			bar = strchr(word, '|');
 			fprintf(out, ".Ql %.*s%s\n", (int)strcspn(word, "|"), word, bar ? " ," : " .");

@@ -78,11 +78,11 @@ static void on_upstream(const char *key, size_t len, struct toml_position at, co
 	if (len == 4 && strcmp(key, "main") == 0)
 		walk_table(walk, IN_upstream, node, place_of(walk, at));
 	else if (toml_type_of(node) == TOML_TABLE)
-		problem_add(problems, place_of(walk, at), "unknown table [upstream.%s]: only [upstream.main] is built so far",
-			    key);
+		problem_add(problems, place_of(walk, at),
+			    "unknown table [upstream.%s]: only [upstream.main] is built so far", key);
 	else
-		problem_add(problems, place_of(walk, at), "unknown key %s in [upstream]; options of an upstream stand in "
-			    "[upstream.main]", key);
+		problem_add(problems, place_of(walk, at),
+			    "unknown key %s in [upstream]; options of an upstream stand in [upstream.main]", key);
 }
 
 static void unknown_at_top(struct walk *walk, const char *name, bool is_table, struct place at)

@@ -22,7 +22,8 @@ static void complain(struct loader *l, const struct option *o, struct place at, 
 	l->settings[o->id].bad = true;
 }
 
-static void complain_about(struct loader *l, const struct option *o, struct place at, const char *why, const char *value)
+static void complain_about(struct loader *l, const struct option *o, struct place at, const char *why,
+			   const char *value)
 {
 	assert(!(o->flags & OPTION_SECRET));
 	problem_add(l->problems, at, "%s %s%s\"%.*s%s\"", o->path, why, strncmp(why, "must", 4) == 0 ? ", not " : ": ",
@@ -48,8 +49,8 @@ static void complain_range(struct loader *l, const struct option *o, struct plac
 	const char *dots = strstr(o->range, "..");
 	bool never = o->flags & OPTION_NEVER;
 
-	problem_add(l->problems, at, "%s must be from %.*s to %s%s", o->path, (int)(dots - o->range), o->range, dots + 2,
-		    never ? ", or -1 for never" : "");
+	problem_add(l->problems, at, "%s must be from %.*s to %s%s", o->path, (int)(dots - o->range), o->range,
+		    dots + 2, never ? ", or -1 for never" : "");
 	l->settings[o->id].bad = true;
 }
 

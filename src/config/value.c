@@ -15,7 +15,8 @@ struct unit {
 };
 
 static const struct unit duration_units[] = {
-	{"d", INT64_C(86400000000)}, {"h", INT64_C(3600000000)}, {"m", 60000000}, {"s", 1000000}, {"ms", 1000}, {"us", 1},
+	{"d", INT64_C(86400000000)}, {"h", INT64_C(3600000000)}, {"m", 60000000}, {"s", 1000000}, {"ms", 1000},
+	{"us", 1},
 };
 
 /* As redis.conf has them: with a "b" binary, without decimal. */
@@ -27,7 +28,8 @@ static const struct unit size_units[] = {
 #define N_DURATION_UNITS (sizeof(duration_units) / sizeof(*duration_units))
 #define N_SIZE_UNITS (sizeof(size_units) / sizeof(*size_units))
 
-static const char not_duration[] = "must be a duration: \"250ms\", \"5s\", \"1m\", \"1h\", \"1d\", or a number of seconds";
+static const char not_duration[] =
+	"must be a duration: \"250ms\", \"5s\", \"1m\", \"1h\", \"1d\", or a number of seconds";
 static const char not_size[] = "must be a size: \"64kb\", \"512mb\", \"1gb\", or a number of bytes";
 static const char too_large[] = "is too large a number";
 static const char too_fine[] = "is finer than a microsecond";
@@ -93,7 +95,8 @@ const char *value_duration(const char *text, int64_t *us)
 		return why;
 	unit = find_unit(duration_units, N_DURATION_UNITS, text, false);
 	if (!unit)
-		return *text ? not_duration : "needs a unit (us, ms, s, m, h or d), or stands without quotes for seconds";
+		return *text ? not_duration
+			     : "needs a unit (us, ms, s, m, h or d), or stands without quotes for seconds";
 	if (__builtin_mul_overflow(whole, unit->factor, us))
 		return too_large;
 	millionths *= unit->factor;
@@ -150,7 +153,8 @@ void value_format_size(int64_t bytes, char out[VALUE_TEXT_MAX])
 {
 	for (size_t i = 0; i < 3 && bytes > 0; i++) { /* gb, mb, kb */
 		if (bytes % size_units[i].factor == 0) {
-			snprintf(out, VALUE_TEXT_MAX, "%" PRId64 "%s", bytes / size_units[i].factor, size_units[i].name);
+			snprintf(out, VALUE_TEXT_MAX, "%" PRId64 "%s", bytes / size_units[i].factor,
+				 size_units[i].name);
 			return;
 		}
 	}

@@ -14,9 +14,14 @@
 
 /* Functions with a reason return NULL, or a static end of a sentence that begins with the option's name. */
 
-const char *value_duration(const char *text, int64_t *us) __attribute__((warn_unused_result)); /* "1.5s", "250ms", "0" */
+/* "1.5s", "250ms", "0". */
+const char *value_duration(const char *text, int64_t *us) __attribute__((warn_unused_result));
+
+/* A number of seconds. */
 const char *value_seconds(double seconds, int64_t *us) __attribute__((warn_unused_result));
-const char *value_size(const char *text, int64_t *bytes) __attribute__((warn_unused_result)); /* "64kb", "10k", "4096" */
+
+/* "64kb", "10k", "4096". */
+const char *value_size(const char *text, int64_t *bytes) __attribute__((warn_unused_result));
 
 #define VALUE_TEXT_MAX 32
 

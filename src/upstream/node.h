@@ -26,6 +26,7 @@ struct node {
 	atomic_int n_links;    /* open connections of all workers */
 	atomic_int n_general;  /* those that count against `general_max` */
 	int general_max;       /* pool_size less one for each worker's first shared link; at least 1 */
+	atomic_int n_stuck;    /* shared links whose head takes long: Redis is busy with something */
 	atomic_int n_waiting;  /* clients of all workers that wait for a connection */
 	atomic_bool no_resp3;  /* it refused HELLO 3 */
 	atomic_int state;      /* enum node_state, as the control thread's health check sees it */

@@ -237,6 +237,7 @@ void pool_retire_shared(struct pool *p, struct link *l)
 		p->first = NULL;
 	}
 	l->retired = true;
+	atomic_fetch_add(&p->server->n_stuck, 1);
 	list_remove(&l->node);
 	list_append(&p->retired, &l->node);
 	if (l->n_queue == 0)
@@ -273,6 +274,8 @@ void pool_link_failed(struct pool *p, struct link *l)
 		return;
 	if (l->proto == 3 && atomic_load(&p->server->no_resp3))
 		return;
+	if (strncmp(l->why, "BUSY", 4) == 0 || strncmp(l->why, "LOADING", 7) == 0)
+		return;
 	p->backoff_ms = p->backoff_ms ? p->backoff_ms * 2 : conf->reconnect_delay_ms;
 	if (p->backoff_ms > conf->reconnect_delay_max_ms)
 		p->backoff_ms = conf->reconnect_delay_max_ms;
@@ -288,6 +291,8 @@ void pool_link_gone(struct pool *p, struct link *l)
 {
 	if (p->first == l)
 		p->first = NULL;
+	if (l->retired)
+		atomic_fetch_sub(&p->server->n_stuck, 1);
 	if (!l->counted)
 		return;
 	node_give_place(p->server);

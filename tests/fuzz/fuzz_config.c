@@ -4,25 +4,13 @@
  * must survive being dumped and read back: the second dump is the first.
  */
 #include <assert.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/load.h"
 
-int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	(void)argc;
-	(void)argv;
-	assert(sodium_init() >= 0);
-	unsetenv("REDIS_URL");
-	setenv("FUZZ", "\xc3\xa4 ${x} \"\\", 1);
-	return 0;
-}
 
 static char *dump(const struct config *config, size_t *len)
 {
@@ -70,6 +58,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	static const char *const paths[] = {"server.listen=", "upstream.main.url=", "log.file=", "log.slow=", ""};
 	struct config_source source = {.file = "fuzz.toml"};
 
+	unsetenv("REDIS_URL");
+	setenv("FUZZ", "\xc3\xa4 ${x} \"\\", 1);
 	/* Files of the machine are not what is tested. */
 	if (memmem(data, size, "password_file", 13) || memmem(data, size, "\\u", 2) || memmem(data, size, "\\U", 2))
 		return 0;
