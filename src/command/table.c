@@ -80,7 +80,7 @@ bool command_name_is(const char *lower, const char *name, size_t len)
 
 		if (ch >= 'A' && ch <= 'Z')
 			ch |= 0x20;
-		if (ch != (unsigned char)lower[i]) /* also where lower ends */
+		if (lower[i] == '\0' || ch != (unsigned char)lower[i]) /* a NUL in name must not match lower's end */
 			return false;
 	}
 	return lower[i] == '\0';

@@ -43,7 +43,7 @@ static const char *parse_host(const char *s, size_t len, struct listen_address *
 	char host[INET6_ADDRSTRLEN];
 	bool brackets = len >= 2 && s[0] == '[' && s[len - 1] == ']';
 
-	if (len == 9 && strncasecmp(s, "localhost", 9) == 0) {
+	if (len == 9 && memcmp(s, "localhost", 9) == 0) {
 		s = "127.0.0.1";
 	} else if (brackets) {
 		s++;

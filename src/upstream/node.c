@@ -70,7 +70,7 @@ struct node *node_new(const struct upstream_config *conf, unsigned n_workers)
 	atomic_init(&n->refs, 1);
 	n->label = xstrdup(conf->url_masked);
 	n->conf = *conf;
-	n->conf.name = n->conf.url = n->conf.url_masked = NULL;
+	n->conf.name = n->conf.url = n->conf.url_masked = n->conf.password_file = NULL;
 	n->conf.target.host = dup_or_null(conf->target.host);
 	n->conf.target.username = dup_or_null(conf->target.username);
 	n->conf.target.password = dup_or_null(conf->target.password);

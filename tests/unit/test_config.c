@@ -109,8 +109,8 @@ START_TEST(command_line)
 
 	source = (struct config_source){.listen = not_listen, .n_listen = 3, .url = "redis:/x"};
 	load_source(&source, NULL);
-	expect_said("-l: server.listen: \"0.0.0.0:7000\" is refused: without any [user.NAME] Keyweir listens on loopback "
-		    "addresses and Unix sockets only\n"
+	expect_said("-l: server.listen: \"0.0.0.0:7000\" is refused: without any [user.NAME] Keyweir listens on "
+		    "loopback addresses and Unix sockets only\n"
 		    "-l: server.listen: \"here\" is not an address to listen on: \"127.0.0.1:6380\", \"[::1]:6380\", "
 		    "\"localhost:6380\" or \"unix:/path\"\n"
 		    "-u: upstream.main.url must begin with redis:// or unix://\n");
@@ -167,7 +167,8 @@ START_TEST(set_mistakes)
 	};
 
 	load_sets(sets, sizeof(sets) / sizeof(*sets));
-	expect_said("--set: log.slow must be a duration (\"250ms\", \"5s\", or a number of seconds), not true or false\n"
+	expect_said("--set: log.slow must be a duration (\"250ms\", \"5s\", or a number of seconds), "
+		    "not true or false\n"
 		    "--set: redis has no value: TABLE.KEY=VALUE\n"
 		    "--set: server.workers has no value: TABLE.KEY=VALUE\n"
 		    "--set: server.workers must be a whole number without quotes, not \"1?\"\n"
@@ -212,8 +213,8 @@ START_TEST(many_mistakes)
 	    "[upstream.main]\n"
 	    "url = \"rediss://:secret@h\"\n",
 	    "t.toml:1:1: unknown key listen outside of any table, it belongs in [server]\n"
-	    "t.toml:3:8: log.slow must be a duration: \"250ms\", \"5s\", \"1m\", \"1h\", \"1d\", or a number of seconds, "
-	    "not \"x\"\n"
+	    "t.toml:3:8: log.slow must be a duration: \"250ms\", \"5s\", \"1m\", \"1h\", \"1d\", or a number of "
+	    "seconds, not \"x\"\n"
 	    "t.toml:4:11: log.level must be one of debug info warn error, not \"loud\"\n"
 	    "t.toml:6:1: unknown key wrokers in [server], did you mean workers?\n"
 	    "t.toml:7:15: server.max_clients must be from 1 to 1000000\n"
@@ -395,11 +396,13 @@ START_TEST(dump_round_trip)
 	char *first, *second;
 
 	good("[server]\nlisten = [\"[::1]:1\", \"unix:/a\\\"b\\\\c\"]\nworkers = 7\nmax_value_size = 1234567\n"
-	     "client_timeout = \"90s\"\ntcp_keepalive = 61\nclient_output_limit = \"3mb\"\nmax_clients = 5\nbacklog = 6\n"
+	     "client_timeout = \"90s\"\ntcp_keepalive = 61\nclient_output_limit = \"3mb\"\nmax_clients = 5\n"
+	     "backlog = 6\n"
 	     "shutdown_grace = \"1500ms\"\n"
 	     "[upstream.main]\nurl = \"redis://us%C3%A4r:@[::1]:7/3\"\npool_size = 9\nmin_idle = 8\npool_timeout = 0\n"
 	     "connect_timeout = 0.125\nread_timeout = \"1m\"\nwrite_timeout = \"1h\"\nreconnect_delay = \"7ms\"\n"
-	     "reconnect_delay_max = \"8ms\"\nmax_retries = 0\nhealth_check = \"1h\"\npassword_file = \"/proc/self/comm\"\n"
+	     "reconnect_delay_max = \"8ms\"\nmax_retries = 0\nhealth_check = \"1h\"\n"
+	     "password_file = \"/proc/self/comm\"\n"
 	     "[log]\nlevel = \"warn\"\nformat = \"json\"\nfile = \"x\\n\\u0001$${HOME}$${\xc3\xa4\"\nslow = -1\n");
 	first = dumped();
 	good(first);

@@ -18,7 +18,8 @@ START_TEST(durations)
 		{"0.25h", 900000000}, {"1.50000000s", 1500000}, {"106751991d", INT64_C(106751991) * 86400000000},
 	};
 	static const char *const wrong[] = {
-		"", "s", "5", "-1s", "5 s", "5S", "5sec", "1.s", ".5s", "1h30m", "0.0001ms", "1.5us", "0.0000001d", "5s\n",
+		"", "s", "5", "-1s", "5 s", "5S", "5sec", "1.s", ".5s", "1h30m", "0.0001ms", "1.5us", "0.0000001d",
+		"5s\n",
 		"9223372036854775808us", "106751992d", "99999999999999999999999s", "+5s", "0x10s",
 	};
 	int64_t us;
@@ -58,7 +59,8 @@ START_TEST(sizes)
 		const char *text;
 		int64_t bytes;
 	} right[] = {
-		{"0", 0}, {"4096", 4096}, {"10b", 10}, {"10k", 10000}, {"10kb", 10240}, {"64KB", 65536}, {"1m", 1000000},
+		{"0", 0}, {"4096", 4096}, {"10b", 10}, {"10k", 10000}, {"10kb", 10240}, {"64KB", 65536},
+		{"1m", 1000000},
 		{"512mb", INT64_C(512) << 20}, {"1g", 1000000000}, {"1Gb", 1 << 30}, {"9223372036854775807", INT64_MAX},
 	};
 	static const char *const wrong[] = {
@@ -121,8 +123,8 @@ START_TEST(duration_options)
 	bad_value("server", "client_timeout = \"500us\"", 18, "must be a whole number of milliseconds");
 	bad_value("server", "client_timeout = \"5\"", 18, "needs a unit");
 	bad_value("server", "client_timeout = \"soon\"", 18, "not \"soon\"");
-	bad_value("server", "client_timeout = true", 18, "must be a duration (\"250ms\", \"5s\", or a number of seconds), "
-							 "not true or false");
+	bad_value("server", "client_timeout = true", 18,
+		  "must be a duration (\"250ms\", \"5s\", or a number of seconds), not true or false");
 	bad_value("server", "client_timeout = 07:32:00", 18, "not a date or time");
 	bad_value("server", "tcp_keepalive = \"1500ms\"", 17, "must be a whole number of seconds");
 	bad_value("upstream.main", "connect_timeout = 0", 19, "must be from 1ms to 10m");
@@ -254,9 +256,11 @@ START_TEST(listen_where_redis_is)
 {
 	bad_value("server", "listen = [\"127.0.0.1:6379\"]", 11, "Keyweir would talk to itself");
 	bad("[server]\nlisten = [\"[::1]:7\"]\n[upstream.main]\nurl = \"redis://[::1]:7\"\n",
-	    "t.toml:2:11: server.listen: \"[::1]:7\" is also the url of [upstream.main]: Keyweir would talk to itself\n");
+	    "t.toml:2:11: server.listen: \"[::1]:7\" is also the url of [upstream.main]: "
+	    "Keyweir would talk to itself\n");
 	bad("[server]\nlisten = [\"unix:/r\"]\n[upstream.main]\nurl = \"unix:///r\"\n",
-	    "t.toml:2:11: server.listen: \"unix:/r\" is also the url of [upstream.main]: Keyweir would talk to itself\n");
+	    "t.toml:2:11: server.listen: \"unix:/r\" is also the url of [upstream.main]: "
+	    "Keyweir would talk to itself\n");
 	bad("[upstream.main]\nurl = \"redis://localhost:6380\"\n",
 	    "t.toml:2:7: server.listen: \"127.0.0.1:6380\" is also the url of [upstream.main]: "
 	    "Keyweir would talk to itself\n");
@@ -383,7 +387,8 @@ static const struct {
 	{"unix:///", "path"},
 	{"unix:///r?db=x", "database"},
 	{"unix:r", "must begin with"},
-	{"unix:///aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+	{"unix:///aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 	 "too long"},
 };
 
@@ -413,7 +418,8 @@ START_TEST(no_secret_in_messages)
 	};
 
 	for (size_t i = 0; i < sizeof(urls) / sizeof(*urls); i++) {
-		char *text = text_format("[upstream.main]\nurl = \"%s\"\npassword_fil = \"topsecret\"\n", urls[i]), *said;
+		char *text = text_format("[upstream.main]\nurl = \"%s\"\npassword_fil = \"topsecret\"\n", urls[i]);
+		char *said;
 
 		load(text);
 		ck_assert_uint_eq(problems.n, 2);
