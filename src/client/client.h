@@ -106,6 +106,7 @@ struct client {
 	bool place_refused;  /* pool_timeout is over */
 	bool retry_ok;	     /* scratch of retry.c */
 	bool dispatching;    /* its command is being looked at right now */
+	bool forwarded;	     /* and was sent */
 	int db;
 	int tx_db;	     /* database after EXEC; -1: no SELECT queued */
 	unsigned tx_run;     /* commands left of a transaction that arrived whole */

@@ -9,8 +9,10 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "client/hub.h"
 #include "client/monitor.h"
+#include "client/slowlog.h"
 #include "resp/number.h"
 #include "resp/write.h"
 #include "server.h"
@@ -101,6 +103,17 @@ enum verdict handle_PIN(struct client *c, const struct call *call)
 enum verdict handle_REFUSED(struct client *c, const struct call *call)
 {
 	client_reply_own_error(c, call, ERROR_REFUSED);
+	return CALL_DONE;
+}
+
+enum verdict handle_HTTP(struct client *c, const struct call *call)
+{
+	static struct log_limit limit;
+
+	(void)call;
+	if (log_limit_pass(&limit))
+		log_warn("Client %llu closed: it speaks HTTP (cross-protocol attack?)", (unsigned long long)c->id);
+	client_close(c);
 	return CALL_DONE;
 }
 
@@ -204,6 +217,8 @@ static enum verdict run(struct client *c, struct call *call)
 {
 	const struct command *cmd = call->cmd;
 
+	if (__builtin_expect(cmd->handler == HANDLER_HTTP, 0))
+		return handle_HTTP(c, call);
 	if (__builtin_expect(c->tx_run > 0, 0))
 		return transaction_run(c, call);
 	if (__builtin_expect(c->tx != TX_NONE, 0))
@@ -227,6 +242,9 @@ static void consumed(struct client *c, const struct call *call)
 
 	c->active_us = w->now_us;
 	counter_add(&w->counters.commands, 1);
+	/* What was answered here took no time worth noting, unless everything is to be noted. */
+	if (__builtin_expect(slowlog_is_slow(w->server->slowlog, 0), 0) && !c->forwarded)
+		slowlog_add_call(c, call);
 	if (__builtin_expect(atomic_load_explicit(&w->server->n_monitors, memory_order_relaxed) > 0, 0))
 		monitor_feed(c, call);
 }
@@ -249,6 +267,7 @@ enum verdict dispatch(struct client *c, struct call *call)
 	c->call_len = call->len;
 	c->last_cmd = call->cmd;
 	c->dispatching = true;
+	c->forwarded = false;
 	verdict = run(c, call);
 	c->dispatching = false;
 	c->reply_skip = false;

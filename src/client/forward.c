@@ -161,6 +161,7 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	r->deadline_us = call->partial ? 0 : c->w->now_us + forward_timeout_us(c, call->cmd);
 	link_send(l, r, bytes, len);
 	c->link = l;
+	c->forwarded = true;
 	c->n_upstream++;
 	c->bytes_upstream += len;
 	return CALL_DONE;
@@ -182,6 +183,7 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	r->flags |= call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
 	r->deadline_us = c->w->now_us + forward_timeout_us(c, call->cmd);
 	link_send(l, r, call->bytes, call->len);
+	c->forwarded = true;
 	c->n_upstream++;
 	c->bytes_upstream += call->len;
 	return CALL_DONE;

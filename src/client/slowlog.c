@@ -104,34 +104,27 @@ void slowlog_set_max_len(struct slowlog *log, int64_t n)
 	pthread_mutex_unlock(&full(log)->lock);
 }
 
-/* The request's arguments as Redis logs them: at most 32, each at most 128 bytes, with words for the rest. */
-static void put_args(struct buf *out, const struct request *r, const struct link *l)
+/* Arguments as Redis logs them: at most 32, each at most 128 bytes, with words for the rest. */
+static void put_args(struct buf *out, const struct command *cmd, const char *bytes, size_t n_bytes)
 {
-	struct redactor redactor = {.cmd = r->cmd};
-	struct buf bytes = {0};
+	struct redactor redactor = {.cmd = cmd};
 	struct arg_cursor cur;
 	uint32_t argc = 0, shown;
 	const char *arg;
 	size_t len;
 
-	if (r->len > REQUEST_BYTES_MAX || !outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
-		buf_release(&bytes);
-		resp_array(out, 1);
-		resp_bulks(out, r->cmd->name);
-		return;
-	}
-	arg_cursor_init(&cur, buf_head(&bytes), buf_len(&bytes));
+	arg_cursor_init(&cur, bytes, n_bytes);
 	while (arg_cursor_next(&cur, &arg, &len))
 		argc++;
 	shown = argc > ARGS_MAX ? ARGS_MAX : argc;
 	resp_array(out, shown);
-	arg_cursor_init(&cur, buf_head(&bytes), buf_len(&bytes));
+	arg_cursor_init(&cur, bytes, n_bytes);
 	for (uint32_t i = 0; i < shown && arg_cursor_next(&cur, &arg, &len); i++) {
 		char text[ARG_BYTES_MAX + 64];
 
-		if (redactor_hides(&redactor, arg, len))
+		if (redactor_hides(&redactor, arg, len)) {
 			resp_bulks(out, REDACTED);
-		else if (argc > ARGS_MAX && i == shown - 1) {
+		} else if (argc > ARGS_MAX && i == shown - 1) {
 			snprintf(text, sizeof(text), "... (%u more arguments)", argc - shown + 1);
 			resp_bulks(out, text);
 		} else if (len > ARG_BYTES_MAX) {
@@ -142,27 +135,25 @@ static void put_args(struct buf *out, const struct request *r, const struct link
 			resp_bulk(out, arg, len);
 		}
 	}
-	buf_release(&bytes);
 }
 
-void slowlog_add(struct client *c, const struct request *r, const struct link *l)
+static struct entry *entry_new(const struct client *c, int64_t took_us)
 {
-	struct slowlog_full *log = full(c->w->server->slowlog);
+	struct entry *e = xcalloc(1, sizeof(*e));
 	char text[ADDRESS_TEXT_MAX] = "";
 	struct address address;
-	struct entry *e;
 
-	if (!r->cmd || r->cmd->flags & CMD_SKIP_SLOWLOG || r->flags & REQUEST_NO_SLOWLOG)
-		return;
 	if (address_of_socket(c->fd, false, &address))
 		address_format(&address, text);
-	e = xcalloc(1, sizeof(*e));
 	e->at_s = clock_wall_us() / 1000000;
-	e->took_us = c->w->now_us - r->start_us;
+	e->took_us = took_us;
 	e->address = xstrdup(text);
 	e->name = xstrdup(c->extra && c->extra->name ? c->extra->name : "");
-	put_args(&e->args, r, l);
-	log_debug("Slow command %s: %lld us", r->cmd->name, (long long)e->took_us);
+	return e;
+}
+
+static void keep(struct slowlog_full *log, struct entry *e)
+{
 	pthread_mutex_lock(&log->lock);
 	e->id = log->next_id++;
 	e->next = log->newest;
@@ -170,6 +161,37 @@ void slowlog_add(struct client *c, const struct request *r, const struct link *l
 	log->n++;
 	trim(log, log->max_len);
 	pthread_mutex_unlock(&log->lock);
+}
+
+void slowlog_add(struct client *c, const struct request *r, const struct link *l)
+{
+	int64_t took_us = c->w->now_us - r->start_us;
+	struct buf bytes = {0};
+	struct entry *e;
+
+	if (!r->cmd || r->cmd->flags & CMD_SKIP_SLOWLOG || r->flags & REQUEST_NO_SLOWLOG)
+		return;
+	e = entry_new(c, took_us);
+	if (r->len <= REQUEST_BYTES_MAX && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
+		put_args(&e->args, r->cmd, buf_head(&bytes), buf_len(&bytes));
+	} else { /* its bytes are not kept: a large value */
+		resp_array(&e->args, 1);
+		resp_bulks(&e->args, r->cmd->name);
+	}
+	buf_release(&bytes);
+	log_debug("Slow command %s: %lld us", r->cmd->name, (long long)took_us);
+	keep(full(c->w->server->slowlog), e);
+}
+
+void slowlog_add_call(struct client *c, const struct call *call)
+{
+	struct entry *e;
+
+	if (call->cmd->flags & CMD_SKIP_SLOWLOG || call->partial || c->closed)
+		return;
+	e = entry_new(c, clock_now_us() - c->w->now_us);
+	put_args(&e->args, call->cmd, call->bytes, call->len);
+	keep(full(c->w->server->slowlog), e);
 }
 
 static void put_entry(struct buf *b, const struct entry *e)

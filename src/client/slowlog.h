@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct call;
 struct client;
 struct link;
 struct request;
@@ -32,5 +33,8 @@ static inline bool slowlog_is_slow(const struct slowlog *log, int64_t took_us)
 
 /* Notes an answered request; its arguments are still kept by the link. */
 void slowlog_add(struct client *c, const struct request *r, const struct link *l);
+
+/* Notes a command that was answered without Redis. */
+void slowlog_add_call(struct client *c, const struct call *call);
 
 #endif

@@ -126,6 +126,7 @@ enum response_policy {
 	X(PIN)	       /* ties the client to a dedicated link for good (CLIENT TRACKING, CLIENT NO-TOUCH) */              \
 	X(BLOCKING)    /* over a dedicated link when it may block, see enum command_timeout */                            \
 	X(WAIT)	       /* WAIT, WAITAOF */                                                                                \
+	X(HTTP)	       /* POST, Host: of a browser: the client is closed, as Redis does */                                    \
 	X(REFUSED)     /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */                     \
 	X(CONFIG)      /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */                                   \
 	X(PUBLISH)     /* forwarded; the number of receivers is corrected by the hub's */                                 \

@@ -156,7 +156,7 @@ def add_extras(rows, overrides):
 
 
 def c_name(name):
-    return name.replace("|", "_").replace("-", "_")
+    return re.sub(r"[^a-z0-9]", "_", name)
 
 
 def flag_list(prefix, names):

@@ -237,7 +237,7 @@ void request_frame_error(const struct request_frame *f, char *out, size_t size)
 	if (strcmp(f->error, "expected '$', got '") == 0) {
 		char ch = f->error_byte;
 
-		snprintf(out, size, "Protocol error: %s%c'", f->error, ch >= ' ' && ch <= '~' ? ch : ' ');
+		snprintf(out, size, "Protocol error: %s%c'", f->error, ch == '\r' || ch == '\n' || ch == '\0' ? ' ' : ch);
 	} else {
 		snprintf(out, size, "Protocol error: %s", f->error);
 	}

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The same commands to a Redis directly and to a second one through Keyweir: the replies must be the same bytes.
+
+Commands come from the live server's own COMMAND, so a command without a case, and without a reason not to have one,
+fails the test. SEED repeats a run (it is printed). DIFF_DIRECT=1 compares two direct Redis: it proves the test.
+"""
+import os
+import random
+
+import pytest
+
+from harness.resp import encode, parse, reply_end
+from harness.servers import Keyweir, Redis
+
+SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 30)))
+KEYS = ["str", "num", "list", "set", "hash", "zset", "stream", "none", "hll"]
+POOL = ["1", "2", "a", "b", "-1", "0", "5.5", "str", "list", "zset", "match", "count", "get", "limit", "left", "withscores"]
+PREPARE = [
+    ["FLUSHALL"], ["SET", "str", "hello"], ["SET", "num", "10"], ["RPUSH", "list", "a", "b", "c", "1", "2"],
+    ["SADD", "set", "a", "b", "1"], ["HSET", "hash", "a", "1", "b", "x"], ["ZADD", "zset", "1", "a", "2.5", "b", "3", "c"],
+    ["XADD", "stream", "1-1", "f", "v"], ["XADD", "stream", "2-1", "f", "w"], ["XGROUP", "CREATE", "stream", "g", "0"],
+    ["PFADD", "hll", "a", "b"], ["SET", "bits", "foobar"], ["GEOADD", "geo", "13.361389", "38.115556", "Palermo"],
+]
+
+# Not compared, each for a reason.
+WITHOUT = {
+    "shutdown": "ends the server", "sync": "refused on purpose", "psync": "refused on purpose",
+    "replconf": "refused on purpose", "replicaof": "refused on purpose", "slaveof": "refused on purpose",
+    "failover": "refused on purpose", "monitor": "speaks of the proxy: integration tests",
+    "info": "speaks of the proxy", "client": "speaks of the proxy", "slowlog": "speaks of the proxy",
+    "hello": "has the proxy's id: compared without it below", "auth": "speaks of the proxy", "acl": "users come later",
+    "time": "differs by nature", "lastsave": "differs by nature", "randomkey": "random", "spop": "random",
+    "srandmember": "random", "hrandfield": "random", "zrandmember": "random", "debug": "differs by nature",
+    "memory": "differs by nature", "latency": "differs by nature", "migrate": "needs a third server",
+    "save": "touches the disk", "bgsave": "touches the disk", "bgrewriteaof": "touches the disk",
+    "module": "no module here", "pfselftest": "takes long", "pfdebug": "internal", "swapdb": "below",
+    "quit": "below", "reset": "below", "restore-asking": "internal", "cluster": "the text names options by version",
+    "subscribe": "below", "psubscribe": "below", "ssubscribe": "below", "unsubscribe": "below", "punsubscribe": "below",
+    "sunsubscribe": "below", "multi": "below", "exec": "below", "discard": "below", "watch": "below", "unwatch": "below",
+    "select": "below", "wait": "below", "eval": "below", "evalsha": "below", "eval_ro": "below", "evalsha_ro": "below",
+    "expire": "below", "pexpire": "below", "expireat": "below", "pexpireat": "below", "setex": "below", "psetex": "below",
+    "getex": "below", "set": "below", "restore": "below", "config": "below", "script": "below", "function": "below",
+    "fcall": "below", "fcall_ro": "below", "blpop": "below", "brpop": "below", "blmove": "below", "brpoplpush": "below",
+    "bzpopmin": "below", "bzpopmax": "below", "blmpop": "below", "bzmpop": "below", "xread": "below",
+    "xreadgroup": "below", "xadd": "below", "xautoclaim": "below", "xclaim": "below", "xpending": "below",
+    "xinfo": "below", "object": "below", "command": "below", "flushall": "below", "flushdb": "below", "lolwut": "below",
+    "sort": "below", "sort_ro": "below", "publish": "below", "spublish": "below", "pubsub": "below", "move": "below",
+    "dump": "below", "ttl": "below", "pttl": "below", "expiretime": "below", "pexpiretime": "below",
+}
+
+# Redis gives no order here.
+UNORDERED = {"smembers", "sinter", "sunion", "sdiff", "keys", "hgetall", "hkeys", "hvals", "scan", "sscan", "hscan",
+             "command", "config"}
+
+BY_HAND = """
+SET s1 v|SET s1 v EX 1000|SET s1 v NX|SET s1 v XX GET|SET s1 v KEEPTTL|SET s1 v EX -1|SET s1 v FOO|SET s1|TTL s1|GET s1
+SETEX s2 1000 v|SETEX s2 0 v|PSETEX s2 1000000 v|GETEX s2 PERSIST|GETEX s2 EX 0|EXPIRE s2 1000|EXPIRE s2 1000 NX|TTL s2
+EXPIREAT s2 99999999999|PEXPIREAT s2 99999999999999|EXPIRETIME s2|PEXPIRETIME s2|PERSIST s2|TTL s2|PTTL none|EXPIRE none 1
+DUMP str|DUMP none|RESTORE copy 0 junk|OBJECT ENCODING str|OBJECT REFCOUNT list|OBJECT HELP|OBJECT FREQ str|OBJECT none x
+SORT list|SORT list ALPHA DESC|SORT list BY nosort GET #|SORT list ALPHA STORE sorted|SORT_RO list ALPHA|SORT hash
+EVAL return{1,2,{3,'x'},false} 0|EVAL return(redis.call('get',KEYS[1])) 1 str|EVAL return(redis.error_reply('E_x')) 0
+EVAL return(redis.call('nosuch')) 0|EVAL syntax( 0|EVAL return(1) 2 a|EVAL return(1) x|EVALSHA ffffffffffffffffffffffffffffffffffffffff 0
+EVAL_RO return(redis.call('set','a','b')) 1 a|EVALSHA_RO x 0|SCRIPT LOAD return(1)|SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db|SCRIPT FLUSH|SCRIPT NOSUCH
+EVAL redis.setresp(3);return(redis.call('hgetall',KEYS[1])) 1 hash|EVAL return{double=3.5} 0|EVAL return{map={a=1}} 0
+FUNCTION LIST|FUNCTION FLUSH|FUNCTION DUMP|FUNCTION DELETE nolib|FUNCTION LOAD nolib|FCALL nofn 0|FCALL_RO nofn 0
+BLPOP list 1|BRPOP none list 1|BLMOVE list list2 LEFT RIGHT 1|BRPOPLPUSH list list2 1|BZPOPMIN zset 1|BZPOPMAX zset 1
+BLMPOP 1 1 list LEFT|BZMPOP 1 1 zset MIN|BLPOP none 0.01|BRPOP none 0.01|BZPOPMIN none 0.01|BLMPOP 0.01 1 none LEFT
+BLPOP list x|BLPOP list -1|BLPOP str 1|BLPOP list|BZMPOP x 1 zset MIN|BLMOVE none list LEFT LEFT 0.01|BRPOPLPUSH none x 0.01
+XADD stream 3-1 a b|XADD stream 1-0 a b|XADD stream MAXLEN 2 4-1 a b|XADD s 1-1 a|XREAD COUNT 1 STREAMS stream 0|XREAD BLOCK 10 STREAMS none 0
+XREAD BLOCK x STREAMS stream 0|XREAD STREAMS stream|XREADGROUP GROUP g c COUNT 1 STREAMS stream >|XREADGROUP GROUP g c BLOCK 10 STREAMS stream >
+XACK stream g 1-1|XREADGROUP GROUP nog c STREAMS stream >|XINFO HELP|XINFO GROUPS stream|XCLAIM stream nog c 0 1-1|XAUTOCLAIM stream nog c 0 0|XPENDING stream g|XPENDING stream nog|PEXPIRE str 1000000|PEXPIRE none 1
+WAIT 0 10|WAIT x 1|COMMAND COUNT|COMMAND GETKEYS mset a 1 b 2|COMMAND INFO get nosuch|COMMAND LIST FILTERBY PATTERN xr*|COMMAND NOSUCH
+CONFIG GET maxmemory|CONFIG GET hash-max-*|CONFIG SET maxmemory-samples 6|CONFIG SET nosuch 1|CONFIG RESETSTAT|CONFIG NOSUCH|CONFIG HELP
+PUBLISH nobody hi|SPUBLISH nobody hi|PUBSUB CHANNELS|PUBSUB NUMSUB a b|PUBSUB NUMPAT|PUBSUB SHARDCHANNELS|PUBSUB SHARDNUMSUB a|PUBSUB HELP|PUBSUB X
+SELECT 1|SET in1 x|SELECT 0|GET in1|MOVE str 1|SELECT 99|SELECT x|SELECT -1|SELECT 0|SWAPDB 0 1|SWAPDB 0 1|SWAPDB 0 99|DBSIZE
+MULTI|SET t 1|INCR t|GET t|NOSUCH|EXEC|MULTI|SET t 1|INCR t|LPUSH t x|PING|EXEC|MULTI|DISCARD|EXEC|DISCARD|MULTI|MULTI|EXEC
+WATCH str|MULTI|GET str|EXEC|WATCH str|SET str changed|MULTI|GET str|EXEC|WATCH str|UNWATCH|MULTI|PING|EXEC|WATCH|MULTI|WATCH x|EXEC
+MULTI|SELECT 2|SET in2 y|EXEC|GET in2|SELECT 0|MULTI|BLPOP none 0|XREAD BLOCK 0 STREAMS none 0|EXEC|UNWATCH|MULTI|GET|EXEC
+PING|PING hi|PING a b|ECHO x|ECHO|TIME x|RESET|GET str|FLUSHDB ASYNC|FLUSHALL SYNC|FLUSHALL X|LOLWUT VERSION x|READONLY|ASKING|CLUSTER INFO
+CLIENT|CLIENT NOSUCH|CLIENT GETNAME|CLIENT SETNAME me|CLIENT GETNAME|CLIENT SETNAME a b|CLIENT REPLY X|CLIENT KILL x|CLIENT KILL ID x
+CLIENT NO-EVICT on|CLIENT NO-EVICT x|CLIENT UNBLOCK 99999|CLIENT PAUSE x|CLIENT LIST TYPE x|CLIENT CACHING yes|CLIENT TRACKING x|CLIENT ID x
+CLIENT HELP|SLOWLOG HELP|SLOWLOG NOSUCH|SLOWLOG GET x|AUTH|AUTH a|AUTH default x|AUTH u p|AUTH a b c|HELLO 9|HELLO x|NOSUCH a b c|nosuch
+""".strip()
+
+
+def hand_written():
+    return [[c.split(" ") for c in line.split("|")] for line in BY_HAND.split("\n")]
+
+
+class Pair:
+    """A connection to each side."""
+
+    def __init__(self, oracle, proxy, proto):
+        self.both = [oracle.client(), proxy.client()]
+        if proto == 3:
+            for conn in self.both:
+                conn.hello(3)
+
+    def close(self):
+        for conn in self.both:
+            conn.close()
+
+    def send(self, commands, together=True, rng=None):
+        """Replies of both sides, a list of raw bytes each."""
+        out = []
+        for conn in self.both:
+            if not together:
+                out.append([conn.raw(*c) for c in commands])
+                continue
+            data = b"".join(encode(*c) for c in commands)
+            at = 0
+            while at < len(data):
+                piece = rng.randrange(1, 200) if rng else len(data)
+                conn.send_raw(data[at:at + piece])
+                at += piece
+            out.append([conn.read_raw() for _ in commands])
+        return out
+
+
+def canonical(value):
+    if isinstance(value, dict):
+        return ("map", sorted((repr(canonical(k)), repr(canonical(v))) for k, v in value.items()))
+    if isinstance(value, (list, tuple)):
+        return ("list", sorted(repr(canonical(v)) for v in value))
+    return value
+
+
+def near_in_time(a, b):
+    """TTLs of two servers that were asked one after the other."""
+    return a[:1] == b[:1] == b":" and abs(int(a[1:]) - int(b[1:])) <= 2000
+
+
+def same(command, a, b):
+    if a == b:
+        return True
+    name = command[0].lower()
+    if name in UNORDERED:
+        return canonical(parse(a)) == canonical(parse(b))
+    if name in ("ttl", "pttl", "expiretime", "pexpiretime"):
+        return near_in_time(a, b)
+    return False
+
+
+def compare(commands, replies, where):
+    a, b = replies
+    wrong = ["%s %s\n  redis   %r\n  keyweir %r" % (where, c, x[:300], y[:300])
+             for c, x, y in zip(commands, a, b) if not same(c, x, y)]
+    assert not wrong, "%d differences, SEED=%d\n%s" % (len(wrong), SEED, "\n".join(wrong[:15]))
+
+
+@pytest.fixture(scope="module")
+def sides():
+    with Redis() as oracle, Redis() as behind:
+        if os.environ.get("DIFF_DIRECT"):
+            yield oracle, behind
+        else:
+            with Keyweir(behind, config="read_timeout = \"10s\"\n") as proxy:
+                yield oracle, proxy
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def pair(request, sides):
+    pair = Pair(*sides, request.param)
+    pair.send(PREPARE)
+    yield pair
+    pair.close()
+
+
+def table(sides):
+    with sides[0].client() as conn:
+        return {row[0].decode(): row for row in conn.cmd("COMMAND")}
+
+
+def generated(sides, rng):
+    """For every command: too few arguments, and plausible ones on keys of every type."""
+    for name, row in sorted(table(sides).items()):
+        if name in WITHOUT:
+            continue
+        arity, subs = row[1], [s[0].decode().split("|")[1] for s in row[9]]
+        heads = [[name, s] for s in subs] or [[name]]
+        for head in heads:
+            yield head
+            for key in KEYS:
+                for more in range(3):
+                    n = max(abs(arity) - len(head) - 1, 0) + (more if arity < 0 else 0)
+                    yield [*head, key, *(rng.choice(POOL) for _ in range(n))]
+            yield [*head, *["x"] * (abs(arity) + 3)]
+
+
+def test_every_command_is_covered(sides):
+    names = {c[0].lower() for line in hand_written() for c in line}
+    missing = [n for n, reason in WITHOUT.items() if reason == "below" and n not in names
+               and n not in ("subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "quit")]
+    assert not missing
+
+
+def test_generated_single(sides, pair):
+    rng = random.Random(SEED)
+    for command in generated(sides, rng):
+        compare([command], pair.send([command], together=False), "single")
+
+
+def test_generated_pipelined(sides, pair):
+    rng = random.Random(SEED)
+    commands = list(generated(sides, rng))
+    rng.shuffle(commands)
+    for at in range(0, len(commands), 100):
+        batch = commands[at:at + 100]
+        compare(batch, pair.send(batch, rng=rng if at % 200 else None), "pipelined")
+
+
+def test_generated_in_transactions(sides, pair):
+    rng = random.Random(SEED + 1)
+    commands = list(generated(sides, rng))
+    rng.shuffle(commands)
+    for at in range(0, 3000, 10):
+        batch = [["MULTI"], *commands[at:at + 10], ["EXEC"]]
+        replies = pair.send(batch, together=at % 20 == 0)
+        compare(batch[:-1], [r[:-1] for r in replies], "multi")
+        a, b = (parse(r[-1]) for r in replies)
+        if isinstance(a, list):
+            assert len(a) == len(b)
+            for command, x, y in zip(batch[1:-1], a, b):
+                if command[0].lower() in UNORDERED:
+                    x, y = canonical(x), canonical(y)
+                assert repr(x) == repr(y), (command, x, y, SEED)
+        else:
+            assert a == b
+
+
+def test_generated_in_scripts(sides, pair):
+    rng = random.Random(SEED + 2)
+    script = "local r = redis.pcall(unpack(ARGV)) if type(r) == 'table' and r.err then return r end return cjson.encode({r})"
+    for command in list(generated(sides, rng))[::7]:
+        if command[0].lower() in UNORDERED:
+            continue
+        full = ["EVAL", script, 0, *command]
+        compare([full], pair.send([full], together=False), "eval")
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["single", "pipelined"])
+@pytest.mark.parametrize("line", range(len(hand_written())))
+def test_by_hand(pair, line, together):
+    commands = hand_written()[line]
+    if any(c == ["RESET"] for c in commands):
+        together = False
+    compare(commands, pair.send(commands, together=together), "by hand")
+
+
+def test_subscriptions(pair):
+    for command, n in ((["SUBSCRIBE", "a", "b", "a"], 3), (["PSUBSCRIBE", "c*"], 1), (["SSUBSCRIBE", "s"], 1),
+                       (["GET", "str"], 1), (["PING", "x"], 1), (["UNSUBSCRIBE", "a", "nosuch"], 2), (["PUNSUBSCRIBE"], 1),
+                       (["SUNSUBSCRIBE"], 1), (["UNSUBSCRIBE"], 1), (["UNSUBSCRIBE"], 1), (["SUNSUBSCRIBE"], 1)):
+        replies = []
+        for conn in pair.both:
+            conn.send(*command)
+            replies.append([conn.read_raw() for _ in range(n)])
+        assert replies[0] == replies[1], command
+
+
+def test_messages(sides, pair):
+    for conn in pair.both:
+        conn.send("SUBSCRIBE", "news")
+        conn.send("PSUBSCRIBE", "n*")
+        conn.read_raw(), conn.read_raw()
+    counts = []
+    for side in sides:
+        with side.client() as other:
+            counts.append(other.raw("PUBLISH", "news", "x" * 5000))
+    assert counts[0] == counts[1]
+    assert [pair.both[0].read_raw() for _ in range(2)] == [pair.both[1].read_raw() for _ in range(2)]
+
+
+INLINE = [b"PING\r\n", b"set k \"a b\\n\\x41\"\r\n", b"get k\n", b"  \r\n", b"get 'it\\'s'\r\n", b"*0\r\n", b"*-1\r\n"]
+
+
+def test_inline(pair):
+    for text in INLINE:
+        for conn in pair.both:
+            conn.send_raw(text + b"PING tail\r\n")
+        replies = []
+        for conn in pair.both:
+            got = [conn.read_raw()]
+            while not got[-1].endswith(b"tail\r\n"):
+                got.append(conn.read_raw())
+            replies.append(got)
+        assert replies[0] == replies[1], text
+
+
+def test_big_and_many(pair):
+    rng = random.Random(SEED)
+    big = bytes(rng.randrange(256) for _ in range(1000)) * 2000
+    many = [x for i in range(10000) for x in ("k%d" % i, i)]
+    commands = [["SET", "small", 1], ["SET", "big", big], ["GET", "small"], ["STRLEN", "big"], ["GET", "big"],
+                ["MSET", *many], ["MGET", *many[::2]], ["DEL", *many[::2]], ["APPEND", "big", big], ["STRLEN", "big"]]
+    compare(commands, pair.send(commands), "big")
+    compare(commands, pair.send(commands, together=False), "big")
+
+
+def test_reply_modes(pair):
+    commands = [["CLIENT", "REPLY", "SKIP"], ["SET", "q", 1], ["GET", "q"], ["CLIENT", "REPLY", "OFF"], ["SET", "q", 2],
+                ["PING"], ["CLIENT", "REPLY", "ON"], ["GET", "q"]]
+    replies = []
+    for conn in pair.both:
+        conn.send_raw(b"".join(encode(*c) for c in commands))
+        replies.append([conn.read_raw() for _ in range(3)])
+    assert replies[0] == replies[1]
+
+
+def test_debug_protocol(pair):
+    for kind in ("string", "integer", "double", "null", "array", "set", "map", "attrib", "true", "false", "verbatim",
+                 "bignum"):
+        assert pair.both[0].raw("DEBUG", "PROTOCOL", kind) == pair.both[1].raw("DEBUG", "PROTOCOL", kind), kind
+
+
+def test_hello_has_the_same_shape(sides):
+    shapes = []
+    for side in sides:
+        with side.client() as conn:
+            reply = conn.hello(3)
+            shapes.append({k: (v if k not in (b"id",) else "id") for k, v in reply.items()})
+    assert shapes[0] == shapes[1]
+
+
+def test_raw_reader_sees_the_end(sides):
+    with sides[1].client() as conn:
+        raw = conn.raw("PING")
+        assert reply_end(raw) == len(raw)
