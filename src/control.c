@@ -22,7 +22,7 @@
 #include "net/systemd.h"
 #include "worker.h"
 
-#define WORKERS_MAX 256
+#define WORKERS_MAX	  256
 #define WATCHDOG_STALE_US 5000000
 
 /* ---- clients ---- */
@@ -210,7 +210,8 @@ static void raise_fd_limit(const struct config *config)
 		return;
 	limit.rlim_cur = limit.rlim_max > want ? want : limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < want)
-		log_warn("max_clients = %lld needs %llu file descriptors, but the limit is %llu (LimitNOFILE=, ulimit -n)",
+		log_warn("max_clients = %lld needs %llu file descriptors, but the limit is %llu (LimitNOFILE=, ulimit "
+			 "-n)",
 			 (long long)config->server.max_clients, (unsigned long long)want,
 			 (unsigned long long)limit.rlim_cur);
 }
@@ -259,7 +260,8 @@ static bool start_events(struct control *ctl)
 {
 	struct timeval tv = {0, 500000};
 
-	ctl->mailbox_event = event_new(ctl->base, ctl->server.control_mailbox.fd, EV_READ | EV_PERSIST, on_mailbox, ctl);
+	ctl->mailbox_event =
+		event_new(ctl->base, ctl->server.control_mailbox.fd, EV_READ | EV_PERSIST, on_mailbox, ctl);
 	ctl->second_event = event_new(ctl->base, -1, EV_PERSIST, on_second, ctl);
 	ctl->watchdog_us = systemd_watchdog_us();
 	if (ctl->watchdog_us > 0 && ctl->watchdog_us / 4 < 500000)

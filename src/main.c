@@ -15,7 +15,7 @@
 #include "keyweir_version.h"
 
 #define DEFAULT_FILE "/etc/keyweir/keyweir.toml"
-#define LIST_MAX 64
+#define LIST_MAX     64
 
 enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2, EXIT_CONFIG = 78 };
 enum { OPT_DUMP = 256, OPT_SET, OPT_OPTIONS };
@@ -42,12 +42,18 @@ static const char usage_text[] =
 	"See keyweir(8) and keyweir.toml(5).\n";
 
 static const struct option long_options[] = {
-	{"config", required_argument, NULL, 'c'}, {"listen", required_argument, NULL, 'l'},
-	{"url", required_argument, NULL, 'u'},	  {"set", required_argument, NULL, OPT_SET},
-	{"verbose", no_argument, NULL, 'v'},	  {"quiet", no_argument, NULL, 'q'},
-	{"test", no_argument, NULL, 't'},	  {"dump", no_argument, NULL, OPT_DUMP},
-	{"options", no_argument, NULL, OPT_OPTIONS}, {"version", no_argument, NULL, 'V'},
-	{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
+	{"config", required_argument, NULL, 'c'},
+	{"listen", required_argument, NULL, 'l'},
+	{"url", required_argument, NULL, 'u'},
+	{"set", required_argument, NULL, OPT_SET},
+	{"verbose", no_argument, NULL, 'v'},
+	{"quiet", no_argument, NULL, 'q'},
+	{"test", no_argument, NULL, 't'},
+	{"dump", no_argument, NULL, OPT_DUMP},
+	{"options", no_argument, NULL, OPT_OPTIONS},
+	{"version", no_argument, NULL, 'V'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
 };
 
 static bool push(const char **list, size_t *n, const char *value)
@@ -150,7 +156,8 @@ int main(int argc, char **argv)
 		if (args.action == ACTION_DUMP)
 			config_dump(config, stdout);
 		else
-			printf("%s: the configuration is fine\n", args.source.file ? args.source.file : "built-in defaults");
+			printf("%s: the configuration is fine\n",
+			       args.source.file ? args.source.file : "built-in defaults");
 		status = EXIT_OK;
 	}
 	config_free(&config);

@@ -24,14 +24,14 @@ struct worker;
 struct request;
 
 enum request_flag {
-	REQUEST_DONE = 1 << 0,	     /* its reply is complete (in `reply` when it is not at its client's head) */
-	REQUEST_SILENT = 1 << 1,     /* CLIENT REPLY OFF or SKIP: nothing goes to the client */
-	REQUEST_IN_TX = 1 << 2,	     /* part of a transaction: never retried */
-	REQUEST_COLLECT = 1 << 3,    /* the reply is gathered whole in `reply`, then `on_reply` makes the client's */
-	REQUEST_BEGUN = 1 << 4,	     /* some of the reply went to the client */
-	REQUEST_STREAMED = 1 << 5,   /* its bytes are not kept: a large value that streamed through */
-	REQUEST_BLOCKING = 1 << 6,   /* its client counts as blocked */
-	REQUEST_WRITE = 1 << 7,	     /* may change data */
+	REQUEST_DONE = 1 << 0,	   /* its reply is complete (in `reply` when it is not at its client's head) */
+	REQUEST_SILENT = 1 << 1,   /* CLIENT REPLY OFF or SKIP: nothing goes to the client */
+	REQUEST_IN_TX = 1 << 2,	   /* part of a transaction: never retried */
+	REQUEST_COLLECT = 1 << 3,  /* the reply is gathered whole in `reply`, then `on_reply` makes the client's */
+	REQUEST_BEGUN = 1 << 4,	   /* some of the reply went to the client */
+	REQUEST_STREAMED = 1 << 5, /* its bytes are not kept: a large value that streamed through */
+	REQUEST_BLOCKING = 1 << 6, /* its client counts as blocked */
+	REQUEST_WRITE = 1 << 7,	   /* may change data */
 	REQUEST_NO_SLOWLOG = 1 << 8,
 };
 

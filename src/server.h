@@ -39,7 +39,7 @@ struct server {
 	_Atomic int64_t pause_end_us; /* monotonic */
 	_Atomic uint64_t rejected;    /* connections over max_clients */
 	_Atomic uint64_t reloads;
-	_Atomic int64_t learn_us; /* when COMMAND was last asked for because of an unknown command */
+	_Atomic int64_t learn_us;     /* when COMMAND was last asked for because of an unknown command */
 	_Atomic uint64_t ops_per_sec; /* sampled by the control thread */
 };
 

@@ -14,10 +14,10 @@
 
 struct snapshot {
 	atomic_uint refs;
-	struct config *config;	     /* owned by shared_config below */
-	atomic_uint *config_refs;    /* several snapshots may share one configuration */
-	struct node *node;	     /* of [upstream.main]; a reference */
-	struct command_set *learnt;  /* a reference; may be NULL */
+	struct config *config;	    /* owned by shared_config below */
+	atomic_uint *config_refs;   /* several snapshots may share one configuration */
+	struct node *node;	    /* of [upstream.main]; a reference */
+	struct command_set *learnt; /* a reference; may be NULL */
 };
 
 /* Takes ownership of config, and its own references to node and learnt. One reference. */

@@ -19,11 +19,11 @@
 #include "server.h"
 #include "upstream/pool.h"
 
-#define FAST_TICK_US 20000
-#define SLOW_TICK_US 250000
+#define FAST_TICK_US	    20000
+#define SLOW_TICK_US	    250000
 #define IDLE_BEFORE_SLOW_US 1000000
-#define CLIENT_TICK_US 1000000
-#define CHUNKS_KEPT 512 /* 8 MB */
+#define CLIENT_TICK_US	    1000000
+#define CHUNKS_KEPT	    512 /* 8 MB */
 
 static void on_mailbox(evutil_socket_t fd, short what, void *arg)
 {

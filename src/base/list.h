@@ -14,7 +14,7 @@ struct list {
 	struct list *next;
 };
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Walks a list; the body may remove `pos` (and only `pos`). */
 #define LIST_EACH(pos, tmp, head)                                                                                      \

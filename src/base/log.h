@@ -25,8 +25,8 @@ bool log_enabled(int level);
 void log_line(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_debug(...) (log_enabled(LOG_DEBUG_) ? log_line(LOG_DEBUG_, __VA_ARGS__) : (void)0)
-#define log_info(...) log_line(LOG_INFO_, __VA_ARGS__)
-#define log_warn(...) log_line(LOG_WARN_, __VA_ARGS__)
+#define log_info(...)  log_line(LOG_INFO_, __VA_ARGS__)
+#define log_warn(...)  log_line(LOG_WARN_, __VA_ARGS__)
 #define log_error(...) log_line(LOG_ERROR_, __VA_ARGS__)
 
 /* At most one line a second from one place. Returns true when this line may be written. */

@@ -26,9 +26,9 @@ struct map {
 void map_init(struct map *m);
 void map_fini(struct map *m); /* frees the entries, not the values */
 
-void *map_get(const struct map *m, const void *key, size_t len); /* NULL: not there */
+void *map_get(const struct map *m, const void *key, size_t len);       /* NULL: not there */
 void map_set(struct map *m, const void *key, size_t len, void *value); /* value must not be NULL */
-void *map_del(struct map *m, const void *key, size_t len); /* returns the old value or NULL */
+void *map_del(struct map *m, const void *key, size_t len);	       /* returns the old value or NULL */
 
 /* Walks all entries; the callback must not change the map. */
 void map_each(const struct map *m, void (*fn)(void *ctx, const struct map_entry *e), void *ctx);

@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 
-#define IOV_BATCH 64
+#define IOV_BATCH  64
 #define CHUNK_ROOM (CHUNK_BYTES - sizeof(struct chunk))
 
 void chunk_pool_init(struct chunk_pool *pool, unsigned n_free_max)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A client's life: taking it over, waiting and going on, flushing, closing. Input and replies have files of their own. */
+/* A client's life: taking it over, waiting and going on, flushing, closing. Input and replies have files of their own.
+ */
 #include "client/client.h"
 
 #include <assert.h>
@@ -20,8 +21,8 @@
 #include "server.h"
 
 #define OUTPUT_LOW_BYTES ((size_t)256 * 1024)
-#define STALLED_MAX_US 60000000	 /* a client that takes nothing for so long while over its limit is closed */
-#define UPLOAD_IDLE_US 10000000	 /* a large request that does not move for so long gives its connection back */
+#define STALLED_MAX_US	 60000000 /* a client that takes nothing for so long while over its limit is closed */
+#define UPLOAD_IDLE_US	 10000000 /* a large request that does not move for so long gives its connection back */
 
 static void place_resume(struct pool_wait *wait, bool granted)
 {
@@ -44,6 +45,7 @@ void client_new(struct worker *w, int fd)
 	c->fd = fd;
 	c->proto = 2;
 	c->tx_db = -1;
+	c->window = CLIENT_WINDOW_FIRST;
 	c->id = atomic_fetch_add(&w->server->next_client_id, 1) + 1;
 	c->created_us = c->active_us = w->now_us = clock_now_us();
 	c->frame.max_bulk = (uint64_t)w->snapshot->config->server.max_value_bytes;
@@ -106,7 +108,7 @@ static void close_extra(struct client *c)
 	c->extra->job = NULL;
 	if (c->extra->feed) {
 		c->extra->feed->owner = NULL;
-		link_close(c->extra->feed, "its client left");
+		link_drop(c->extra->feed, "its client left");
 		c->extra->feed = NULL;
 	}
 }

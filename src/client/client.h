@@ -28,6 +28,9 @@
 #include "upstream/pool.h"
 #include "worker.h"
 
+#define CLIENT_WINDOW_FIRST 128
+#define CLIENT_WINDOW_MAX   4096
+
 enum client_wait {
 	WAIT_NOTHING,
 	WAIT_DRAIN,  /* until its requests on the way are answered */
@@ -62,20 +65,20 @@ struct client_extra {
 	char *name;
 	char *lib_name;
 	char *lib_ver;
-	struct list subs[3];  /* struct sub by enum hub_kind, see hub.h */
+	struct list subs[3]; /* struct sub by enum hub_kind, see hub.h */
 	unsigned n_subs[3];
-	struct link *feed;    /* invalidation messages redirected to this client */
+	struct link *feed; /* invalidation messages redirected to this client */
 	bool feed_ready;
-	int64_t redirect;      /* CLIENT TRACKING ... REDIRECT: to this client */
-	uint64_t redirect_asked;   /* a target that was looked for, and what Redis calls it; 0: not found */
+	int64_t redirect;	 /* CLIENT TRACKING ... REDIRECT: to this client */
+	uint64_t redirect_asked; /* a target that was looked for, and what Redis calls it; 0: not found */
 	int64_t redirect_upstream;
-	struct buf push;       /* a push of its dedicated link or feed that came in pieces */
-	struct buf deferred;  /* pushes that came in the middle of a reply */
-	struct list monitor;  /* in worker.monitors */
+	struct buf push;     /* a push of its dedicated link or feed that came in pieces */
+	struct buf deferred; /* pushes that came in the middle of a reply */
+	struct list monitor; /* in worker.monitors */
 	struct client *monitor_client;
-	struct link *monitor_feed;	/* Redis's own MONITOR, for what scripts do */
-	struct request *monitor_asked;	/* MONITOR, until the feed is there */
-	struct job *job; /* what it waits for */
+	struct link *monitor_feed;     /* Redis's own MONITOR, for what scripts do */
+	struct request *monitor_asked; /* MONITOR, until the feed is there */
+	struct job *job;	       /* what it waits for */
 };
 
 struct client {
@@ -88,31 +91,33 @@ struct client {
 	struct event *write_event; /* only while its socket is full */
 	int fd;
 	uint8_t proto;
-	uint8_t wait;	     /* enum client_wait */
-	uint8_t reply_mode;  /* enum reply_mode */
-	uint8_t tx;	     /* enum tx_state */
-	bool reply_skip;     /* CLIENT REPLY SKIP: the command being dispatched is not answered */
-	bool watching;	     /* WATCH: bound to its link */
+	uint8_t wait;	    /* enum client_wait */
+	uint8_t reply_mode; /* enum reply_mode */
+	uint8_t tx;	    /* enum tx_state */
+	bool reply_skip;    /* CLIENT REPLY SKIP: the command being dispatched is not answered */
+	bool watching;	    /* WATCH: bound to its link */
 	bool watch_lost;
-	bool pinned;	     /* bound for good: CLIENT TRACKING ... */
+	bool pinned; /* bound for good: CLIENT TRACKING ... */
 	bool monitor;
-	bool stalled;	     /* not read from */
-	bool half_closed;    /* it will send no more, but may still wait for replies */
-	bool closing;	     /* close when all is written */
+	bool stalled;	  /* not read from */
+	bool half_closed; /* it will send no more, but may still wait for replies */
+	bool closing;	  /* close when all is written */
 	bool closed;
-	bool slow;	     /* does not take large replies fast enough: links no longer wait for it */
+	bool slow; /* does not take large replies fast enough: links no longer wait for it */
 	bool no_evict;
-	bool discarding;     /* the rest of a large request is thrown away */
-	bool place_refused;  /* pool_timeout is over */
-	bool retry_ok;	     /* scratch of retry.c */
-	bool dispatching;    /* its command is being looked at right now */
-	bool forwarded;	     /* and was sent */
+	bool discarding;    /* the rest of a large request is thrown away */
+	bool place_refused; /* pool_timeout is over */
+	bool retry_ok;	    /* scratch of retry.c */
+	bool dispatching;   /* its command is being looked at right now */
+	bool forwarded;	    /* and was sent */
 	int db;
 	int tx_db;	     /* database after EXEC; -1: no SELECT queued */
 	unsigned tx_run;     /* commands left of a transaction that arrived whole */
 	uint32_t n_requests; /* in its queue */
 	uint32_t n_upstream; /* of them on the way */
 	uint32_t n_queued;   /* commands in an open transaction */
+	uint32_t window;     /* how many it may have on the way */
+	size_t reply_bytes;  /* of the reply under way */
 	uint64_t bytes_upstream;
 	size_t call_len; /* of its last command */
 	uint64_t id;

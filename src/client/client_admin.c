@@ -34,7 +34,7 @@ struct admin_job {
 	struct job job; /* first */
 	struct gather gather;
 	struct filter filter;
-	bool old_form;	   /* CLIENT KILL addr: OK or an error instead of a count */
+	bool old_form; /* CLIENT KILL addr: OK or an error instead of a count */
 	bool unblock_error;
 	atomic_int n_done;
 	struct buf *parts; /* one for each worker */
@@ -371,8 +371,9 @@ enum verdict handle_CLIENT_PAUSE(struct client *c, const struct call *call)
 	if (call->frame->argc == 4 && call_arg_is(call, 3, "WRITE"))
 		mode = PAUSE_WRITE;
 	else if (call->frame->argc > 4 || (call->frame->argc == 4 && !call_arg_is(call, 3, "ALL"))) {
-		client_reply_error(c, call, call->frame->argc > 4 ? "ERR syntax error"
-								  : "ERR CLIENT PAUSE mode must be WRITE or ALL");
+		client_reply_error(c, call,
+				   call->frame->argc > 4 ? "ERR syntax error"
+							 : "ERR CLIENT PAUSE mode must be WRITE or ALL");
 		return CALL_DONE;
 	}
 	if (!call_arg_int(call, 2, &ms)) {

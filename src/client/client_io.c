@@ -16,9 +16,9 @@
 #include "resp/write.h"
 #include "server.h"
 
-#define STREAM_BYTES ((size_t)256 * 1024) /* a request larger than this is not gathered but streams */
+#define STREAM_BYTES	  ((size_t)256 * 1024) /* a request larger than this is not gathered but streams */
 #define WAITING_INPUT_MAX ((size_t)64 * 1024)
-#define UPLOAD_AHEAD_MAX ((size_t)1024 * 1024)
+#define UPLOAD_AHEAD_MAX  ((size_t)1024 * 1024)
 
 void client_stall(struct client *c)
 {
@@ -121,7 +121,7 @@ static size_t upload_more(struct client *c, const char *data, size_t len)
 	c->active_us = c->w->now_us;
 	if (used > 0 && c->upload) {
 		link_send_more(c->upload->link, data, used);
-		if (c->upload->link->out.bytes > UPLOAD_AHEAD_MAX)
+		if (status == FRAME_MORE && c->upload->link->out.bytes > UPLOAD_AHEAD_MAX)
 			client_stall(c);
 	}
 	if (status == FRAME_READY)

@@ -57,14 +57,14 @@ void client_list_line(struct client *c, struct buf *out)
 		snprintf(cmd, sizeof(cmd), "%s", c->last_cmd->name);
 	buf_printf(out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d ",
 		   (unsigned long long)c->id, peer, own, c->fd, text(x->name),
-		   (long long)((now_us - c->created_us) / 1000000), (long long)((now_us - c->active_us) / 1000000), flags,
-		   c->db);
+		   (long long)((now_us - c->created_us) / 1000000), (long long)((now_us - c->active_us) / 1000000),
+		   flags, c->db);
 	buf_printf(out, "sub=%u psub=%u ssub=%u multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=0 ", x->n_subs[0],
-		   x->n_subs[1], x->n_subs[2], c->tx == TX_NONE ? -1 : (int)c->n_queued, asking ? c->call_len : buf_len(&c->in),
-		   c->in.capacity - buf_len(&c->in));
+		   x->n_subs[1], x->n_subs[2], c->tx == TX_NONE ? -1 : (int)c->n_queued,
+		   asking ? c->call_len : buf_len(&c->in), c->in.capacity - buf_len(&c->in));
 	buf_printf(out, "rbs=0 rbp=0 obl=0 oll=%d omem=%zu tot-mem=%zu events=%s cmd=%s user=default redir=-1 resp=%d",
-		   c->out.bytes > 0, c->out.bytes, sizeof(*c) + c->in.capacity + c->out.bytes, c->stalled ? "" : "r", cmd,
-		   c->proto);
+		   c->out.bytes > 0, c->out.bytes, sizeof(*c) + c->in.capacity + c->out.bytes, c->stalled ? "" : "r",
+		   cmd, c->proto);
 	if (x->lib_name || x->lib_ver)
 		buf_printf(out, " lib-name=%s lib-ver=%s", text(x->lib_name), text(x->lib_ver));
 	buf_puts(out, "\n");

@@ -16,6 +16,9 @@
 
 #define CUT_THROUGH_BYTES 16384 /* pieces from this size on are written at once instead of copied */
 #define OUTPUT_HIGH_BYTES ((size_t)1024 * 1024)
+#define SMALL_REPLY_BYTES 4096
+#define LARGE_REPLY_BYTES 65536
+#define WINDOW_MIN	  8
 
 static void check_output(struct client *c)
 {
@@ -190,9 +193,25 @@ void client_push_ref(struct client *c, struct rcbuf *rb, size_t skip)
 
 /* ---- replies from upstream ---- */
 
+/*
+ * How many requests a client may have on the way: it grows with every small reply and shrinks with large ones, so that
+ * nobody queues gigabytes in front of others on a shared link.
+ */
+static void adjust_window(struct client *c)
+{
+	if (c->reply_bytes < SMALL_REPLY_BYTES) {
+		if (c->window < CLIENT_WINDOW_MAX)
+			c->window++;
+	} else if (c->reply_bytes > LARGE_REPLY_BYTES && c->window > WINDOW_MIN) {
+		c->window /= 2;
+	}
+	c->reply_bytes = 0;
+}
+
 /* The reply is complete: the request leaves its link's accounts. */
 static void leave_link(struct client *c, struct request *r)
 {
+	adjust_window(c);
 	r->link = NULL;
 	c->n_upstream--;
 	c->bytes_upstream -= r->len;
@@ -201,22 +220,29 @@ static void leave_link(struct client *c, struct request *r)
 		if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 			client_resume_soon(c);
 		client_maybe_unbind(c);
-	} else if (c->wait == WAIT_ROOM && c->n_upstream < 1024) {
+	} else if (c->wait == WAIT_ROOM && c->n_upstream < c->window / 2) {
 		client_resume_soon(c);
 	}
 	if (c->closing || c->w->draining)
 		client_mark_dirty(c);
 }
 
-/* A piece of a large reply: the link waits a little for a client that does not keep up. */
-static void hold_back(struct client *c, const struct link *l)
+/*
+ * A piece of a large reply: the link waits a little for a client that does not keep up. One for which others had to
+ * wait once is not waited for again until it has read everything.
+ */
+static void hold_back(struct client *c)
 {
-	if (c->out.bytes > OUTPUT_HIGH_BYTES && !c->slow && l->rf.skip > OUTPUT_HIGH_BYTES / 4) {
-		struct link *link = c->link;
+	struct link *l = c->link;
 
-		if (link)
-			link_pause(link);
+	if (!l || c->out.bytes <= OUTPUT_HIGH_BYTES || l->rf.skip <= OUTPUT_HIGH_BYTES / 4)
+		return;
+	if (l->impatient) {
+		l->impatient = false;
+		c->slow = true;
 	}
+	if (!c->slow)
+		link_pause(l);
 }
 
 static void pass_on(struct client *c, struct request *r, const char *data, size_t len)
@@ -244,11 +270,15 @@ void client_on_reply(struct request *r, const char *data, size_t len, const stru
 		return;
 	}
 	r->flags |= REQUEST_BEGUN;
+	c->reply_bytes += len;
 	pass_on(c, r, data, len);
 	if (c->closed) /* r is an orphan now */
 		goto orphaned;
 	if (!done) {
-		hold_back(c, l);
+		/* It is coming: the time-out is for silence. */
+		if (r->deadline_us > 0)
+			r->deadline_us = c->w->now_us + forward_timeout_us(c, r->cmd);
+		hold_back(c);
 		check_output(c);
 		return;
 	}

@@ -154,10 +154,11 @@ static void refuse_while_subscribed(struct client *c, const struct call *call)
 {
 	struct buf b = {0};
 
-	buf_printf(&b,
-		   "-ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
-		   "this context\r\n",
-		   call->cmd->name);
+	buf_printf(
+		&b,
+		"-ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
+		"this context\r\n",
+		call->cmd->name);
 	client_reply(c, call, &b);
 }
 
@@ -209,8 +210,8 @@ static bool stopped_before(struct client *c, const struct call *call, enum verdi
 /* Handlers that can do with the head of a large request alone. */
 static bool streams(const struct command *cmd)
 {
-	return cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_DEDICATED || cmd->handler == HANDLER_PUBLISH ||
-	       cmd->handler == HANDLER_CONFIG;
+	return cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_DEDICATED ||
+	       cmd->handler == HANDLER_PUBLISH || cmd->handler == HANDLER_CONFIG;
 }
 
 static enum verdict run(struct client *c, struct call *call)
@@ -257,7 +258,8 @@ enum verdict dispatch(struct client *c, struct call *call)
 	call->cmd = dispatch_find(c, call);
 	/* Most clients have nothing extra, little to read, and nobody is paused. */
 	if (__builtin_expect(c->extra || c->out.bytes > OUTPUT_SMALL_BYTES ||
-				     atomic_load_explicit(&c->w->server->pause_mode, memory_order_relaxed) != PAUSE_NONE,
+				     atomic_load_explicit(&c->w->server->pause_mode, memory_order_relaxed) !=
+					     PAUSE_NONE,
 			     0) &&
 	    stopped_before(c, call, &verdict))
 		return verdict;

@@ -15,14 +15,12 @@
 #include "resp/write.h"
 #include "server.h"
 
-#define REQUESTS_MAX 4096		     /* of one client on the way; more wait in its input */
-#define REQUEST_BYTES_MAX ((uint64_t)1 << 20) /* likewise */
-#define SLOW_TIMEOUT_US 60000000
+#define REQUEST_BYTES_MAX ((uint64_t)1 << 20) /* of one client on the way; more wait in its input */
+#define SLOW_TIMEOUT_US	  60000000
 
 int64_t forward_timeout_us(const struct client *c, const struct command *cmd)
 {
-	return cmd && cmd->timeout == TIMEOUT_SLOW ? SLOW_TIMEOUT_US
-						   : c->w->pool->server->conf.read_timeout_ms * 1000;
+	return cmd && cmd->timeout == TIMEOUT_SLOW ? SLOW_TIMEOUT_US : c->w->pool->server->conf.read_timeout_ms * 1000;
 }
 
 /* The pool has nothing for us: an error, or waiting. */
@@ -32,8 +30,8 @@ static enum verdict no_link(struct client *c, const struct call *call, enum pool
 		if (c->proto == 3 && atomic_load(&c->w->pool->server->no_resp3) && !c->w->pool->down)
 			client_reply_own_error(c, call, ERROR_NO_RESP3);
 		else
-			client_reply_error(c, call, c->w->pool->down ? c->w->pool->why
-								     : reply_error_text(ERROR_UPSTREAM_DOWN));
+			client_reply_error(c, call,
+					   c->w->pool->down ? c->w->pool->why : reply_error_text(ERROR_UPSTREAM_DOWN));
 		counter_add(&c->w->counters.errors_upstream_down, 1);
 		return CALL_DONE;
 	}
@@ -130,7 +128,7 @@ static bool has_room(struct client *c, const struct call *call, const struct lin
 {
 	if (c->tx_run > 0)
 		return true; /* a transaction goes out in one run */
-	if (c->n_upstream >= REQUESTS_MAX || c->bytes_upstream > REQUEST_BYTES_MAX) {
+	if (c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX) {
 		*verdict = client_wait_for(c, WAIT_ROOM);
 		return false;
 	}
@@ -176,7 +174,7 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	struct link *l = c->link;
 	struct request *r;
 
-	if (!l || c->bound || call->partial || l->db != c->db || l->proto != c->proto || c->n_upstream >= REQUESTS_MAX ||
+	if (!l || c->bound || call->partial || l->db != c->db || l->proto != c->proto || c->n_upstream >= c->window ||
 	    c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
 		return forward(c, call, 0, NULL, 0);
 	r = client_request_new(c, call);

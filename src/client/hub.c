@@ -210,7 +210,8 @@ static void handle_message(struct hub *hub, const char *data, size_t len)
 	struct channel *ch;
 
 	if (!reply_cursor_next(&cur, &head) || head.type != '*' || !reply_cursor_next(&cur, &what) ||
-	    what.type != '$' || what.number < 0 || !reply_cursor_next(&cur, &name) || name.type != '$' || name.number < 0)
+	    what.type != '$' || what.number < 0 || !reply_cursor_next(&cur, &name) || name.type != '$' ||
+	    name.number < 0)
 		return;
 	for (int kind = 0; kind < HUB_KINDS; kind++) {
 		ch = map_get(&hub->channels[kind], name.text, name.len);
@@ -271,7 +272,7 @@ void hub_tick(struct hub *hub)
 	if (!hub->link && n > 0)
 		open_link(hub);
 	else if (hub->link && n == 0 && hub->link->state == LINK_READY)
-		link_close(hub->link, "no subscriptions");
+		link_drop(hub->link, "no subscriptions");
 }
 
 void hub_on_ready(struct hub *hub)
@@ -282,7 +283,7 @@ void hub_on_ready(struct hub *hub)
 void hub_move(struct hub *hub)
 {
 	if (hub->link)
-		link_close(hub->link, "the upstream was changed");
+		link_drop(hub->link, "the upstream was changed");
 }
 
 /* ---- client side ---- */

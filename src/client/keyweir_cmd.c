@@ -147,7 +147,8 @@ enum verdict handle_KEYWEIR(struct client *c, const struct call *call)
 	else {
 		char text[160];
 
-		snprintf(text, sizeof(text), "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try KEYWEIR HELP.",
+		snprintf(text, sizeof(text),
+			 "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try KEYWEIR HELP.",
 			 len > 64 ? 64 : (int)len, name);
 		resp_error(&b, text);
 	}

@@ -163,7 +163,7 @@ void monitor_stop(struct client *c)
 	c->extra->monitor_asked = NULL;
 	if (feed) {
 		feed->owner = NULL;
-		link_close(feed, "MONITOR ended");
+		link_drop(feed, "MONITOR ended");
 	}
 	if (!c->monitor)
 		return;

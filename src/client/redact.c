@@ -12,7 +12,7 @@ static bool is_word(const char *arg, size_t len, const char *word)
 
 static bool names_a_secret(const char *arg, size_t len)
 {
-	static const char *const names[] = {"requirepass", "masterauth",      "masteruser",
+	static const char *const names[] = {"requirepass", "masterauth",	"masteruser",
 					    "primaryauth", "tls-key-file-pass", "tls-client-key-file-pass"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)

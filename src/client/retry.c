@@ -21,7 +21,8 @@ static bool may_retry(const struct link *l, const struct request *r)
 		return false;
 	if (l->kind != LINK_SHARED)
 		return false;
-	return unwritten || (only_reads && r->retries < (uint32_t)l->pool->server->conf.max_retries);
+	/* Also what never left is not tried for ever: a server may take connections and refuse each login. */
+	return (unwritten || only_reads) && r->retries < (uint32_t)l->pool->server->conf.max_retries;
 }
 
 /* Sends r over the client's new link. False: it can't be. */
@@ -56,7 +57,9 @@ static void give_up(struct link *l, struct request *r)
 	const char *text = reply_error_text(ERROR_UPSTREAM_LOST);
 	char refused[256];
 
-	if (unwritten && l->pool->down) {
+	if (unwritten && l->proto == 3 && atomic_load(&l->pool->server->no_resp3)) {
+		text = reply_error_text(ERROR_NO_RESP3);
+	} else if (unwritten && l->pool->down) {
 		text = l->pool->why;
 	} else if (unwritten && (strncmp(l->why, "BUSY", 4) == 0 || strncmp(l->why, "LOADING", 7) == 0)) {
 		text = l->why; /* what Redis said when the link logged in, it says to the command as well */

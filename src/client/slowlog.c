@@ -17,11 +17,11 @@
 #include "resp/write.h"
 #include "server.h"
 
-#define ARGS_MAX 32	     /* SLOWLOG_ENTRY_MAX_ARGC of Redis */
-#define ARG_BYTES_MAX 128    /* SLOWLOG_ENTRY_MAX_STRING */
+#define ARGS_MAX	  32  /* SLOWLOG_ENTRY_MAX_ARGC of Redis */
+#define ARG_BYTES_MAX	  128 /* SLOWLOG_ENTRY_MAX_STRING */
 #define REQUEST_BYTES_MAX ((uint64_t)1 << 20)
-#define LEN_DEFAULT 128
-#define LEN_MAX 100000
+#define LEN_DEFAULT	  128
+#define LEN_MAX		  100000
 
 struct entry {
 	struct entry *next; /* older */

@@ -35,8 +35,8 @@ static int64_t count_of(const struct client *c, enum hub_kind kind)
 				 : (int64_t)c->extra->n_subs[HUB_CHANNEL] + c->extra->n_subs[HUB_PATTERN];
 }
 
-static void put_confirmation(struct buf *b, struct client *c, enum hub_kind kind, bool subscribe,
-			     const char *name, size_t len)
+static void put_confirmation(struct buf *b, struct client *c, enum hub_kind kind, bool subscribe, const char *name,
+			     size_t len)
 {
 	resp_push(b, c->proto, 3);
 	resp_bulks(b, words[subscribe][kind]);

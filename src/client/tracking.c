@@ -22,7 +22,7 @@
 #include "server.h"
 
 #define INVALIDATE_CHANNEL "__redis__:invalidate"
-#define TRIES_MAX 400 /* of 5 ms */
+#define TRIES_MAX	   400 /* of 5 ms */
 
 /* ---- feeds, on the target's worker ---- */
 

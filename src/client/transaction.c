@@ -53,7 +53,7 @@ enum verdict handle_MULTI(struct client *c, const struct call *call)
 	if (run > 0 && c->w->n_clients > 0) {
 		if (!client_route(c, call, &l, &verdict))
 			return verdict;
-		if (c->n_upstream > 0 && c->n_upstream + run > 2048)
+		if (c->n_upstream > 0 && c->n_upstream + run > CLIENT_WINDOW_MAX)
 			return client_wait_for(c, WAIT_DRAIN);
 		c->tx_run = run + 1;
 		verdict = forward(c, call, REQUEST_IN_TX, NULL, 0);

@@ -85,14 +85,14 @@ enum key_flag {
 };
 
 struct key_spec {
-	uint16_t flags; /* enum key_flag */
-	uint8_t begin;	/* enum key_begin */
-	uint8_t find;	/* enum key_find */
-	int16_t begin_index; /* INDEX: position; KEYWORD: where to start searching (negative: from the end) */
-	const char *keyword; /* KEYWORD, else NULL */
-	int16_t last_key;    /* RANGE */
-	int16_t key_step;    /* RANGE and KEYNUM */
-	int16_t limit;	     /* RANGE */
+	uint16_t flags;	      /* enum key_flag */
+	uint8_t begin;	      /* enum key_begin */
+	uint8_t find;	      /* enum key_find */
+	int16_t begin_index;  /* INDEX: position; KEYWORD: where to start searching (negative: from the end) */
+	const char *keyword;  /* KEYWORD, else NULL */
+	int16_t last_key;     /* RANGE */
+	int16_t key_step;     /* RANGE and KEYNUM */
+	int16_t limit;	      /* RANGE */
 	int16_t keynum_index; /* KEYNUM */
 	int16_t first_key;    /* KEYNUM */
 };
@@ -121,23 +121,26 @@ enum response_policy {
  * (client/dispatch.c has one function for each.)
  */
 #define COMMAND_HANDLERS(X)                                                                                            \
-	X(FORWARD)     /* over the worker's shared link, as it came; the default */                                      \
-	X(DEDICATED)   /* over a dedicated link, alone (DEBUG, SCRIPT KILL, unknown commands ...) */                      \
-	X(PIN)	       /* ties the client to a dedicated link for good (CLIENT TRACKING, CLIENT NO-TOUCH) */              \
-	X(BLOCKING)    /* over a dedicated link when it may block, see enum command_timeout */                            \
-	X(WAIT)	       /* WAIT, WAITAOF */                                                                                \
-	X(HTTP)	       /* POST, Host: of a browser: the client is closed, as Redis does */                                    \
-	X(REFUSED)     /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */                     \
-	X(CONFIG)      /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */                                   \
-	X(PUBLISH)     /* forwarded; the number of receivers is corrected by the hub's */                                 \
-	X(PUBSUB)      /* PUBSUB CHANNELS, NUMSUB ...: forwarded, corrected likewise */                                   \
-	X(SUBSCRIBE)   X(UNSUBSCRIBE) X(PSUBSCRIBE) X(PUNSUBSCRIBE) X(SSUBSCRIBE) X(SUNSUBSCRIBE)                          \
-	X(MULTI) X(EXEC) X(DISCARD) X(WATCH) X(UNWATCH)                                                                \
-	X(SELECT) X(HELLO) X(AUTH) X(QUIT) X(RESET) X(PING) X(ECHO) X(MONITOR) X(INFO) X(KEYWEIR)                      \
-	X(CLIENT_CACHING) X(CLIENT_GETNAME) X(CLIENT_GETREDIR) X(CLIENT_HELP) X(CLIENT_ID) X(CLIENT_INFO)               \
-	X(CLIENT_KILL) X(CLIENT_LIST) X(CLIENT_NO_EVICT) X(CLIENT_PAUSE) X(CLIENT_REPLY) X(CLIENT_SETINFO)              \
-	X(CLIENT_SETNAME) X(CLIENT_TRACKING) X(CLIENT_TRACKINGINFO) X(CLIENT_UNBLOCK) X(CLIENT_UNPAUSE)                 \
-	X(SLOWLOG_GET) X(SLOWLOG_HELP) X(SLOWLOG_LEN) X(SLOWLOG_RESET) X(ACL_WHOAMI)
+	X(FORWARD)   /* over the worker's shared link, as it came; the default */                                      \
+	X(DEDICATED) /* over a dedicated link, alone (DEBUG, SCRIPT KILL, unknown commands ...) */                     \
+	X(PIN)	     /* ties the client to a dedicated link for good (CLIENT TRACKING, CLIENT NO-TOUCH) */             \
+	X(BLOCKING)  /* over a dedicated link when it may block, see enum command_timeout */                           \
+	X(WAIT)	     /* WAIT, WAITAOF */                                                                               \
+	X(HTTP)	     /* POST, Host: of a browser: the client is closed, as Redis does */                               \
+	X(REFUSED)   /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */                    \
+	X(CONFIG)    /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */                                  \
+	X(PUBLISH)   /* forwarded; the number of receivers is corrected by the hub's */                                \
+	X(PUBSUB)    /* PUBSUB CHANNELS, NUMSUB ...: forwarded, corrected likewise */                                  \
+	X(SUBSCRIBE)                                                                                                   \
+	X(UNSUBSCRIBE)                                                                                                 \
+	X(PSUBSCRIBE)                                                                                                  \
+	X(PUNSUBSCRIBE) X(SSUBSCRIBE) X(SUNSUBSCRIBE) X(MULTI) X(EXEC) X(DISCARD) X(WATCH) X(UNWATCH) X(SELECT)        \
+		X(HELLO) X(AUTH) X(QUIT) X(RESET) X(PING) X(ECHO) X(MONITOR) X(INFO) X(KEYWEIR) X(CLIENT_CACHING)      \
+			X(CLIENT_GETNAME) X(CLIENT_GETREDIR) X(CLIENT_HELP) X(CLIENT_ID) X(CLIENT_INFO) X(CLIENT_KILL) \
+				X(CLIENT_LIST) X(CLIENT_NO_EVICT) X(CLIENT_PAUSE) X(CLIENT_REPLY) X(CLIENT_SETINFO)    \
+					X(CLIENT_SETNAME) X(CLIENT_TRACKING) X(CLIENT_TRACKINGINFO) X(CLIENT_UNBLOCK)  \
+						X(CLIENT_UNPAUSE) X(SLOWLOG_GET) X(SLOWLOG_HELP) X(SLOWLOG_LEN)        \
+							X(SLOWLOG_RESET) X(ACL_WHOAMI)
 
 enum command_handler {
 #define X(name) HANDLER_##name,
@@ -148,18 +151,18 @@ enum command_handler {
 
 /* Our own column "timeout": how long an answer may take. */
 enum command_timeout {
-	TIMEOUT_NORMAL,		 /* read_timeout */
-	TIMEOUT_SLOW,		 /* long by nature (KEYS, FLUSHALL, SAVE, DEBUG, MIGRATE ...): a minute */
-	TIMEOUT_LAST_SECONDS,	 /* BLPOP ...: the last argument, seconds (may be fractional), 0 for ever */
-	TIMEOUT_FIRST_SECONDS,	 /* BLMPOP, BZMPOP: the first argument, seconds */
-	TIMEOUT_BLOCK_OPTION,	 /* XREAD, XREADGROUP: option BLOCK ms; without it the command does not block */
-	TIMEOUT_WAIT,		 /* WAIT: argument 2, ms; WAITAOF: argument 3 */
+	TIMEOUT_NORMAL,	       /* read_timeout */
+	TIMEOUT_SLOW,	       /* long by nature (KEYS, FLUSHALL, SAVE, DEBUG, MIGRATE ...): a minute */
+	TIMEOUT_LAST_SECONDS,  /* BLPOP ...: the last argument, seconds (may be fractional), 0 for ever */
+	TIMEOUT_FIRST_SECONDS, /* BLMPOP, BZMPOP: the first argument, seconds */
+	TIMEOUT_BLOCK_OPTION,  /* XREAD, XREADGROUP: option BLOCK ms; without it the command does not block */
+	TIMEOUT_WAIT,	       /* WAIT: argument 2, ms; WAITAOF: argument 3 */
 };
 
 /* What may happen to a command between MULTI and EXEC. */
 enum command_in_multi {
-	IN_MULTI_PLAIN,	  /* leaves nothing behind on the link: may go over a shared link when the transaction is whole */
-	IN_MULTI_STATE,	  /* changes the link's state (SELECT ...): only over a dedicated link */
+	IN_MULTI_PLAIN, /* leaves nothing behind on the link: may go over a shared link when the transaction is whole */
+	IN_MULTI_STATE, /* changes the link's state (SELECT ...): only over a dedicated link */
 	IN_MULTI_REFUSED, /* not carried inside a transaction (SUBSCRIBE, HELLO, MONITOR, CLIENT REPLY ...) */
 };
 
@@ -173,14 +176,14 @@ enum command_secrets {
 
 struct command {
 	const char *name; /* lower case; subcommands as "client|list" */
-	uint16_t id;	  /* dense index, < COMMAND_ID_MAX; learnt commands have ids of their own after the built-in ones */
-	int16_t arity;	  /* as COMMAND says: negative means at least */
-	uint32_t flags;	  /* enum command_flag */
+	uint16_t id; /* dense index, < COMMAND_ID_MAX; learnt commands have ids of their own after the built-in ones */
+	int16_t arity;	/* as COMMAND says: negative means at least */
+	uint32_t flags; /* enum command_flag */
 	uint32_t categories;
 	uint8_t request_policy;
 	uint8_t response_policy;
-	uint8_t handler; /* enum command_handler */
-	uint8_t timeout; /* enum command_timeout */
+	uint8_t handler;  /* enum command_handler */
+	uint8_t timeout;  /* enum command_timeout */
 	uint8_t in_multi; /* enum command_in_multi */
 	uint8_t secrets;  /* enum command_secrets */
 	uint8_t n_specs;
@@ -206,13 +209,13 @@ const struct command *command_by_id(const struct command_set *learnt, unsigned i
  * Returns the command; the container itself when it has subcommands but not this one; NULL when it is unknown.
  * Hot: no malloc, no lock, about 50 instructions for GET.
  */
-const struct command *command_find(const struct command_set *learnt, const char *name, size_t name_len,
-				   const char *sub, size_t sub_len);
+const struct command *command_find(const struct command_set *learnt, const char *name, size_t name_len, const char *sub,
+				   size_t sub_len);
 
 /* Whether argc (the command's name counted) fits the command's arity. */
 static inline bool command_arity_ok(const struct command *cmd, uint64_t argc)
 {
-	return cmd->arity >= 0 ? argc == (uint64_t)cmd->arity : argc >= (uint64_t)-(int64_t)cmd->arity;
+	return cmd->arity >= 0 ? argc == (uint64_t)cmd->arity : argc >= (uint64_t) - (int64_t)cmd->arity;
 }
 
 /*
@@ -222,7 +225,8 @@ static inline bool command_arity_ok(const struct command *cmd, uint64_t argc)
  */
 typedef const char *(*command_arg_fn)(void *ctx, uint32_t index, size_t *len);
 typedef void (*command_key_fn)(void *ctx, uint32_t index, unsigned key_flags);
-int64_t command_keys(const struct command *cmd, uint32_t argc, command_arg_fn get_arg, command_key_fn on_key, void *ctx);
+int64_t command_keys(const struct command *cmd, uint32_t argc, command_arg_fn get_arg, command_key_fn on_key,
+		     void *ctx);
 
 /*
  * Learns from the reply to COMMAND (RESP2, as hiredis's redisReply). Only commands that the built-in table lacks are

@@ -12,8 +12,8 @@
 
 #include "command/commands.def"
 
-#define N_COMMANDS (sizeof(commands) / sizeof(*commands))
-#define INDEX_SIZE 2048 /* a power of two, about eight times as many as commands */
+#define N_COMMANDS     (sizeof(commands) / sizeof(*commands))
+#define INDEX_SIZE     2048 /* a power of two, about eight times as many as commands */
 #define NAME_MAX_BYTES 32
 
 /* A slot of the index. A name of up to eight letters is its folded word: equal words are equal names. */
@@ -140,7 +140,8 @@ const struct command *command_builtin(const char *name, size_t len)
 	for (unsigned i = hash_name(word, name, len); lookup.slots[i].cmd; i = (i + 1) & (INDEX_SIZE - 1)) {
 		const struct slot *slot = &lookup.slots[i];
 
-		if (slot->word == word && slot->len == len && (slot->exact || command_name_is(slot->cmd->name, name, len)))
+		if (slot->word == word && slot->len == len &&
+		    (slot->exact || command_name_is(slot->cmd->name, name, len)))
 			return slot->cmd;
 	}
 	return NULL;
@@ -156,8 +157,8 @@ const struct command *command_subcommand(const struct command *container, const 
 	return NULL;
 }
 
-const struct command *command_find(const struct command_set *learnt, const char *name, size_t name_len,
-				   const char *sub, size_t sub_len)
+const struct command *command_find(const struct command_set *learnt, const char *name, size_t name_len, const char *sub,
+				   size_t sub_len)
 {
 	const struct command *cmd = command_builtin(name, name_len), *found;
 

@@ -70,7 +70,7 @@ struct upstream_config {
 struct log_config {
 	enum log_level level;
 	enum log_format format;
-	char *file; /* "": stderr */
+	char *file;	 /* "": stderr */
 	int64_t slow_us; /* written as a duration, kept in microseconds; negative never, 0 logs every command */
 };
 

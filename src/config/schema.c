@@ -6,23 +6,22 @@
 #include <stddef.h>
 #include <string.h>
 
-#define C_ADDRESSES struct string_list
-#define C_URL char *
-#define C_STRING char *
-#define C_ENUM unsigned
-#define C_INT int64_t
-#define C_SIZE int64_t
+#define C_ADDRESSES   struct string_list
+#define C_URL	      char *
+#define C_STRING      char *
+#define C_ENUM	      unsigned
+#define C_INT	      int64_t
+#define C_SIZE	      int64_t
 #define C_DURATION_MS int64_t
 #define C_DURATION_US int64_t
 
 /* offsetof() that does not compile when the field is not of the type. */
 #define AT(type, table, field)                                                                                         \
-	(offsetof(struct table##_config, field) +                                                                      \
-	 0 * sizeof((type *)0 == &((struct table##_config *)0)->field))
+	(offsetof(struct table##_config, field) + 0 * sizeof((type *)0 == &((struct table##_config *)0)->field))
 
-#define PATH_server "server"
+#define PATH_server   "server"
 #define PATH_upstream "upstream.main"
-#define PATH_log "log"
+#define PATH_log      "log"
 
 #define NAME_MAX_BYTES 48 /* a longer name is not a slip of the pen */
 
@@ -30,9 +29,16 @@ static const struct option options[N_OPTIONS] = {
 #define TABLE(table, doc)
 #define OPTION(table_, key_, type_, field_, value_, range_, flags_, doc_)                                              \
 	{                                                                                                              \
-		.id = OPTION_##table_##_##key_, .table = IN_##table_, .key = #key_, .path = PATH_##table_ "." #key_,   \
-		.type = TYPE_##type_, .offset = AT(C_##type_, table_, field_), .value = #value_, .range = range_,      \
-		.flags = flags_, .doc = doc_,                                                                          \
+		.id = OPTION_##table_##_##key_,                                                                        \
+		.table = IN_##table_,                                                                                  \
+		.key = #key_,                                                                                          \
+		.path = PATH_##table_ "." #key_,                                                                       \
+		.type = TYPE_##type_,                                                                                  \
+		.offset = AT(C_##type_, table_, field_),                                                               \
+		.value = #value_,                                                                                      \
+		.range = range_,                                                                                       \
+		.flags = flags_,                                                                                       \
+		.doc = doc_,                                                                                           \
 	},
 #include "config/options.def"
 #undef TABLE

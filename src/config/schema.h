@@ -45,7 +45,7 @@ struct option {
 	const char *key;
 	const char *path; /* "server.listen", "upstream.main.url": what messages and --set call it */
 	enum option_type type;
-	size_t offset; /* in the struct of its table */
+	size_t offset;	   /* in the struct of its table */
 	const char *value; /* the default, as TOML */
 	const char *range;
 	unsigned flags;
@@ -53,9 +53,9 @@ struct option {
 };
 
 const struct option *schema_option(enum option_id id);
-const struct option *schema_find(enum option_table table, const char *key);	 /* NULL: there is none */
-const struct option *schema_find_path(const char *path, size_t len);		 /* by "table.key" */
-const char *schema_path(enum option_table table);				 /* "upstream.main" */
+const struct option *schema_find(enum option_table table, const char *key); /* NULL: there is none */
+const struct option *schema_find_path(const char *path, size_t len);	    /* by "table.key" */
+const char *schema_path(enum option_table table);			    /* "upstream.main" */
 
 /* What was probably meant by an unknown key or path; NULL when nothing is near. */
 const struct option *schema_suggest(enum option_table table, const char *key);

@@ -15,18 +15,22 @@ struct unit {
 };
 
 static const struct unit duration_units[] = {
-	{"d", INT64_C(86400000000)}, {"h", INT64_C(3600000000)}, {"m", 60000000}, {"s", 1000000}, {"ms", 1000},
+	{"d", INT64_C(86400000000)},
+	{"h", INT64_C(3600000000)},
+	{"m", 60000000},
+	{"s", 1000000},
+	{"ms", 1000},
 	{"us", 1},
 };
 
 /* As redis.conf has them: with a "b" binary, without decimal. */
 static const struct unit size_units[] = {
-	{"gb", INT64_C(1) << 30}, {"mb", 1 << 20}, {"kb", 1 << 10}, {"g", 1000000000}, {"m", 1000000}, {"k", 1000},
-	{"b", 1},
+	{"gb", INT64_C(1) << 30}, {"mb", 1 << 20}, {"kb", 1 << 10}, {"g", 1000000000},
+	{"m", 1000000},		  {"k", 1000},	   {"b", 1},
 };
 
 #define N_DURATION_UNITS (sizeof(duration_units) / sizeof(*duration_units))
-#define N_SIZE_UNITS (sizeof(size_units) / sizeof(*size_units))
+#define N_SIZE_UNITS	 (sizeof(size_units) / sizeof(*size_units))
 
 static const char not_duration[] =
 	"must be a duration: \"250ms\", \"5s\", \"1m\", \"1h\", \"1d\", or a number of seconds";

@@ -21,7 +21,7 @@ struct listener {
 	bool inherited; /* from systemd: never unlinked, kept over reloads */
 	bool seen;	/* scratch of a reload */
 	struct event *event;
-	struct event *rest; /* timer */
+	struct event *rest;		     /* timer */
 	void (*accepted)(void *ctx, int fd); /* takes the socket */
 	void *ctx;
 };

@@ -7,15 +7,15 @@
 #include "resp/number.h"
 
 #define ELEMENTS_MAX (UINT64_MAX / 4)
-#define BULK_MAX ((int64_t)1 << 40)
+#define BULK_MAX     ((int64_t)1 << 40)
 
 /* What follows the first byte of an element. */
 enum kind { KIND_BAD, KIND_TEXT, KIND_INT, KIND_BULK, KIND_ARRAY, KIND_MAP, KIND_ATTRIBUTE };
 
 static const unsigned char kinds[256] = {
-	['+'] = KIND_TEXT, ['-'] = KIND_TEXT,  [','] = KIND_TEXT, ['('] = KIND_TEXT, ['#'] = KIND_TEXT,
-	['_'] = KIND_TEXT, [':'] = KIND_INT,   ['$'] = KIND_BULK, ['='] = KIND_BULK, ['!'] = KIND_BULK,
-	['*'] = KIND_ARRAY, ['~'] = KIND_ARRAY, ['>'] = KIND_ARRAY, ['%'] = KIND_MAP, ['|'] = KIND_ATTRIBUTE};
+	['+'] = KIND_TEXT,  ['-'] = KIND_TEXT,	[','] = KIND_TEXT,  ['('] = KIND_TEXT, ['#'] = KIND_TEXT,
+	['_'] = KIND_TEXT,  [':'] = KIND_INT,	['$'] = KIND_BULK,  ['='] = KIND_BULK, ['!'] = KIND_BULK,
+	['*'] = KIND_ARRAY, ['~'] = KIND_ARRAY, ['>'] = KIND_ARRAY, ['%'] = KIND_MAP,  ['|'] = KIND_ATTRIBUTE};
 
 /* An element's first line is known: what does it mean for the counters? */
 static bool header(struct reply_frame *f, char type, int64_t number)

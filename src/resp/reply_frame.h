@@ -19,12 +19,12 @@ enum reply_status { REPLY_MORE, REPLY_DONE, REPLY_BAD };
 #define REPLY_LINE_MAX 64 /* a header line: type, number, CR LF */
 
 struct reply_frame {
-	uint64_t left;	    /* elements still to come, the one under way included; 0: between replies */
-	uint64_t skip;	    /* bytes of a bulk still to come, CR LF included */
-	int64_t number;	    /* first line's number: length, count or integer; -1 for a null */
-	char type;	    /* first byte of the reply; attributes in front of it don't count */
-	bool in_text;	    /* inside a line of any length (simple string, error, double, big number ...) */
-	uint8_t n_line;	    /* bytes in line[] */
+	uint64_t left;		   /* elements still to come, the one under way included; 0: between replies */
+	uint64_t skip;		   /* bytes of a bulk still to come, CR LF included */
+	int64_t number;		   /* first line's number: length, count or integer; -1 for a null */
+	char type;		   /* first byte of the reply; attributes in front of it don't count */
+	bool in_text;		   /* inside a line of any length (simple string, error, double, big number ...) */
+	uint8_t n_line;		   /* bytes in line[] */
 	char line[REPLY_LINE_MAX]; /* a header line cut by the end of a read */
 };
 

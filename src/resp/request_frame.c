@@ -204,8 +204,10 @@ static inline bool whole_request(struct request_frame *f, const char *data, size
 
 enum frame_status request_frame_feed(struct request_frame *f, const char *data, size_t len)
 {
-	static const enum frame_status status[] = {
-		[STEP_MORE] = FRAME_MORE, [STEP_DONE] = FRAME_READY, [STEP_EMPTY] = FRAME_EMPTY, [STEP_BAD] = FRAME_BAD};
+	static const enum frame_status status[] = {[STEP_MORE] = FRAME_MORE,
+						   [STEP_DONE] = FRAME_READY,
+						   [STEP_EMPTY] = FRAME_EMPTY,
+						   [STEP_BAD] = FRAME_BAD};
 	enum step step;
 
 	if (len == 0)
@@ -237,7 +239,8 @@ void request_frame_error(const struct request_frame *f, char *out, size_t size)
 	if (strcmp(f->error, "expected '$', got '") == 0) {
 		char ch = f->error_byte;
 
-		snprintf(out, size, "Protocol error: %s%c'", f->error, ch == '\r' || ch == '\n' || ch == '\0' ? ' ' : ch);
+		snprintf(out, size, "Protocol error: %s%c'", f->error,
+			 ch == '\r' || ch == '\n' || ch == '\0' ? ' ' : ch);
 	} else {
 		snprintf(out, size, "Protocol error: %s", f->error);
 	}

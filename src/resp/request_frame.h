@@ -16,9 +16,9 @@
 
 #include "base/buf.h"
 
-#define FRAME_ARGS 4		       /* arguments whose place is remembered */
-#define FRAME_LINE_MAX (64 * 1024)     /* PROTO_INLINE_MAX_SIZE of Redis */
-#define FRAME_ARGC_MAX INT32_MAX       /* Redis 7's limit of a multibulk count */
+#define FRAME_ARGS     4	   /* arguments whose place is remembered */
+#define FRAME_LINE_MAX (64 * 1024) /* PROTO_INLINE_MAX_SIZE of Redis */
+#define FRAME_ARGC_MAX INT32_MAX   /* Redis 7's limit of a multibulk count */
 
 enum frame_status {
 	FRAME_MORE,   /* not complete yet */
@@ -34,13 +34,13 @@ struct frame_arg {
 };
 
 struct request_frame {
-	size_t len;	      /* bytes of the request; while MORE: bytes looked at */
-	uint32_t argc;	      /* arguments announced; 0 while unknown */
-	uint32_t n_seen;      /* arguments whose header was read */
-	uint64_t bulk_left;   /* while MORE: bytes still missing of the bulk under way, its CR LF included */
-	uint64_t max_bulk;    /* limit for one argument, set by the owner */
-	const char *error;    /* FRAME_BAD: text behind "Protocol error: " */
-	char error_byte;      /* for "expected '$', got 'x'" */
+	size_t len;	    /* bytes of the request; while MORE: bytes looked at */
+	uint32_t argc;	    /* arguments announced; 0 while unknown */
+	uint32_t n_seen;    /* arguments whose header was read */
+	uint64_t bulk_left; /* while MORE: bytes still missing of the bulk under way, its CR LF included */
+	uint64_t max_bulk;  /* limit for one argument, set by the owner */
+	const char *error;  /* FRAME_BAD: text behind "Protocol error: " */
+	char error_byte;    /* for "expected '$', got 'x'" */
 	struct frame_arg arg[FRAME_ARGS];
 };
 

@@ -112,7 +112,8 @@ static void start_connect(struct link *l)
 		connect_failed(l, strerror(errno));
 		return;
 	}
-	/* Also when connected at once (Unix sockets): on_connected() runs from the loop, never from inside link_open(). */
+	/* Also when connected at once (Unix sockets): on_connected() runs from the loop, never from inside link_open().
+	 */
 	event_add(&l->write_event, NULL);
 	l->want_write = true;
 }
@@ -185,6 +186,9 @@ void link_flush(struct link *l)
 	counter_add(&l->w->counters.upstream_bytes_out, written);
 	if (written > 0)
 		l->write_us = l->w->now_us;
+	/* A large value that streams through is not kept: it is never sent again. */
+	if (l->tail && l->tail->flags & REQUEST_STREAMED)
+		outq_forget(&l->out, outq_written_pos(&l->out));
 	if (l->out.bytes > 0 && !l->want_write) {
 		event_add(&l->write_event, NULL);
 		l->want_write = true;
@@ -203,6 +207,8 @@ void link_pause(struct link *l)
 	l->paused = true;
 	l->paused_us = l->w->now_us;
 	event_del(&l->read_event);
+	if (l->kind == LINK_SHARED)
+		pool_retire_shared(l->pool, l); /* whoever comes now need not wait behind it */
 }
 
 void link_resume(struct link *l)
@@ -234,7 +240,7 @@ void link_close(struct link *l, const char *why)
 	atomic_fetch_sub(&l->pool->server->n_links, 1);
 	if (was_ready)
 		atomic_fetch_add(&l->pool->server->n_losses, lost ? 1 : 0);
-	else
+	else if (!l->unwanted)
 		pool_link_failed(l->pool, l);
 	pool_link_gone(l->pool, l);
 	if (lost)
@@ -243,6 +249,12 @@ void link_close(struct link *l, const char *why)
 		l->pool->events->lost(l);
 	l->owner = NULL;
 	l->user = NULL;
+}
+
+void link_drop(struct link *l, const char *why)
+{
+	l->unwanted = true;
+	link_close(l, why);
 }
 
 void link_free(struct link **lp)

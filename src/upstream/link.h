@@ -50,10 +50,11 @@ struct link {
 	enum link_state state;
 	int proto;
 	int db;
-	bool counted;  /* holds a place under pool_size */
-	bool tainted;  /* in a state that must not reach another client: closed instead of returned */
-	bool retired;  /* shared: takes no new clients, closes when its queue is empty */
-	bool paused;   /* not read from: its head's client does not take a large reply fast enough */
+	bool counted;	 /* holds a place under pool_size */
+	bool tainted;	 /* in a state that must not reach another client: closed instead of returned */
+	bool retired;	 /* shared: takes no new clients, closes when its queue is empty */
+	bool paused;	 /* not read from: its head's client does not take a large reply fast enough */
+	bool impatient;	 /* others waited long enough for a slow reader */
 	bool want_write; /* the write event is armed */
 	struct event read_event;
 	struct event write_event;
@@ -62,8 +63,8 @@ struct link {
 	struct request *tail;
 	size_t n_queue;
 	struct reply_frame rf;
-	uint8_t n_stash; /* bytes of a first line that was cut by the end of a read, in rf.line */
-	bool push;	 /* the reply under way is a push */
+	uint8_t n_stash;      /* bytes of a first line that was cut by the end of a read, in rf.line */
+	bool push;	      /* the reply under way is a push */
 	struct client *owner; /* DEDICATED, FEED: whose it is; NULL while idle */
 	void *user;	      /* HUB: the hub */
 	int64_t upstream_id;  /* Redis's CLIENT ID of this connection; 0 unknown */
@@ -137,6 +138,9 @@ void link_pause(struct link *l);
 
 /* Closes at once; waiting requests go to queue_lost. Idempotent. */
 void link_close(struct link *l, const char *why);
+
+/* The same for a link that is no longer needed. */
+void link_drop(struct link *l, const char *why);
 
 /* Frees a closed link. End of turn only. */
 void link_free(struct link **l);

@@ -13,9 +13,9 @@
 #include "upstream/pool.h"
 #include "worker.h"
 
-#define SILENT_TIMES 5	      /* a link that says nothing for so many read_timeouts is given up */
-#define STUCK_US 100000       /* a head that takes longer than this ... */
-#define PAUSE_MAX_US 100000   /* others wait no longer than this for a slow reader of a large reply */
+#define SILENT_TIMES 5	    /* a link that says nothing for so many read_timeouts is given up */
+#define STUCK_US     100000 /* a head that takes longer than this ... */
+#define PAUSE_MAX_US 100000 /* others wait no longer than this for a slow reader of a large reply */
 
 /* A piece of the reply at the head of the queue. */
 static inline bool to_request(struct link *l, const char *data, size_t len, bool done)
@@ -198,14 +198,18 @@ void link_tick(struct link *l, int64_t now_us)
 			link_close(l, l->why[0] ? l->why : "connect_timeout is over");
 		return;
 	}
-	if (l->paused && l->n_queue > 1 && now_us - l->paused_us > PAUSE_MAX_US)
+	if (l->paused && l->n_queue > 1 && now_us - l->paused_us > PAUSE_MAX_US) {
+		l->impatient = true;
 		link_resume(l);
-	time_out_requests(l, now_us);
+	}
+	if (!l->paused) /* then it is us who do not listen */
+		time_out_requests(l, now_us);
 	if (l->state != LINK_READY)
 		return;
 	if (is_silent(l, now_us))
 		link_close(l, "no answer for too long");
-	else if (l->want_write && l->out.bytes > 0 && now_us - l->write_us > conf->write_timeout_ms * 1000 * SILENT_TIMES)
+	else if (l->want_write && l->out.bytes > 0 &&
+		 now_us - l->write_us > conf->write_timeout_ms * 1000 * SILENT_TIMES)
 		link_close(l, "write_timeout is over");
 	else if (is_stuck(l, now_us))
 		pool_retire_shared(l->pool, l);

@@ -20,17 +20,17 @@ enum node_state { NODE_UNKNOWN, NODE_UP, NODE_DOWN };
 
 struct node {
 	atomic_uint refs;
-	char *label; /* masked URL, for logs and people */
+	char *label;		     /* masked URL, for logs and people */
 	struct upstream_config conf; /* its own copy of the numbers; strings are NULL but for target's */
 
-	atomic_int n_links;    /* open connections of all workers */
-	atomic_int n_general;  /* those that count against `general_max` */
-	int general_max;       /* pool_size less one for each worker's first shared link; at least 1 */
-	atomic_int n_stuck;    /* shared links whose head takes long: Redis is busy with something */
-	atomic_int n_waiting;  /* clients of all workers that wait for a connection */
-	atomic_bool no_resp3;  /* it refused HELLO 3 */
-	atomic_int state;      /* enum node_state, as the control thread's health check sees it */
-	bool needs_lookup;     /* its host is a name that DNS must know */
+	atomic_int n_links;   /* open connections of all workers */
+	atomic_int n_general; /* those that count against `general_max` */
+	int general_max;      /* pool_size less one for each worker's first shared link; at least 1 */
+	atomic_int n_stuck;   /* shared links whose head takes long: Redis is busy with something */
+	atomic_int n_waiting; /* clients of all workers that wait for a connection */
+	atomic_bool no_resp3; /* it refused HELLO 3 */
+	atomic_int state;     /* enum node_state, as the control thread's health check sees it */
+	bool needs_lookup;    /* its host is a name that DNS must know */
 	_Atomic int64_t resolved_us;
 	atomic_ullong n_connects;
 	atomic_ullong n_losses;

@@ -44,7 +44,7 @@ static void each_link(struct list *head, void (*fn)(struct link *l, int64_t arg)
 static void close_stopping(struct link *l, int64_t arg)
 {
 	(void)arg;
-	link_close(l, "shutting down");
+	link_drop(l, "shutting down");
 }
 
 static void retire(struct link *l, int64_t arg)
@@ -94,7 +94,7 @@ static bool take_place(struct pool *p)
 		return true;
 	if (list_empty(&p->idle))
 		return false;
-	link_close(container_of(p->idle.next, struct link, node), "its place is needed");
+	link_drop(container_of(p->idle.next, struct link, node), "its place is needed");
 	return node_take_place(p->server);
 }
 
@@ -110,7 +110,7 @@ enum pool_status pool_shared(struct pool *p, int proto, int db, struct link **ou
 			return p->down ? POOL_DOWN : POOL_OK;
 		}
 	}
-	if (p->down || p->closing)
+	if (p->down || p->closing || (proto == 3 && atomic_load(&p->server->no_resp3)))
 		return POOL_DOWN;
 	if (!reserved && !take_place(p))
 		return POOL_FULL;
@@ -143,7 +143,7 @@ enum pool_status pool_lease(struct pool *p, int proto, int db, struct client *ow
 {
 	struct link *l;
 
-	if (p->down || p->closing)
+	if (p->down || p->closing || (proto == 3 && atomic_load(&p->server->no_resp3)))
 		return POOL_DOWN;
 	l = find_idle(p, proto, db);
 	if (!l) {
@@ -179,7 +179,7 @@ void pool_release(struct pool *p, struct link *l)
 		return;
 	if (l->tainted || l->n_queue > 0 || l->state != LINK_READY || p->closing || l->out.bytes > 0 || l->paused ||
 	    reply_frame_busy(&l->rf)) {
-		link_close(l, l->tainted ? "left in a state of its own" : "left while busy");
+		link_drop(l, l->tainted ? "left in a state of its own" : "left while busy");
 		return;
 	}
 	list_remove(&l->node);
@@ -222,7 +222,7 @@ void pool_place_freed(struct pool *p)
 void pool_place_wanted(struct pool *p)
 {
 	if (!list_empty(&p->idle) && list_empty(&p->waiting))
-		link_close(container_of(p->idle.next, struct link, node), "its place is needed by another worker");
+		link_drop(container_of(p->idle.next, struct link, node), "its place is needed by another worker");
 }
 
 void pool_retire_shared(struct pool *p, struct link *l)
@@ -241,7 +241,7 @@ void pool_retire_shared(struct pool *p, struct link *l)
 	list_remove(&l->node);
 	list_append(&p->retired, &l->node);
 	if (l->n_queue == 0)
-		link_close(l, "retired");
+		link_drop(l, "retired");
 }
 
 /* ---- what links tell ---- */
@@ -267,7 +267,7 @@ void pool_link_failed(struct pool *p, struct link *l)
 {
 	const struct upstream_config *conf = &p->server->conf;
 
-	if (p->closing || strcmp(l->why, "its place is needed") == 0)
+	if (p->closing)
 		return;
 	/* A server without RESP3, or one database out of range, is not a server that is down. */
 	if (l->state == LINK_CLOSED && l->n_steps > 0 && l->step == l->n_steps - 1 && l->db != 0)
@@ -316,7 +316,7 @@ static void tick_idle(struct link *l, int64_t now_us)
 		return;
 	}
 	if (now_us - l->idle_us > IDLE_MAX_US && atomic_load(&p->server->n_links) > p->server->conf.min_idle)
-		link_close(l, "idle");
+		link_drop(l, "idle");
 }
 
 static void tick_waiting(struct pool *p, int64_t now_us)

@@ -144,7 +144,8 @@ static void take_info(struct probe *p, const redisReply *reply)
 		return;
 	pthread_mutex_lock(&n->lock);
 	take_field(reply->str, "redis_version:", n->version, sizeof(n->version));
-	snprintf(n->server_name, sizeof(n->server_name), "%s", strstr(reply->str, "valkey_version:") ? "valkey" : "redis");
+	snprintf(n->server_name, sizeof(n->server_name), "%s",
+		 strstr(reply->str, "valkey_version:") ? "valkey" : "redis");
 	pthread_mutex_unlock(&n->lock);
 }
 
@@ -301,8 +302,8 @@ static void start(struct probe *p)
 	set_timer(p, p->node->conf.connect_timeout_ms);
 }
 
-struct probe *probe_new(struct event_base *base, struct node *node,
-			void (*learnt)(void *ctx, struct command_set *set), void *ctx)
+struct probe *probe_new(struct event_base *base, struct node *node, void (*learnt)(void *ctx, struct command_set *set),
+			void *ctx)
 {
 	struct probe *p = xcalloc(1, sizeof(*p));
 

@@ -15,8 +15,8 @@ struct command_set;
 struct probe;
 
 /* learnt(ctx, set) is called with a new reference whenever COMMAND was read. Begins to connect at once. */
-struct probe *probe_new(struct event_base *base, struct node *node,
-			void (*learnt)(void *ctx, struct command_set *set), void *ctx);
+struct probe *probe_new(struct event_base *base, struct node *node, void (*learnt)(void *ctx, struct command_set *set),
+			void *ctx);
 void probe_free(struct probe **p);
 
 /* Asks for COMMAND again. */

@@ -122,18 +122,30 @@ static const struct {
 	const char *text;
 	bool match;
 } globs[] = {
-	{"*", "", true},		{"*", "anything", true},       {"h?llo", "hello", true},
-	{"h?llo", "hllo", false},	{"h[ae]llo", "hallo", true},   {"h[^e]llo", "hello", false},
-	{"h[a-c]llo", "hbllo", true},	{"h[c-a]llo", "hbllo", true},  {"a\\*b", "a*b", true},
-	{"a\\*b", "axb", false},	{"a*b*c", "aXXbYYc", true},    {"a*b*c", "aXXbYY", false},
-	{"*.news", "it.news", true},	{"", "", true},		       {"", "x", false},
-	{"**", "x", true},		{"a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false},
+	{"*", "", true},
+	{"*", "anything", true},
+	{"h?llo", "hello", true},
+	{"h?llo", "hllo", false},
+	{"h[ae]llo", "hallo", true},
+	{"h[^e]llo", "hello", false},
+	{"h[a-c]llo", "hbllo", true},
+	{"h[c-a]llo", "hbllo", true},
+	{"a\\*b", "a*b", true},
+	{"a\\*b", "axb", false},
+	{"a*b*c", "aXXbYYc", true},
+	{"a*b*c", "aXXbYY", false},
+	{"*.news", "it.news", true},
+	{"", "", true},
+	{"", "x", false},
+	{"**", "x", true},
+	{"a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false},
 };
 
 START_TEST(globs_match)
 {
-	ck_assert_int_eq(glob_match(globs[_i].pattern, strlen(globs[_i].pattern), globs[_i].text, strlen(globs[_i].text)),
-			 globs[_i].match);
+	ck_assert_int_eq(
+		glob_match(globs[_i].pattern, strlen(globs[_i].pattern), globs[_i].text, strlen(globs[_i].text)),
+		globs[_i].match);
 }
 END_TEST
 

@@ -30,7 +30,9 @@ START_TEST(every_name_is_found)
 		for (int round = 0; round < 3; round++) {
 			ck_assert_ptr_eq(find(name, sub), cmd);
 			for (char *p = name; *p; p++)
-				*p = (char)(round == 0 ? toupper((unsigned char)*p) : (p - name) % 2 ? tolower((unsigned char)*p) : *p);
+				*p = (char)(round == 0	     ? toupper((unsigned char)*p)
+					    : (p - name) % 2 ? tolower((unsigned char)*p)
+							     : *p);
 		}
 	}
 }
@@ -38,8 +40,9 @@ END_TEST
 
 START_TEST(nothing_else_is_found)
 {
-	static const char *const names[] = {"ge", "gett", "get ", "g\1t", "\x07\x05\x14", "se\x14", "foo", "x", "kk",
-					    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+	static const char *const names[] = {
+		"ge",	  "gett", "get ", "g\1t", "\x07\x05\x14",
+		"se\x14", "foo",  "x",	  "kk",	  "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		ck_assert_ptr_null(find(names[i], NULL));

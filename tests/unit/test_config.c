@@ -127,11 +127,16 @@ static void load_sets(const char *const *sets, size_t n)
 START_TEST(set_values)
 {
 	const char *const sets[] = {
-		"server.workers=2",	     "server.client_timeout=5",
-		"server.tcp_keepalive = 1m", "server.shutdown_grace=\"2s\"",
-		"server.max_value_size=1mb", "server.listen=[\"127.0.0.1:1\", \"127.0.0.1:2\"]",
-		"log.level=warn",	     "log.slow=-1",
-		"log.file=1979-05-27",	     "upstream.main.url=redis://:p=w@h/2",
+		"server.workers=2",
+		"server.client_timeout=5",
+		"server.tcp_keepalive = 1m",
+		"server.shutdown_grace=\"2s\"",
+		"server.max_value_size=1mb",
+		"server.listen=[\"127.0.0.1:1\", \"127.0.0.1:2\"]",
+		"log.level=warn",
+		"log.slow=-1",
+		"log.file=1979-05-27",
+		"upstream.main.url=redis://:p=w@h/2",
 		"upstream.main.pool_timeout=0.5",
 	};
 	const char *const bare_list[] = {"server.listen=unix:/a b", "log.file=", "log.file=a # b"};
@@ -161,8 +166,14 @@ END_TEST
 START_TEST(set_mistakes)
 {
 	const char *const sets[] = {
-		"server.wrokers=2", "server.workers=1\n", "workers=1",	   "upstream.second.url=redis://x",
-		"server.workers",   "server.workers=two", "log.slow=true", "redis://:secret@host",
+		"server.wrokers=2",
+		"server.workers=1\n",
+		"workers=1",
+		"upstream.second.url=redis://x",
+		"server.workers",
+		"server.workers=two",
+		"log.slow=true",
+		"redis://:secret@host",
 		"upstream.main.url=http://:secret@x",
 	};
 
@@ -256,17 +267,16 @@ START_TEST(unknown_names)
 	bad_value("upstream.main", "x = 1", 1, "unknown key x in [upstream.main]");
 	bad_value("upstream.main", "read_from = \"master\"", 1, "unknown key read_from in [upstream.main]");
 	ck_assert_ptr_null(strstr(problems.items[0].text, "did you mean"));
-	bad("[servr]\n[upstream]\nmain = 1\n[Log]\n",
-	    "t.toml:1:2: unknown table [servr], did you mean [server]?\n"
-	    "t.toml:3:1: upstream.main must be a table: [upstream.main]\n"
-	    "t.toml:4:2: unknown table [Log], did you mean [log]?\n");
+	bad("[servr]\n[upstream]\nmain = 1\n[Log]\n", "t.toml:1:2: unknown table [servr], did you mean [server]?\n"
+						      "t.toml:3:1: upstream.main must be a table: [upstream.main]\n"
+						      "t.toml:4:2: unknown table [Log], did you mean [log]?\n");
 	bad("[upstream.other]\nurl = 1\n[namespace.x]\na = 1\n[server.tls]\n",
 	    "t.toml:1:11: unknown table [upstream.other]: only [upstream.main] is built so far\n"
 	    "t.toml:3:2: unknown table [namespace]\n"
 	    "t.toml:5:9: unknown table [server.tls]\n");
 	bad("log = 1\nserver = []\nupstream = 3\n", "t.toml:1:1: log must be a table: [log]\n"
-						     "t.toml:2:1: server must be a table: [server]\n"
-						     "t.toml:3:1: upstream must be a table: [upstream.main]\n");
+						    "t.toml:2:1: server must be a table: [server]\n"
+						    "t.toml:3:1: upstream must be a table: [upstream.main]\n");
 	bad("[upstream]\nurl = \"redis://x\"\n[[server]]\n",
 	    "t.toml:2:1: unknown key url in [upstream]; options of an upstream stand in [upstream.main]\n"
 	    "t.toml:3:3: server must be a table: [server]\n");

@@ -13,14 +13,40 @@ START_TEST(durations)
 		const char *text;
 		int64_t us;
 	} right[] = {
-		{"0", 0}, {"0s", 0}, {"1us", 1}, {"250ms", 250000}, {"5s", 5000000}, {"1m", 60000000},
-		{"1h", INT64_C(3600000000)}, {"1d", INT64_C(86400000000)}, {"1.5s", 1500000}, {"0.001ms", 1},
-		{"0.25h", 900000000}, {"1.50000000s", 1500000}, {"106751991d", INT64_C(106751991) * 86400000000},
+		{"0", 0},
+		{"0s", 0},
+		{"1us", 1},
+		{"250ms", 250000},
+		{"5s", 5000000},
+		{"1m", 60000000},
+		{"1h", INT64_C(3600000000)},
+		{"1d", INT64_C(86400000000)},
+		{"1.5s", 1500000},
+		{"0.001ms", 1},
+		{"0.25h", 900000000},
+		{"1.50000000s", 1500000},
+		{"106751991d", INT64_C(106751991) * 86400000000},
 	};
 	static const char *const wrong[] = {
-		"", "s", "5", "-1s", "5 s", "5S", "5sec", "1.s", ".5s", "1h30m", "0.0001ms", "1.5us", "0.0000001d",
+		"",
+		"s",
+		"5",
+		"-1s",
+		"5 s",
+		"5S",
+		"5sec",
+		"1.s",
+		".5s",
+		"1h30m",
+		"0.0001ms",
+		"1.5us",
+		"0.0000001d",
 		"5s\n",
-		"9223372036854775808us", "106751992d", "99999999999999999999999s", "+5s", "0x10s",
+		"9223372036854775808us",
+		"106751992d",
+		"99999999999999999999999s",
+		"+5s",
+		"0x10s",
 	};
 	int64_t us;
 
@@ -59,9 +85,17 @@ START_TEST(sizes)
 		const char *text;
 		int64_t bytes;
 	} right[] = {
-		{"0", 0}, {"4096", 4096}, {"10b", 10}, {"10k", 10000}, {"10kb", 10240}, {"64KB", 65536},
+		{"0", 0},
+		{"4096", 4096},
+		{"10b", 10},
+		{"10k", 10000},
+		{"10kb", 10240},
+		{"64KB", 65536},
 		{"1m", 1000000},
-		{"512mb", INT64_C(512) << 20}, {"1g", 1000000000}, {"1Gb", 1 << 30}, {"9223372036854775807", INT64_MAX},
+		{"512mb", INT64_C(512) << 20},
+		{"1g", 1000000000},
+		{"1Gb", 1 << 30},
+		{"9223372036854775807", INT64_MAX},
 	};
 	static const char *const wrong[] = {
 		"", "k", "-1", "1.5gb", "1 kb", "1tb", "1kib", "9223372036854775808", "9007199254740992kb", "1kb ",
@@ -79,7 +113,7 @@ END_TEST
 
 START_TEST(formats)
 {
-	static const int64_t numbers[] = {1,	   999,		  1000,	  1500,	      60000000, 90000000,
+	static const int64_t numbers[] = {1,	      999,	   1000,    1500,    60000000,	    90000000,
 					  3600000000, 86400000000, 1 << 10, 3 << 20, (1 << 20) + 1, INT64_MAX};
 	char text[VALUE_TEXT_MAX];
 	int64_t back;
@@ -413,8 +447,8 @@ END_TEST
 START_TEST(no_secret_in_messages)
 {
 	static const char *const urls[] = {
-		"http://:topsecret@h", "redis://:topsecret/x@h", "redis://:topsecret%@h", "redis://:topsecret@h:bad",
-		"topsecret", "rediss://:topsecret@h", "redis://:topsecret@h/bad",
+		"http://:topsecret@h", "redis://:topsecret/x@h", "redis://:topsecret%@h",    "redis://:topsecret@h:bad",
+		"topsecret",	       "rediss://:topsecret@h",	 "redis://:topsecret@h/bad",
 	};
 
 	for (size_t i = 0; i < sizeof(urls) / sizeof(*urls); i++) {

@@ -161,8 +161,8 @@ END_TEST
 
 START_TEST(reply_nonsense)
 {
-	static const char *const texts[] = {"x\r\n", "$abc\r\n", "$-2\r\n", "*99999999999999999999\r\n", "$\r\n",
-					    "%4611686018427387904\r\n"};
+	static const char *const texts[] = {
+		"x\r\n", "$abc\r\n", "$-2\r\n", "*99999999999999999999\r\n", "$\r\n", "%4611686018427387904\r\n"};
 	size_t used;
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
@@ -227,7 +227,7 @@ START_TEST(writing)
 	resp_bulk(&b, "x\0y", 3);
 	buf_put(&b, "", 1);
 	ck_assert_mem_eq(buf_head(&b), "%1\r\n*2\r\n_\r\n$-1\r\n=6\r\ntxt:hi\r\n-ERR a  b\r\n$3\r\nx\0y\r\n",
-		      sizeof("%1\r\n*2\r\n_\r\n$-1\r\n=6\r\ntxt:hi\r\n-ERR a  b\r\n$3\r\nx\0y\r\n") - 1);
+			 sizeof("%1\r\n*2\r\n_\r\n$-1\r\n=6\r\ntxt:hi\r\n-ERR a  b\r\n$3\r\nx\0y\r\n") - 1);
 	buf_release(&b);
 }
 END_TEST

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What clients see of the proxy and of each other: CLIENT, MONITOR, SLOWLOG, INFO, Pub/Sub, blocking, state."""
+import subprocess
+
+from harness.resp import Push
+from harness.servers import wait_until
+
+
+def test_client_list_over_all_workers(keyweir, conn):
+    others = [keyweir.client() for _ in range(5)]
+    ids = {o.cmd("CLIENT", "ID") for o in others}
+    others[0].cmd("CLIENT", "SETNAME", "me")
+    lines = conn.cmd("CLIENT", "LIST").decode().splitlines()
+    listed = {int(line.split()[0][3:]) for line in lines}
+    assert ids <= listed and any(" name=me " in line for line in lines)
+    assert conn.cmd("CLIENT", "KILL", "ID", others[0].cmd("CLIENT", "ID")) == 1
+    assert others[0].eof()
+    assert conn.cmd("CLIENT", "KILL", "1.2.3.4:5") == "ERR No such client"
+    for other in others:
+        other.close()
+
+
+def test_pause_and_unpause(keyweir, conn):
+    with keyweir.client() as other:
+        conn.cmd("SET", "p", "1")
+        assert conn.cmd("CLIENT", "PAUSE", 100000, "WRITE") == "OK"
+        assert other.cmd("GET", "p") == b"1"
+        other.send("SET", "p", "2")
+        wait_until(lambda: b"blocked_clients:1" in conn.cmd("INFO", "clients"))
+        assert conn.cmd("CLIENT", "UNPAUSE") == "OK"
+        assert other.read() == "OK"
+
+
+def test_unblock(keyweir, conn):
+    with keyweir.client() as other:
+        other_id = other.cmd("CLIENT", "ID")
+        other.send("BLPOP", "nothing", 0)
+        wait_until(lambda: conn.cmd("CLIENT", "UNBLOCK", other_id) == 1)
+        assert other.read() is None
+        other.send("BLPOP", "nothing", 0)
+        wait_until(lambda: conn.cmd("CLIENT", "UNBLOCK", other_id, "ERROR") == 1)
+        assert other.read().startswith("UNBLOCKED")
+
+
+def test_leaving_frees_the_blocked_connection(keyweir, direct):
+    other = keyweir.client()
+    other.send("BLPOP", "nothing", 0)
+    wait_until(lambda: b"blocked_clients:1" in direct.cmd("INFO", "clients"))
+    other.close()
+    wait_until(lambda: b"blocked_clients:0" in direct.cmd("INFO", "clients"), 1)
+
+
+def test_monitor_sees_all_workers_and_scripts(keyweir):
+    with keyweir.client() as watcher:
+        assert watcher.cmd("MONITOR") == "OK"
+        for _ in range(3):
+            with keyweir.client() as other:
+                other.cmd("ECHO", "say \"x\"")
+                assert '"ECHO" "say \\"x\\""' in watcher.read()
+        with keyweir.client() as other:
+            other.cmd("AUTH", "default", "topsecret")
+            assert '"AUTH" "(redacted)" "(redacted)"' in watcher.read()
+            other.cmd("EVAL", "redis.call('set', 'by', 'script')", 0)
+            lines = {watcher.read(), watcher.read()}
+            assert any("EVAL" in line for line in lines) and any("lua] \"set\" \"by\"" in line for line in lines)
+
+
+def test_slowlog(conn):
+    conn.cmd("CONFIG", "SET", "slowlog-log-slower-than", 100000)
+    conn.cmd("SLOWLOG", "RESET")
+    conn.cmd("PING")
+    conn.cmd("DEBUG", "SLEEP", "0.15")
+    entries = conn.cmd("SLOWLOG", "GET")
+    assert [e[3] for e in entries] == [[b"DEBUG", b"SLEEP", b"0.15"]] and entries[0][2] >= 150000
+    conn.cmd("CONFIG", "SET", "slowlog-log-slower-than", 10000)
+    conn.cmd("SLOWLOG", "RESET")
+    assert conn.cmd("SLOWLOG", "LEN") == 0
+
+
+def test_info_fields(keyweir, conn):
+    fields = dict(line.split(":", 1) for line in conn.cmd("INFO").decode().splitlines() if ":" in line)
+    for name in ("redis_version", "connected_clients", "blocked_clients", "maxmemory_policy", "role", "loading",
+                 "used_memory", "total_commands_processed", "keyweir_version", "instantaneous_ops_per_sec"):
+        assert name in fields, name
+    with keyweir.client(), keyweir.client():
+        after = dict(line.split(":", 1) for line in conn.cmd("INFO", "clients").decode().splitlines() if ":" in line)
+        assert int(after["connected_clients"]) >= int(fields["connected_clients"]) + 2
+    out = subprocess.run(["stdbuf", "-oL", "redis-cli", "-p", str(keyweir.port), "--stat", "-i", "0.05"], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, timeout=20, check=False,
+                         preexec_fn=lambda: __import__("signal").alarm(1)).stdout
+    assert "keys" in out and len(out.splitlines()) >= 3
+
+
+def test_state_is_nobody_elses(keyweir, redis):
+    with keyweir.client() as one, keyweir.client() as two, redis.client() as direct:
+        one.cmd("SELECT", 3), one.cmd("SET", "where", "three"), one.cmd("CLIENT", "SETNAME", "one")
+        two.cmd("SET", "where", "zero")
+        assert one.cmd("GET", "where") == b"three" and two.cmd("GET", "where") == b"zero"
+        assert two.cmd("CLIENT", "GETNAME") is None
+        dying = keyweir.client()
+        assert dying.pipeline([["WATCH", "where"], ["MULTI"]]) == [b"+OK\r\n", b"+OK\r\n"]
+        assert dying.cmd("SET", "where", "lost") == "QUEUED"
+        dying.close()
+        for _ in range(20):
+            assert two.pipeline([["MULTI"], ["GET", "where"], ["EXEC"]])[2] == b"*1\r\n$4\r\nzero\r\n"
+        assert two.cmd("EXEC").startswith("ERR EXEC without MULTI")
+        assert direct.cmd("GET", "where") == b"zero"
+        assert one.cmd("RESET") == "RESET" and one.cmd("GET", "where") == b"zero"
+
+
+def test_many_subscribers_one_connection(keyweir, conn, direct):
+    readers = [keyweir.client(2 + i % 2) for i in range(1000)]
+    for reader in readers:
+        reader.send("SUBSCRIBE", "crowd")
+    for reader in readers:
+        assert list(reader.read()) == [b"subscribe", b"crowd", 1]
+    assert len([x for x in direct.cmd("CLIENT", "LIST").split(b"\n") if b" sub=1 " in x]) <= 2
+    assert conn.cmd("PUBLISH", "crowd", "hello") == 1000
+    assert conn.cmd("PUBSUB", "NUMSUB", "crowd") == [b"crowd", 1000]
+    for reader in readers:
+        assert list(reader.read()) == [b"message", b"crowd", b"hello"]
+    for reader in readers:
+        reader.close()
+    wait_until(lambda: direct.cmd("PUBSUB", "CHANNELS") == [])
+
+
+def test_tracking_of_clients_themselves(keyweir):
+    with keyweir.client(3) as reader, keyweir.client() as writer:
+        assert reader.cmd("CLIENT", "TRACKING", "ON") == "OK"
+        reader.cmd("GET", "tracked")
+        writer.cmd("SET", "tracked", "1")
+        assert reader.read() == Push([b"invalidate", [b"tracked"]])
+        assert reader.cmd("CLIENT", "TRACKING", "OFF") == "OK"
+
+
+def test_tracking_redirected(keyweir):
+    with keyweir.client() as target, keyweir.client() as reader, keyweir.client() as writer:
+        target_id = target.cmd("CLIENT", "ID")
+        target.cmd("SUBSCRIBE", "__redis__:invalidate")
+        assert reader.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", target_id) == "OK"
+        assert reader.cmd("CLIENT", "GETREDIR") == target_id
+        reader.cmd("GET", "far")
+        writer.cmd("SET", "far", "1")
+        assert target.read() == [b"message", b"__redis__:invalidate", [b"far"]]
+        assert reader.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", 999999).startswith("ERR The client ID")
+
+
+def test_refused_commands(conn):
+    for command in (["SYNC"], ["PSYNC", "?", "-1"], ["REPLICAOF", "NO", "ONE"], ["FAILOVER"], ["SCRIPT", "DEBUG", "YES"]):
+        assert conn.cmd(*command) == "ERR this command cannot be carried through Keyweir"
+
+
+def test_own_command(conn):
+    assert "STATUS" in conn.cmd("KEYWEIR", "HELP")
+    upstream = conn.cmd("KEYWEIR", "UPSTREAMS")[0]
+    assert upstream[upstream.index(b"state") + 1] == b"up"
+    assert b"commands" in conn.cmd("KEYWEIR", "STATUS")
+    assert conn.cmd("KEYWEIR", "NOSUCH").startswith("ERR ") and conn.cmd("KEYWEIR").startswith("ERR ")
+
+
+def test_wait_looks_at_the_clients_own_writes(conn):
+    conn.cmd("SET", "w", "1")
+    assert conn.cmd("WAIT", 0, 10) == 0
+
+
+def test_half_closed_client_gets_its_replies(keyweir):
+    with keyweir.client() as piped:
+        piped.send_raw(b"SET piped 1\r\nGET piped\r\n")
+        piped.sock.shutdown(1)
+        assert piped.read() == "OK" and piped.read() == b"1"
+        assert piped.eof()
