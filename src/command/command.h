@@ -120,27 +120,26 @@ enum response_policy {
  * Our own column "handler": who answers a command and over which kind of link it travels.
  * (client/dispatch.c has one function for each.)
  */
-#define COMMAND_HANDLERS(X)                                                                                            \
-	X(FORWARD)   /* over the worker's shared link, as it came; the default */                                      \
-	X(DEDICATED) /* over a dedicated link, alone (DEBUG, SCRIPT KILL, unknown commands ...) */                     \
-	X(PIN)	     /* ties the client to a dedicated link for good (CLIENT TRACKING, CLIENT NO-TOUCH) */             \
-	X(BLOCKING)  /* over a dedicated link when it may block, see enum command_timeout */                           \
-	X(WAIT)	     /* WAIT, WAITAOF */                                                                               \
-	X(HTTP)	     /* POST, Host: of a browser: the client is closed, as Redis does */                               \
-	X(REFUSED)   /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */                    \
-	X(CONFIG)    /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */                                  \
-	X(PUBLISH)   /* forwarded; the number of receivers is corrected by the hub's */                                \
-	X(PUBSUB)    /* PUBSUB CHANNELS, NUMSUB ...: forwarded, corrected likewise */                                  \
-	X(SUBSCRIBE)                                                                                                   \
-	X(UNSUBSCRIBE)                                                                                                 \
-	X(PSUBSCRIBE)                                                                                                  \
-	X(PUNSUBSCRIBE) X(SSUBSCRIBE) X(SUNSUBSCRIBE) X(MULTI) X(EXEC) X(DISCARD) X(WATCH) X(UNWATCH) X(SELECT)        \
-		X(HELLO) X(AUTH) X(QUIT) X(RESET) X(PING) X(ECHO) X(MONITOR) X(INFO) X(KEYWEIR) X(CLIENT_CACHING)      \
-			X(CLIENT_GETNAME) X(CLIENT_GETREDIR) X(CLIENT_HELP) X(CLIENT_ID) X(CLIENT_INFO) X(CLIENT_KILL) \
-				X(CLIENT_LIST) X(CLIENT_NO_EVICT) X(CLIENT_PAUSE) X(CLIENT_REPLY) X(CLIENT_SETINFO)    \
-					X(CLIENT_SETNAME) X(CLIENT_TRACKING) X(CLIENT_TRACKINGINFO) X(CLIENT_UNBLOCK)  \
-						X(CLIENT_UNPAUSE) X(SLOWLOG_GET) X(SLOWLOG_HELP) X(SLOWLOG_LEN)        \
-							X(SLOWLOG_RESET) X(ACL_WHOAMI)
+/* clang-format off */
+#define COMMAND_HANDLERS(X) \
+	X(FORWARD) /* over the worker's shared link, as it came; the default */ \
+	X(DEDICATED) /* over a dedicated link, alone (DEBUG, SCRIPT KILL, unknown commands ...) */ \
+	X(PIN) /* ties the client to a dedicated link for good (CLIENT TRACKING, CLIENT NO-TOUCH) */ \
+	X(BLOCKING) /* over a dedicated link when it may block, see enum command_timeout */ \
+	X(WAIT) /* WAIT, WAITAOF */ \
+	X(HTTP) /* POST, Host: of a browser: the client is closed, as Redis does */ \
+	X(REFUSED) /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */ \
+	X(CONFIG) /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */ \
+	X(PUBLISH) /* forwarded; the number of receivers is corrected by the hub's */ \
+	X(PUBSUB) /* PUBSUB CHANNELS, NUMSUB ...: forwarded, corrected likewise */ \
+	X(SUBSCRIBE) X(UNSUBSCRIBE) X(PSUBSCRIBE) X(PUNSUBSCRIBE) X(SSUBSCRIBE) X(SUNSUBSCRIBE) X(MULTI) \
+	X(EXEC) X(DISCARD) X(WATCH) X(UNWATCH) X(SELECT) X(HELLO) X(AUTH) X(QUIT) X(RESET) X(PING) X(ECHO) \
+	X(MONITOR) X(INFO) X(KEYWEIR) X(CLIENT_CACHING) X(CLIENT_GETNAME) X(CLIENT_GETREDIR) \
+	X(CLIENT_HELP) X(CLIENT_ID) X(CLIENT_INFO) X(CLIENT_KILL) X(CLIENT_LIST) X(CLIENT_NO_EVICT) \
+	X(CLIENT_PAUSE) X(CLIENT_REPLY) X(CLIENT_SETINFO) X(CLIENT_SETNAME) X(CLIENT_TRACKING) \
+	X(CLIENT_TRACKINGINFO) X(CLIENT_UNBLOCK) X(CLIENT_UNPAUSE) X(SLOWLOG_GET) X(SLOWLOG_HELP) \
+	X(SLOWLOG_LEN) X(SLOWLOG_RESET) X(ACL_WHOAMI)
+/* clang-format on */
 
 enum command_handler {
 #define X(name) HANDLER_##name,

@@ -52,6 +52,7 @@ struct link {
 	int db;
 	bool counted;	 /* holds a place under pool_size */
 	bool tainted;	 /* in a state that must not reach another client: closed instead of returned */
+	bool unwanted;	 /* closed because nobody needs it: no sign of a server that is down */
 	bool retired;	 /* shared: takes no new clients, closes when its queue is empty */
 	bool paused;	 /* not read from: its head's client does not take a large reply fast enough */
 	bool impatient;	 /* others waited long enough for a slow reader */

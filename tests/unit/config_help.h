@@ -91,8 +91,8 @@ static inline void bad_value(const char *table, const char *line, unsigned col, 
 
 	load(text);
 	ck_assert_msg(problems.n == 1, "%s: %zu problems", line, problems.n);
-	ck_assert_msg(strstr(problems.items[0].text, part), "%s: said \"%s\", not \"%s\"", line,
-		      problems.items[0].text, part);
+	ck_assert_msg(strstr(problems.items[0].text, part), "%s: said \"%s\", not \"%s\"", line, problems.items[0].text,
+		      part);
 	ck_assert_str_eq(problems.items[0].file, FILE_NAME);
 	ck_assert_uint_eq(problems.items[0].line, 2);
 	ck_assert_msg(problems.items[0].col == col, "%s: column %u", line, problems.items[0].col);
