@@ -25,7 +25,8 @@ static bool header(struct reply_frame *f, char type, int64_t number)
 
 	if (first)
 		f->left = 1;
-	if (f->type == 0 && type != '|') {
+	/* What an attribute describes begins when one element is left. */
+	if (f->type == 0 && type != '|' && f->left == 1) {
 		f->type = type;
 		f->number = number;
 	}
@@ -88,7 +89,7 @@ static bool number_header(struct reply_frame *f, const char *line, size_t len)
 	if (line[0] == ':') { /* any integer, also "+5", which some modules send */
 		if (!parse_int64(line + 1, len - 3, &number))
 			number = 0;
-		if (f->left == 0 && f->type == 0) {
+		if (f->left <= 1 && f->type == 0) {
 			f->type = ':';
 			f->number = number;
 		}
@@ -122,7 +123,7 @@ static size_t element(struct reply_frame *f, const char *p, size_t len)
 	if (kind == KIND_TEXT) {
 		if (f->left == 0)
 			f->left = 1;
-		if (f->type == 0) {
+		if (f->type == 0 && f->left == 1) {
 			f->type = *p;
 			f->number = *p == '_' ? -1 : 0;
 		}

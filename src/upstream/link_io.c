@@ -117,7 +117,7 @@ static void after_read(struct link *l)
 {
 	outq_forget(&l->out, l->head ? l->head->pos : outq_written_pos(&l->out));
 	if (l->retired && l->n_queue == 0)
-		link_close(l, "retired");
+		link_drop(l, "retired");
 }
 
 void link_on_readable(evutil_socket_t fd, short what, void *arg)
@@ -184,8 +184,8 @@ static bool is_silent(const struct link *l, int64_t now_us)
 /* A shared link whose head takes long must not hold up clients that have nothing on it. */
 static bool is_stuck(const struct link *l, int64_t now_us)
 {
-	return l->kind == LINK_SHARED && !l->retired && l->head && l->state == LINK_READY &&
-	       now_us - l->head->start_us > STUCK_US && now_us - l->read_us > STUCK_US;
+	return l->kind == LINK_SHARED && !l->retired && list_empty(&l->pool->retired) && l->head &&
+	       l->state == LINK_READY && now_us - l->head->start_us > STUCK_US && now_us - l->read_us > STUCK_US;
 }
 
 void link_tick(struct link *l, int64_t now_us)
@@ -206,7 +206,9 @@ void link_tick(struct link *l, int64_t now_us)
 		time_out_requests(l, now_us);
 	if (l->state != LINK_READY)
 		return;
-	if (is_silent(l, now_us))
+	if (l->retired && l->n_queue == 0)
+		link_drop(l, "retired");
+	else if (is_silent(l, now_us))
 		link_close(l, "no answer for too long");
 	else if (l->want_write && l->out.bytes > 0 &&
 		 now_us - l->write_us > conf->write_timeout_ms * 1000 * SILENT_TIMES)
