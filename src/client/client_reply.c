@@ -291,7 +291,16 @@ void client_on_reply(struct request *r, const char *data, size_t len, const stru
 	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
 		slowlog_add(c, r, l);
 	leave_link(c, r);
-	client_request_done(r);
+	/* Nearly always it is the head, its reply is out, and nothing waits behind it. */
+	if (__builtin_expect(r == c->head && !(r->flags & (REQUEST_COLLECT | REQUEST_BLOCKING)) && !r->reply.data, 1)) {
+		account(c, r);
+		pop_request(c);
+		if (c->head && c->head->flags & REQUEST_DONE)
+			pop_done(c);
+		check_output(c);
+	} else {
+		client_request_done(r);
+	}
 	return;
 orphaned:
 	/* The link has taken it off its queue already when done: nobody else will free it. */

@@ -119,16 +119,19 @@ enum verdict handle_HTTP(struct client *c, const struct call *call)
 
 const struct command *dispatch_find(const struct client *c, const struct call *call)
 {
+	const struct command_set *learnt = c->w->snapshot->learnt;
 	const struct request_frame *f = call->frame;
-	const struct command *cmd;
-	const char *sub = NULL;
-	size_t sub_len = 0;
+	const char *name = call->bytes + f->arg[0].offset; /* it is here, also of the head of a large request */
+	const struct command *cmd = command_find(learnt, name, f->arg[0].len, NULL, 0);
+	const char *sub;
+	size_t len;
 
-	/* The name is here, also of the head of a large request. */
-	if (f->n_seen > 1)
-		sub = call_arg(call, 1, &sub_len);
-	cmd = command_find(c->w->snapshot->learnt, call->bytes + f->arg[0].offset, f->arg[0].len, sub, sub_len);
-	return cmd ? cmd : &unknown_command;
+	if (__builtin_expect(!cmd, 0))
+		return &unknown_command;
+	if (__builtin_expect(cmd->n_subcommands == 0 || f->n_seen < 2, 1))
+		return cmd;
+	sub = call_arg(call, 1, &len);
+	return sub ? command_find(learnt, name, f->arg[0].len, sub, len) : cmd;
 }
 
 /* RESP2 clients with subscriptions may do little else (redis: "allowed in this context"). */

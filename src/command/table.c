@@ -130,7 +130,7 @@ const struct command *command_by_id(const struct command_set *learnt, unsigned i
 	return learnt ? command_set_by_id(learnt, id) : NULL;
 }
 
-const struct command *command_builtin(const char *name, size_t len)
+static inline const struct command *find_builtin(const char *name, size_t len)
 {
 	uint64_t word;
 
@@ -147,6 +147,11 @@ const struct command *command_builtin(const char *name, size_t len)
 	return NULL;
 }
 
+const struct command *command_builtin(const char *name, size_t len)
+{
+	return find_builtin(name, len);
+}
+
 const struct command *command_subcommand(const struct command *container, const char *sub, size_t len)
 {
 	size_t skip = strlen(container->name) + 1;
@@ -160,11 +165,11 @@ const struct command *command_subcommand(const struct command *container, const 
 const struct command *command_find(const struct command_set *learnt, const char *name, size_t name_len, const char *sub,
 				   size_t sub_len)
 {
-	const struct command *cmd = command_builtin(name, name_len), *found;
+	const struct command *cmd = find_builtin(name, name_len), *found;
 
 	if (!cmd)
 		cmd = learnt ? command_set_find(learnt, name, name_len) : NULL;
-	if (!cmd || cmd->n_subcommands == 0 || !sub)
+	if (!sub || !cmd || cmd->n_subcommands == 0)
 		return cmd;
 	found = command_subcommand(cmd, sub, sub_len);
 	return found ? found : cmd;

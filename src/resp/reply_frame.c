@@ -191,6 +191,11 @@ static inline size_t whole_line(struct reply_frame *f, const char *data, size_t 
 	unsigned char kind = kinds[(unsigned char)*data];
 	const char *lf;
 
+	if (len >= 5 && memcmp(data, "$-1\r\n", 5) == 0) {
+		f->type = '$';
+		f->number = -1;
+		return 5;
+	}
 	if (kind != KIND_TEXT && kind != KIND_INT && !(kind == KIND_BULK && len >= 5 && data[1] == '-'))
 		return 0;
 	lf = memchr(data, '\n', len);
