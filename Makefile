@@ -185,7 +185,7 @@ fuzz: setup-test ## libFuzzer on every target, FUZZ_SECONDS each
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run
 
 lint: setup-test ## style, static checks, man pages, scripts
-	@$(MAKE) --no-print-directory config.mk
+	@$(MAKE) --no-print-directory WERROR=-Werror binary
 	@tests/lint/all
 
 format: ## clang-format everything
