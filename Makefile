@@ -101,7 +101,7 @@ say = @printf '  %-7s %s\n'
 endif
 
 .PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr install uninstall dist clean help \
-	setup setup-test binary
+	setup setup-test setup-bench test-binaries binary
 
 all: binary ## build build/release/keyweir
 
@@ -156,6 +156,9 @@ setup: ## install the packages that building and running need (apt)
 setup-test: ## install the packages that the tests need as well
 	@scripts/setup test
 
+setup-bench:
+	@scripts/setup bench
+
 run: setup ## build, and start Keyweir in front of a Redis; says what to try
 	@$(MAKE) --no-print-directory all
 	@scripts/run $(BINARY)
@@ -191,10 +194,10 @@ lint: setup-test ## style, static checks, man pages, scripts
 format: ## clang-format everything
 	@clang-format -i $$(git ls-files '*.c' '*.h' '*.cc')
 
-bench: setup-test all ## Keyweir, Redis, HAProxy and nutcracker side by side
+bench: setup-bench all ## Keyweir, Redis, HAProxy and nutcracker side by side
 	@tests/bench/bench $(BINARY)
 
-bench-instr: setup-test all ## instructions, system calls and mallocs for a forwarded GET
+bench-instr: setup-bench all ## instructions, system calls and mallocs for a forwarded GET
 	@tests/bench/bench-instr $(BINARY)
 
 install: all ## install below DESTDIR and prefix
