@@ -127,6 +127,9 @@ struct client {
 	struct link *link;	/* where its requests on the way are; NULL when there are none */
 	struct link *bound;	/* dedicated link it holds */
 	const struct command *last_cmd;
+	uint64_t name_word; /* name of its last plain command as it was written, and which that is (dispatch_find) */
+	uint32_t name_len;
+	const struct command *name_cmd;
 	int64_t created_us;
 	int64_t active_us; /* last command */
 	int64_t stalled_us;

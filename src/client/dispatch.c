@@ -117,21 +117,42 @@ enum verdict handle_HTTP(struct client *c, const struct call *call)
 	return CALL_DONE;
 }
 
-const struct command *dispatch_find(const struct client *c, const struct call *call)
+/* Built-in commands without subcommands are remembered by the client: most send the same one again and again. */
+static void remember(struct client *c, const struct command *cmd, const char *name, uint32_t len)
+{
+	if (len == 0 || len > 8 || cmd->id >= command_count())
+		return;
+	c->name_word = command_name_word(name, len);
+	c->name_len = len;
+	c->name_cmd = cmd;
+}
+
+static const struct command *find(struct client *c, const struct call *call, const char *name)
 {
 	const struct command_set *learnt = c->w->snapshot->learnt;
 	const struct request_frame *f = call->frame;
-	const char *name = call->bytes + f->arg[0].offset; /* it is here, also of the head of a large request */
 	const struct command *cmd = command_find(learnt, name, f->arg[0].len, NULL, 0);
 	const char *sub;
 	size_t len;
 
-	if (__builtin_expect(!cmd, 0))
+	if (!cmd)
 		return &unknown_command;
-	if (__builtin_expect(cmd->n_subcommands == 0 || f->n_seen < 2, 1))
+	if (cmd->n_subcommands == 0)
+		remember(c, cmd, name, f->arg[0].len);
+	if (cmd->n_subcommands == 0 || f->n_seen < 2)
 		return cmd;
 	sub = call_arg(call, 1, &len);
 	return sub ? command_find(learnt, name, f->arg[0].len, sub, len) : cmd;
+}
+
+const struct command *dispatch_find(struct client *c, const struct call *call)
+{
+	const char *name = call->bytes + call->frame->arg[0].offset; /* here also for the head of a large request */
+	uint32_t len = call->frame->arg[0].len;
+
+	if (__builtin_expect(len == c->name_len && len > 0 && command_name_word(name, len) == c->name_word, 1))
+		return c->name_cmd;
+	return find(c, call, name);
 }
 
 /* RESP2 clients with subscriptions may do little else (redis: "allowed in this context"). */

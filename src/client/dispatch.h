@@ -16,7 +16,7 @@ COMMAND_HANDLERS(X)
 #undef X
 
 /* The command's row; never NULL. */
-const struct command *dispatch_find(const struct client *c, const struct call *call);
+const struct command *dispatch_find(struct client *c, const struct call *call);
 
 /* A command between MULTI and EXEC, on its own link (queue) or within a transaction that arrived whole (run). */
 enum verdict transaction_queue(struct client *c, const struct call *call);

@@ -18,7 +18,7 @@
 #define RUN_MAX 1000 /* commands of a transaction looked ahead for */
 
 /* How many commands follow MULTI up to EXEC or DISCARD, all of them here and harmless to a shared link; 0: no. */
-static unsigned whole_run(const struct client *c, const struct call *call)
+static unsigned whole_run(struct client *c, const struct call *call)
 {
 	const char *p = call->rest;
 	size_t left = call->rest_len;
