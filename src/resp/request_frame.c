@@ -164,9 +164,11 @@ static inline bool short_header(const char **p, const char *end, char type, uint
 		*p = q + 5;
 		return true;
 	}
-	for (q++; digit <= 9 && q - *p < 8 && q < end; digit = (unsigned char)*q - (unsigned)'0') {
+	for (q++; q < end && q - *p < 8; q++) {
+		digit = (unsigned char)*q - (unsigned)'0';
+		if (digit > 9)
+			break;
 		n = n * 10 + digit;
-		q++;
 	}
 	if (end - q < 2 || !is_crlf(q))
 		return false;
