@@ -18,6 +18,7 @@
 #define OUTPUT_HIGH_BYTES ((size_t)1024 * 1024)
 #define SMALL_REPLY_BYTES 4096
 #define LARGE_REPLY_BYTES 65536
+#define HUGE_REPLY_BYTES  ((uint64_t)4 * 1024 * 1024)
 #define WINDOW_MIN	  8
 
 static void check_output(struct client *c)
@@ -235,6 +236,9 @@ static void hold_back(struct client *c)
 {
 	struct link *l = c->link;
 
+	/* Whoever comes while a huge reply passes takes another link, before there is anything to wait for. */
+	if (l && l->kind == LINK_SHARED && l->rf.skip > HUGE_REPLY_BYTES)
+		pool_retire_shared(l->pool, l);
 	if (!l || c->out.bytes <= OUTPUT_HIGH_BYTES || l->rf.skip <= OUTPUT_HIGH_BYTES / 4)
 		return;
 	if (l->impatient) {
