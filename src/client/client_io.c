@@ -45,13 +45,16 @@ void client_eof(struct client *c)
 {
 	bool blocked = c->head && (c->head->flags & REQUEST_BLOCKING);
 
-	if (c->n_requests == 0 || blocked || c->tx != TX_NONE || c->upload || c->wait == WAIT_ANSWER) {
+	bool nothing_left = c->n_requests == 0 && c->out.bytes == 0 && buf_len(&c->in) == 0;
+
+	if (nothing_left || blocked || c->tx != TX_NONE || c->upload || c->wait == WAIT_ANSWER) {
 		client_close(c);
 		return;
 	}
 	client_stall(c);
 	c->half_closed = true;
 	c->closing = c->wait == WAIT_NOTHING;
+	client_mark_dirty(c); /* what is ready goes out; then it is closed */
 }
 
 static void keep(struct client *c, const char *data, size_t len)
