@@ -12,8 +12,6 @@
 #include "resp/write.h"
 #include "server.h"
 
-#define DATABASES_KNOWN 16
-
 enum verdict handle_PING(struct client *c, const struct call *call)
 {
 	struct buf b = {0};

@@ -38,30 +38,13 @@ static inline uint64_t load64(const char *p)
 	return v;
 }
 
-static inline uint32_t load32(const char *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
 /*
  * The first eight bytes (all of a short name), folded: setting bit 5 makes letters lower case. Other bytes may fold
  * onto each other, which costs a comparison.
  */
 static inline uint64_t folded_word(const char *name, size_t len)
 {
-	uint64_t word;
-
-	if (len >= 8)
-		word = load64(name);
-	else if (len >= 4)
-		word = load32(name) | (uint64_t)load32(name + len - 4) << 32;
-	else
-		word = (uint64_t)(unsigned char)name[0] | (uint64_t)(unsigned char)name[len / 2] << 8 |
-		       (uint64_t)(unsigned char)name[len - 1] << 16;
-	return word | 0x2020202020202020u;
+	return (len > 8 ? load64(name) : command_name_word(name, len)) | 0x2020202020202020u;
 }
 
 static inline unsigned hash_name(uint64_t word, const char *name, size_t len)
