@@ -13,29 +13,28 @@ struct request *request_make(void)
 	return xcalloc(1, sizeof(struct request));
 }
 
-void request_free(struct request_pool *pool, struct request **rp)
+void request_free_reply(struct request *r)
 {
-	struct request *r = *rp;
+	buf_release(&r->reply);
+}
 
-	*rp = NULL;
-	if (r->reply.data)
-		buf_release(&r->reply);
-	if (pool->n_free >= FREE_MAX) {
+static void free_down_to(struct request_pool *pool, unsigned n)
+{
+	while (pool->n_free > n) {
+		struct request *r = pool->free;
+
+		pool->free = r->next;
+		pool->n_free--;
 		free(r);
-		return;
 	}
-	r->next = pool->free;
-	pool->free = r;
-	pool->n_free++;
+}
+
+void request_pool_trim(struct request_pool *pool)
+{
+	free_down_to(pool, FREE_MAX);
 }
 
 void request_pool_fini(struct request_pool *pool)
 {
-	while (pool->free) {
-		struct request *r = pool->free;
-
-		pool->free = r->next;
-		free(r);
-	}
-	pool->n_free = 0;
+	free_down_to(pool, 0);
 }

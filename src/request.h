@@ -74,10 +74,36 @@ static inline struct request *request_new(struct request_pool *pool)
 		return request_make();
 	pool->free = r->next;
 	pool->n_free--;
-	__builtin_memset(r, 0, offsetof(struct request, reply));
+	/* Field by field, which is half the instructions of a memset(). */
+	r->next = r->next_in_link = NULL;
+	r->client = NULL;
+	r->link = NULL;
+	r->cmd = NULL;
+	r->pos = r->len = 0;
+	r->start_us = r->deadline_us = 0;
+	r->flags = r->retries = 0;
+	r->on_reply = NULL;
+	r->arg = 0;
 	return r;
 }
-void request_free(struct request_pool *pool, struct request **r);
+
+void request_free_reply(struct request *r);
+
+/* Back to the free list; *rp is NULL then. */
+static inline void request_free(struct request_pool *pool, struct request **rp)
+{
+	struct request *r = *rp;
+
+	*rp = NULL;
+	if (__builtin_expect(r->reply.data != NULL, 0))
+		request_free_reply(r);
+	r->next = pool->free;
+	pool->free = r;
+	pool->n_free++;
+}
+
+/* Gives memory back, down to a bound. Now and then. */
+void request_pool_trim(struct request_pool *pool);
 void request_pool_fini(struct request_pool *pool);
 
 #endif

@@ -122,6 +122,7 @@ static void tick_clients(struct worker *w)
 {
 	LIST_EACH (pos, next, &w->clients)
 		client_tick(container_of(pos, struct client, node), w->now_us);
+	request_pool_trim(&w->requests);
 	if (w->chunks.n_free > CHUNKS_KEPT / 2) {
 		/* A storm is over: give its memory back, half at a time. */
 		chunk_pool_trim(&w->chunks, w->chunks.n_free / 2);
@@ -224,13 +225,20 @@ static void *worker_main(void *arg)
 
 /* ---- life ---- */
 
+/* Takes over the caller's reference. */
+static void use_snapshot(struct worker *w, struct snapshot *snapshot)
+{
+	w->snapshot = snapshot;
+	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
+}
+
 bool worker_init(struct worker *w, unsigned id, struct server *server, struct snapshot *snapshot)
 {
 	struct event_config *conf = event_config_new();
 
 	w->id = id;
 	w->server = server;
-	w->snapshot = snapshot_ref(snapshot);
+	use_snapshot(w, snapshot_ref(snapshot));
 	event_config_set_flag(conf, EVENT_BASE_FLAG_NOLOCK);
 	w->base = event_base_new_with_config(conf);
 	event_config_free(conf);
@@ -327,7 +335,7 @@ void worker_take_snapshot(struct worker *w, void *arg)
 	bool moved = fresh->node != w->snapshot->node;
 
 	snapshot_unref(&w->snapshot);
-	w->snapshot = fresh;
+	use_snapshot(w, fresh);
 	LIST_EACH (pos, next, &w->clients)
 		container_of(pos, struct client, node)->frame.max_bulk =
 			(uint64_t)fresh->config->server.max_value_bytes;

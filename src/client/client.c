@@ -242,12 +242,6 @@ void client_job_end(struct job *job, struct buf *b)
 
 /* ---- output ---- */
 
-void client_mark_dirty(struct client *c)
-{
-	if (!c->write_event && !list_is_linked(&c->dirty) && !c->closed)
-		list_append(&c->w->dirty_clients, &c->dirty);
-}
-
 static void client_on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;

@@ -127,9 +127,6 @@ struct client {
 	struct link *link;	/* where its requests on the way are; NULL when there are none */
 	struct link *bound;	/* dedicated link it holds */
 	const struct command *last_cmd;
-	uint64_t name_word; /* name of its last plain command as it was written, and which that is (dispatch_find) */
-	uint32_t name_len;
-	const struct command *name_cmd;
 	int64_t created_us;
 	int64_t active_us; /* last command */
 	int64_t stalled_us;
@@ -142,7 +139,7 @@ struct client {
 /* A command being dispatched; bytes are borrowed for the call. */
 struct call {
 	const struct command *cmd;
-	const struct request_frame *frame;
+	struct request_frame *frame;
 	const char *bytes; /* the whole request */
 	size_t len;
 	const char *rest; /* what was read behind it */
@@ -221,7 +218,11 @@ void client_on_timed_out(struct request *r);
 void client_fail_request(struct request *r, const char *text);
 
 /* Tells that something must be written. */
-void client_mark_dirty(struct client *c);
+static inline void client_mark_dirty(struct client *c)
+{
+	if (!list_is_linked(&c->dirty) && !c->write_event && !c->closed)
+		list_append(&c->w->dirty_clients, &c->dirty);
+}
 
 /* ---- input (client_io.c) ---- */
 void client_eof(struct client *c); /* the peer has closed its side */

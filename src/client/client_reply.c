@@ -21,19 +21,23 @@
 #define HUGE_REPLY_BYTES  ((uint64_t)4 * 1024 * 1024)
 #define WINDOW_MIN	  8
 
-static void check_output(struct client *c)
+static void check_output_limit(struct client *c)
 {
-	size_t limit = (size_t)c->w->snapshot->config->server.client_output_limit_bytes;
-
-	if (c->out.bytes <= limit || c->closed)
+	if (c->out.bytes <= (size_t)c->w->snapshot->config->server.client_output_limit_bytes || c->closed)
 		return;
 	log_warn("Client %llu closed: it does not read its replies (client_output_limit)", (unsigned long long)c->id);
 	counter_add(&c->w->counters.output_limit_closed, 1);
 	client_close(c);
 }
 
+static inline void check_output(struct client *c)
+{
+	if (__builtin_expect(c->out.bytes > c->w->output_pause_bytes, 0))
+		check_output_limit(c);
+}
+
 /* Appends to the output; large pieces go to the socket straight from where they are. */
-static void put_out(struct client *c, const char *p, size_t n)
+static inline void put_out(struct client *c, const char *p, size_t n)
 {
 	if (n >= CUT_THROUGH_BYTES && c->out.bytes == 0 && !c->write_event) {
 		ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
@@ -53,7 +57,7 @@ static void put_out(struct client *c, const char *p, size_t n)
 /* ---- the queue ---- */
 
 /* Takes the head off; pushes that waited for its reply to end go out now. */
-static void pop_request(struct client *c)
+static inline void pop_request(struct client *c)
 {
 	struct request *r = c->head;
 
@@ -80,7 +84,7 @@ static void pop_done(struct client *c)
 }
 
 /* Accounts for an answered command. */
-static void account(struct client *c, struct request *r)
+static inline void account(struct client *c, struct request *r)
 {
 	struct counters *counters = &c->w->counters;
 	int64_t took_us = c->w->now_us - r->start_us;
@@ -210,7 +214,7 @@ static void adjust_window(struct client *c)
 }
 
 /* The reply is complete: the request leaves its link's accounts. */
-static void leave_link(struct client *c, struct request *r)
+static inline void leave_link(struct client *c, struct request *r)
 {
 	adjust_window(c);
 	r->link = NULL;

@@ -17,8 +17,6 @@
 #include "resp/write.h"
 #include "server.h"
 
-#define OUTPUT_SMALL_BYTES ((size_t)256 * 1024) /* less than half of the least client_output_limit */
-
 const char *call_arg(const struct call *call, uint32_t i, size_t *len)
 {
 	const struct request_frame *f = call->frame;
@@ -117,28 +115,21 @@ enum verdict handle_HTTP(struct client *c, const struct call *call)
 	return CALL_DONE;
 }
 
-/* Built-in commands without subcommands are remembered by the client: most send the same one again and again. */
-static void remember(struct client *c, const struct command *cmd, const char *name, uint32_t len)
+/*
+ * Built-in commands without subcommands are remembered by the frame: most clients send the same one again and again.
+ */
+static __attribute__((noinline)) const struct command *find(const struct command_set *learnt, const struct call *call)
 {
-	if (len == 0 || len > 8 || cmd->id >= command_count())
-		return;
-	c->name_word = command_name_word(name, len);
-	c->name_len = len;
-	c->name_cmd = cmd;
-}
-
-static const struct command *find(struct client *c, const struct call *call, const char *name)
-{
-	const struct command_set *learnt = c->w->snapshot->learnt;
-	const struct request_frame *f = call->frame;
+	struct request_frame *f = call->frame;
+	const char *name = call->bytes + f->arg[0].offset; /* here also for the head of a large request */
 	const struct command *cmd = command_find(learnt, name, f->arg[0].len, NULL, 0);
 	const char *sub;
 	size_t len;
 
 	if (!cmd)
 		return &unknown_command;
-	if (cmd->n_subcommands == 0)
-		remember(c, cmd, name, f->arg[0].len);
+	if (cmd->n_subcommands == 0 && cmd->id < command_count())
+		f->known = cmd;
 	if (cmd->n_subcommands == 0 || f->n_seen < 2)
 		return cmd;
 	sub = call_arg(call, 1, &len);
@@ -147,12 +138,7 @@ static const struct command *find(struct client *c, const struct call *call, con
 
 const struct command *dispatch_find(struct client *c, const struct call *call)
 {
-	const char *name = call->bytes + call->frame->arg[0].offset; /* here also for the head of a large request */
-	uint32_t len = call->frame->arg[0].len;
-
-	if (__builtin_expect(len == c->name_len && len > 0 && command_name_word(name, len) == c->name_word, 1))
-		return c->name_cmd;
-	return find(c, call, name);
+	return call->frame->known ? call->frame->known : find(c->w->snapshot->learnt, call);
 }
 
 /* RESP2 clients with subscriptions may do little else (redis: "allowed in this context"). */
@@ -204,17 +190,11 @@ static bool is_paused(struct client *c, const struct command *cmd)
 	       (cmd->handler == HANDLER_EXEC && c->tx != TX_NONE);
 }
 
-/* A client that has so much to read is not served further until it has read some. */
-static size_t output_pause_bytes(const struct client *c)
-{
-	return (size_t)c->w->snapshot->config->server.client_output_limit_bytes / 2;
-}
-
 /* Whether it must be refused or wait, before any handler sees it. */
 static bool stopped_before(struct client *c, const struct call *call, enum verdict *verdict)
 {
 	*verdict = CALL_DONE;
-	if (c->out.bytes > output_pause_bytes(c) && c->tx_run == 0) {
+	if (c->out.bytes > c->w->output_pause_bytes && c->tx_run == 0) {
 		*verdict = client_wait_for(c, WAIT_OUTPUT);
 		c->stalled_us = c->w->now_us;
 		return true;
@@ -281,7 +261,7 @@ enum verdict dispatch(struct client *c, struct call *call)
 
 	call->cmd = dispatch_find(c, call);
 	/* Most clients have nothing extra, little to read, and nobody is paused. */
-	if (__builtin_expect(c->extra || c->out.bytes > OUTPUT_SMALL_BYTES ||
+	if (__builtin_expect(c->extra || c->out.bytes > c->w->output_pause_bytes ||
 				     atomic_load_explicit(&c->w->server->pause_mode, memory_order_relaxed) !=
 					     PAUSE_NONE,
 			     0) &&

@@ -211,28 +211,6 @@ const struct command *command_by_id(const struct command_set *learnt, unsigned i
 const struct command *command_find(const struct command_set *learnt, const char *name, size_t name_len, const char *sub,
 				   size_t sub_len);
 
-/*
- * The bytes of a name of one to eight bytes as a number: equal numbers and lengths are equal names. For remembering
- * which command a name was.
- */
-static inline uint64_t command_name_word(const char *name, size_t len)
-{
-	uint64_t word = 0;
-	uint32_t a, b;
-
-	if (len == 8) {
-		__builtin_memcpy(&word, name, 8);
-	} else if (len >= 4) {
-		__builtin_memcpy(&a, name, 4);
-		__builtin_memcpy(&b, name + len - 4, 4);
-		word = a | (uint64_t)b << 32;
-	} else {
-		word = (uint64_t)(unsigned char)name[0] | (uint64_t)(unsigned char)name[len / 2] << 8 |
-		       (uint64_t)(unsigned char)name[len - 1] << 16;
-	}
-	return word;
-}
-
 /* Whether argc (the command's name counted) fits the command's arity. */
 static inline bool command_arity_ok(const struct command *cmd, uint64_t argc)
 {

@@ -38,13 +38,28 @@ static inline uint64_t load64(const char *p)
 	return v;
 }
 
+/* The bytes of a name of one to eight bytes as a number: equal numbers and lengths are equal names. */
+static inline uint64_t name_word(const char *name, size_t len)
+{
+	uint32_t a, b;
+
+	if (len == 8)
+		return load64(name);
+	if (len < 4)
+		return (uint64_t)(unsigned char)name[0] | (uint64_t)(unsigned char)name[len / 2] << 8 |
+		       (uint64_t)(unsigned char)name[len - 1] << 16;
+	memcpy(&a, name, 4);
+	memcpy(&b, name + len - 4, 4);
+	return a | (uint64_t)b << 32;
+}
+
 /*
  * The first eight bytes (all of a short name), folded: setting bit 5 makes letters lower case. Other bytes may fold
  * onto each other, which costs a comparison.
  */
 static inline uint64_t folded_word(const char *name, size_t len)
 {
-	return (len > 8 ? load64(name) : command_name_word(name, len)) | 0x2020202020202020u;
+	return (len > 8 ? load64(name) : name_word(name, len)) | 0x2020202020202020u;
 }
 
 static inline unsigned hash_name(uint64_t word, const char *name, size_t len)

@@ -177,6 +177,40 @@ static inline bool short_header(const char **p, const char *end, char type, uint
 	return true;
 }
 
+static inline uint64_t load64(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static inline bool same_head(const struct request_head *head, const char *data, size_t len)
+{
+	if (head->len - 1u >= len)
+		return false;
+	return ((load64(data) ^ head->first) | (load64(data + head->len / 2 - 4) ^ head->middle) |
+		(load64(data + head->len - 8) ^ head->last)) == 0;
+}
+
+/* f is a whole request at data. */
+static void remember_head(struct request_frame *f, const char *data)
+{
+	struct request_head *head = &f->head;
+	size_t n = (size_t)f->arg[0].offset + f->arg[0].len + 2;
+
+	f->known = NULL;
+	head->len = 0;
+	if (n > FRAME_HEAD_MAX || f->argc > UINT8_MAX)
+		return;
+	head->len = (uint8_t)n;
+	head->argc = (uint8_t)f->argc;
+	head->name = f->arg[0];
+	head->first = load64(data);
+	head->middle = load64(data + n / 2 - 4);
+	head->last = load64(data + n - 8);
+}
+
 /*
  * The usual case in one go: a whole request with no surprises. Everything else (false: f is as it was) takes the
  * careful way.
@@ -184,11 +218,18 @@ static inline bool short_header(const char **p, const char *end, char type, uint
 static inline bool whole_request(struct request_frame *f, const char *data, size_t len)
 {
 	const char *p = data, *end = data + len;
-	uint32_t argc, n;
+	bool same = same_head(&f->head, data, len);
+	uint32_t argc, n, i = 0;
 
-	if (len < 10 || !short_header(&p, end, '*', &argc) || argc == 0)
+	if (same) {
+		argc = f->head.argc;
+		f->arg[0] = f->head.name;
+		p += f->head.len;
+		i = 1;
+	} else if (len < 10 || !short_header(&p, end, '*', &argc) || argc == 0) {
 		return false;
-	for (uint32_t i = 0; i < argc; i++) {
+	}
+	for (; i < argc; i++) {
 		if (end - p < 6 || !short_header(&p, end, '$', &n))
 			return false;
 		if ((size_t)(end - p) < (size_t)n + 2 || n > f->max_bulk || !is_crlf(p + n))
@@ -201,6 +242,8 @@ static inline bool whole_request(struct request_frame *f, const char *data, size
 	}
 	f->argc = f->n_seen = argc;
 	f->len = (size_t)(p - data);
+	if (!same)
+		remember_head(f, data);
 	return true;
 }
 
@@ -216,6 +259,8 @@ enum frame_status request_frame_feed(struct request_frame *f, const char *data, 
 		return FRAME_MORE;
 	if (f->len == 0 && whole_request(f, data, len))
 		return FRAME_READY;
+	f->head.len = 0;
+	f->known = NULL;
 	if (f->argc == 0 && *data != '*')
 		return inline_line(f, data, len);
 	do

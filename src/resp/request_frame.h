@@ -33,6 +33,21 @@ struct frame_arg {
 	uint32_t len;
 };
 
+#define FRAME_HEAD_MAX 24
+
+/*
+ * A request's first bytes up to the line end behind its command's name: connections send the same again and again.
+ * Three words that overlap cover them.
+ */
+struct request_head {
+	uint64_t first;
+	uint64_t middle; /* at len / 2 - 4 */
+	uint64_t last;
+	uint8_t len; /* 0: none, else 8 ... FRAME_HEAD_MAX */
+	uint8_t argc;
+	struct frame_arg name;
+};
+
 struct request_frame {
 	size_t len;	    /* bytes of the request; while MORE: bytes looked at */
 	uint32_t argc;	    /* arguments announced; 0 while unknown */
@@ -42,9 +57,11 @@ struct request_frame {
 	const char *error;  /* FRAME_BAD: text behind "Protocol error: " */
 	char error_byte;    /* for "expected '$', got 'x'" */
 	struct frame_arg arg[FRAME_ARGS];
+	struct request_head head; /* of the last request that was framed in one go */
+	const void *known;	  /* what the owner knows of that head's command; NULL: the head is a new one */
 };
 
-/* Ready for the next request; the limit stays. */
+/* Ready for the next request; the limit and the head stay. */
 static inline void request_frame_reset(struct request_frame *f)
 {
 	f->len = 0;

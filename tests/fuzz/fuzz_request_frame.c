@@ -51,10 +51,27 @@ static void check_inside(const struct request_frame *f, const char *p, size_t n)
 	assert(count == f->argc);
 }
 
+/* The same request again, and every cut of it, with its head remembered: no other answer. */
+static void check_head(const struct request_frame *first, const char *p, size_t n)
+{
+	struct request_frame a = *first, b;
+
+	request_frame_reset(&a);
+	assert(request_frame_feed(&a, p, n) == FRAME_READY && a.len == first->len && a.argc == first->argc);
+	check_inside(&a, p, n);
+	for (size_t cut = 0; cut < n && cut < 64; cut++) {
+		a = *first;
+		request_frame_reset(&a);
+		assert(request_frame_feed(&a, p, cut) == at_once(&b, p, cut));
+		assert(a.len == b.len && a.argc == b.argc && a.n_seen == b.n_seen);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	size_t step = size > 0 ? data[0] % 7 + 1 : 1;
 	const char *p = (const char *)data + (size > 0);
+	struct request_frame same = {.max_bulk = MAX_BULK}; /* one connection's, that keeps its head */
 	size_t n = size > 0 ? size - 1 : 0;
 
 	for (int i = 0; i < 64 && n > 0; i++) {
@@ -62,9 +79,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		enum frame_status status = at_once(&a, p, n);
 
 		assert(in_pieces(&b, p, n, step) == status);
+		request_frame_reset(&same);
+		assert(request_frame_feed(&same, p, n) == status && same.len == a.len && same.argc == a.argc);
 		if (status == FRAME_READY) {
 			assert(a.len == b.len && a.argc == b.argc);
 			check_inside(&a, p, n);
+			check_head(&a, p, n);
 		} else if (status == FRAME_INLINE) {
 			struct buf out = {0};
 			int argc = inline_split(p, a.len, &out);
