@@ -82,19 +82,27 @@ enum key_flag {
 	KEY_NOT_KEY = 1 << 8,
 	KEY_INCOMPLETE = 1 << 9,
 	KEY_VARIABLE_FLAGS = 1 << 10,
+	KEY_ALONE = 1 << 11, /* ours: when this spec finds keys, those after it do not count (MIGRATE ... KEYS) */
+};
+
+/* Ours: an option that may stand before a keyword, and how many arguments it takes. */
+struct key_option {
+	const char *name; /* NULL ends the list */
+	uint8_t n_args;
 };
 
 struct key_spec {
-	uint16_t flags;	      /* enum key_flag */
-	uint8_t begin;	      /* enum key_begin */
-	uint8_t find;	      /* enum key_find */
-	int16_t begin_index;  /* INDEX: position; KEYWORD: where to start searching (negative: from the end) */
-	const char *keyword;  /* KEYWORD, else NULL */
-	int16_t last_key;     /* RANGE */
-	int16_t key_step;     /* RANGE and KEYNUM */
-	int16_t limit;	      /* RANGE */
-	int16_t keynum_index; /* KEYNUM */
-	int16_t first_key;    /* KEYNUM */
+	uint16_t flags;	     /* enum key_flag */
+	uint8_t begin;	     /* enum key_begin */
+	uint8_t find;	     /* enum key_find */
+	int16_t begin_index; /* INDEX: position; KEYWORD: where to start searching (negative: from the end) */
+	const char *keyword; /* KEYWORD, else NULL */
+	const struct key_option *options; /* KEYWORD: skipped on the way there; NULL: nothing is skipped */
+	int16_t last_key;		  /* RANGE */
+	int16_t key_step;		  /* RANGE and KEYNUM */
+	int16_t limit;			  /* RANGE */
+	int16_t keynum_index;		  /* KEYNUM */
+	int16_t first_key;		  /* KEYNUM */
 };
 
 enum request_policy {
@@ -124,7 +132,7 @@ enum response_policy {
 #define COMMAND_HANDLERS(X) \
 	X(FORWARD) /* over the worker's shared link, as it came; the default */ \
 	X(DEDICATED) /* over a dedicated link, alone (DEBUG, SCRIPT KILL, unknown commands ...) */ \
-	X(PIN) /* ties the client to a dedicated link for good (CLIENT TRACKING, CLIENT NO-TOUCH) */ \
+	X(PIN) /* ties the client to a dedicated link for good (CLIENT NO-TOUCH, CLIENT CAPA) */ \
 	X(BLOCKING) /* over a dedicated link when it may block, see enum command_timeout */ \
 	X(WAIT) /* WAIT, WAITAOF */ \
 	X(HTTP) /* POST, Host: of a browser: the client is closed, as Redis does */ \
@@ -173,6 +181,8 @@ enum command_secrets {
 	SECRETS_CONFIG,	    /* CONFIG SET: the values of parameters that hold one */
 };
 
+#define COMMAND_SPECS_MAX 8
+
 struct command {
 	const char *name; /* lower case; subcommands as "client|list" */
 	uint16_t id; /* dense index, < COMMAND_ID_MAX; learnt commands have ids of their own after the built-in ones */
@@ -218,9 +228,10 @@ static inline bool command_arity_ok(const struct command *cmd, uint64_t argc)
 }
 
 /*
- * Key positions. get_arg(ctx, i, &len) gives argument i (0 is the name), NULL past the end.
- * Calls on_key(ctx, index, flags) for each key, in spec order. Returns the number of keys, or -1 when they can't be
- * determined (bad numkeys, unknown specs).
+ * Key positions. get_arg(ctx, i, &len) gives argument i (0 is the name), NULL past the end. Shard channels
+ * (KEY_NOT_KEY) are not keys.
+ * Calls on_key(ctx, index, flags) for each key, in spec order. Returns the number of keys, or -1, before any call, when
+ * they can't be determined (bad numkeys, unknown or incomplete specs).
  */
 typedef const char *(*command_arg_fn)(void *ctx, uint32_t index, size_t *len);
 typedef void (*command_key_fn)(void *ctx, uint32_t index, unsigned key_flags);

@@ -1,45 +1,47 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Makes commands.def: the command metadata of a live Redis joined with our own columns in overrides.toml.
+"""Makes commands.def: what a live Redis says of its commands, joined with our own columns from overrides.toml.
 
-    gen.py          start a private redis-server, ask it, write commands.def
-    gen.py --check  exit 1 when commands.def is not what would be written (by the same Redis version)
+    gen.py            start a private redis-server, ask it COMMAND and COMMAND DOCS, write commands.def
+    gen.py --check    exit 1 when commands.def is not what would be written (of another Redis version: skipped)
+    gen.py --version  print the Redis version that commands.def was made from
+Standard library only. The server listens on a Unix socket in a folder of its own and is stopped by its pid.
 """
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import tomllib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.path.join(HERE, "commands.def")
-KEY_FLAGS = {
-    "RO", "RW", "OW", "RM", "access", "update", "insert", "delete", "not_key", "incomplete", "variable_flags",
-}
+HEADER = os.path.join(HERE, "command.h")
+WIDTH = 120
 
 
 class Peer:
-    """A connection to Redis and a reader of its replies (RESP2)."""
+    """A connection to Redis and a reader of its RESP2 replies."""
 
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
         self.sock.connect(path)
         self.file = self.sock.makefile("rb")
 
     def ask(self, *args):
-        out = b"*%d\r\n" % len(args)
-        for arg in args:
-            out += b"$%d\r\n%s\r\n" % (len(arg), arg.encode())
-        self.sock.sendall(out)
+        words = [b"$%d\r\n%s\r\n" % (len(arg), arg.encode()) for arg in args]
+        self.sock.sendall(b"*%d\r\n" % len(args) + b"".join(words))
         return self.read()
 
     def read(self):
         line = self.file.readline()
         kind, rest = line[:1], line[1:-2].decode()
-        if kind in b"+":
+        if kind == b"+":
             return rest
         if kind == b":":
             return int(rest)
@@ -47,24 +49,37 @@ class Peer:
             return None if rest == "-1" else self.file.read(int(rest) + 2)[:-2].decode()
         if kind == b"*":
             return [self.read() for _ in range(int(rest))]
-        raise SystemExit("Redis answered " + rest)
+        raise SystemExit("gen.py: Redis answered %r" % line)
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+def connect(server, path):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise SystemExit("gen.py: redis-server ended with status %d" % server.returncode)
+        try:
+            return Peer(path)
+        except OSError:
+            time.sleep(0.005)
+    raise SystemExit("gen.py: redis-server did not start")
 
 
 def ask_redis():
-    """COMMAND of a private redis-server, and its version."""
+    """Version, COMMAND and COMMAND DOCS of a private redis-server."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "redis.sock")
-        server = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
+        args = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
+        server = subprocess.Popen(args, stdout=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 10
-            while not os.path.exists(path) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            peer = Peer(path)
+            peer = connect(server, path)
             version = re.search(r"redis_version:(\S+)", peer.ask("INFO", "server")).group(1)
-            return peer.ask("COMMAND"), version
+            answer = version, peer.ask("COMMAND"), pairs(peer.ask("COMMAND", "DOCS"))
+            peer.close()
+            return answer
         finally:
             server.terminate()
             server.wait()
@@ -74,147 +89,195 @@ def pairs(flat):
     return dict(zip(flat[::2], flat[1::2]))
 
 
-def spec(raw):
-    """One key specification as an initialiser of struct key_spec."""
+def enum(prefix):
+    """The constants of one enum of command.h, in its order: the header says what exists, and how it is sorted."""
+    with open(HEADER, encoding="ascii") as file:
+        text = file.read()
+    if prefix == "HANDLER_":
+        start = text.index("#define COMMAND_HANDLERS(X)")
+        return re.findall(r"\bX\((\w+)\)", text[start : text.index("enum command_handler")])[1:]
+    return list(dict.fromkeys(re.findall(r"^\s*%s(\w+)\b(?=\s*[=,])" % prefix, text, re.M)))
+
+
+ENUMS = {prefix: enum(prefix) for prefix in
+         ("CMD_", "CAT_", "KEY_", "HANDLER_", "TIMEOUT_", "IN_MULTI_", "SECRETS_", "REQUEST_", "RESPONSE_")}
+
+
+def constant(prefix, word):
+    word = word.upper()
+    if word not in ENUMS[prefix]:
+        raise SystemExit("gen.py: command.h has no %s%s" % (prefix, word))
+    return word
+
+
+def joined(prefix, words):
+    order = ENUMS[prefix]
+    words = sorted({constant(prefix, word.lstrip("@")) for word in words}, key=order.index)
+    return " | ".join(prefix + word for word in words) or "0"
+
+
+def begin_search(raw):
+    kind, spec = raw["type"], pairs(raw["spec"])
+    if kind == "index":
+        return "INDEX(%d)" % spec["index"]
+    if kind == "keyword":
+        return 'KEYWORD("%s", %d)' % (spec["keyword"], spec["startfrom"])
+    return "NOWHERE"
+
+
+def find_keys(raw):
+    kind, spec = raw["type"], pairs(raw["spec"])
+    if kind == "range":
+        return "RANGE(%d, %d, %d)" % (spec["lastkey"], spec["keystep"], spec["limit"])
+    if kind == "keynum":
+        return "KEYNUM(%d, %d, %d)" % (spec["keynumidx"], spec["firstkey"], spec["keystep"])
+    return "NONE"
+
+
+def spec_of_redis(raw):
     raw = pairs(raw)
-    begin, find = pairs(raw["begin_search"]), pairs(raw["find_keys"])
-    begin_spec, find_spec = pairs(begin["spec"] or []), pairs(find["spec"] or [])
-    flags = [f for f in raw["flags"] if f in KEY_FLAGS]
-    parts = ["KEY_" + f.upper() for f in flags] or ["0"]
-    fields = [".flags = " + " | ".join(parts)]
-    fields.append(".begin = KEY_BEGIN_" + begin["type"].upper())
-    fields.append(".find = KEY_FIND_" + find["type"].upper())
-    if begin["type"] == "index":
-        fields.append(".begin_index = %d" % begin_spec["index"])
-    elif begin["type"] == "keyword":
-        fields.append('.keyword = "%s"' % begin_spec["keyword"])
-        fields.append(".begin_index = %d" % begin_spec["startfrom"])
-    if find["type"] == "range":
-        fields.append(".last_key = %d" % find_spec["lastkey"])
-        fields.append(".key_step = %d" % find_spec["keystep"])
-        fields.append(".limit = %d" % find_spec["limit"])
-    elif find["type"] == "keynum":
-        fields.append(".keynum_index = %d" % find_spec["keynumidx"])
-        fields.append(".first_key = %d" % find_spec["firstkey"])
-        fields.append(".key_step = %d" % find_spec["keystep"])
-    return "{" + ", ".join(fields) + "}"
+    begin, find = begin_search(pairs(raw["begin_search"])), find_keys(pairs(raw["find_keys"]))
+    return "KEY(%s, %s, %s)" % (joined("KEY_", raw["flags"]), begin, find)
+
+
+def spec_of_ours(raw):
+    """A key spec as overrides.toml writes it: flags, index or keyword + from (+ options), range or keynum."""
+    if "keyword" in raw:
+        begin = 'KEYWORD("%s", %d)' % (raw["keyword"], raw["from"])
+    else:
+        begin = "INDEX(%d)" % raw["index"]
+    find = "KEYNUM(%d, %d, %d)" % tuple(raw["keynum"]) if "keynum" in raw else \
+        "RANGE(%d, %d, %d)" % tuple(raw.get("range", [0, 1, 0]))
+    options = "".join(', OPTION("%s", %d)' % (name, n) for name, n in raw.get("options", {}).items())
+    if "options" in raw:
+        begin += ", OPTIONS(%s)" % options.removeprefix(", ")
+    return "KEY(%s, %s, %s)" % (joined("KEY_", raw["flags"]), begin, find)
 
 
 class Row:
-    def __init__(self, name, arity, flags, categories, tips=(), specs=(), subs=()):
-        self.name, self.arity, self.flags, self.categories = name, arity, flags, categories
-        self.specs = list(specs)
-        self.subs = list(subs)
+    def __init__(self, name, arity, flags, categories, tips, keys, since):
+        self.name, self.arity, self.since = name, arity, since
+        self.flags, self.categories = joined("CMD_", flags), joined("CAT_", categories)
+        self.keys, self.subs = keys, []
         self.request, self.response = "DEFAULT", "DEFAULT"
+        self.handler, self.timeout, self.in_multi, self.secrets = "FORWARD", "NORMAL", "PLAIN", "NONE"
         for tip in tips:
-            if tip.startswith("request_policy:"):
-                self.request = tip.split(":")[1].upper()
-            elif tip.startswith("response_policy:"):
-                self.response = tip.split(":")[1].upper()
+            kind, _, value = tip.partition(":")
+            if kind == "request_policy":
+                self.request = constant("REQUEST_", value)
+            elif kind == "response_policy":
+                self.response = constant("RESPONSE_", value)
 
-    @staticmethod
-    def of(raw):
-        return Row(
-            raw[0], raw[1], raw[2], raw[6], raw[7], [spec(s) for s in raw[8]], [Row.of(s) for s in raw[9]]
-        )
+    @property
+    def symbol(self):
+        return re.sub(r"[^A-Z0-9]", "_", self.name.upper())
+
+    def text(self):
+        keys = ["NO_KEYS,"]
+        if self.keys:
+            keys = ("KEYS(%s)," % ",\n".join(self.keys)).split("\n")
+        subs = "SUBCOMMANDS(%s, %d))" % (self.symbol, len(self.subs)) if self.subs else "NO_SUBCOMMANDS)"
+        first = 'ROW(%s, "%s", %d, %s, %s, %s, %s, /* since %s */' % (
+            self.symbol, self.name, self.arity, self.handler, self.timeout, self.in_multi, self.secrets, self.since)
+        lines = [self.flags + ",", self.categories + ",", "%s, %s," % (self.request, self.response)] + keys
+        if len(keys) > 1 or len(lines[-1]) > 80:
+            lines.append(subs)
+        else:
+            lines[-2:] = [lines[-2] + " " + lines[-1] + " " + subs]
+        wrap = textwrap.TextWrapper(WIDTH - 8, subsequent_indent="    ", break_long_words=False,
+                                    break_on_hyphens=False)
+        return "\n\t".join([first] + [part for line in lines for part in wrap.wrap(line)]) + "\n"
 
 
-def own_columns(overrides, name):
-    handler, timeout, in_multi = "FORWARD", "NORMAL", "PLAIN"
-    for value, names in overrides["handler"].items():
-        if name in names:
-            handler = name.upper().replace("|", "_").replace("-", "_") if value == "same_name" else value
-    for value, names in overrides["timeout"].items():
-        if name in names:
-            timeout = value
-    for value, names in overrides["in_multi"].items():
-        if name in names:
-            in_multi = value
-    secrets = [value for value, names in overrides["secrets"].items() if name in names] or ["NONE"]
-    return handler, timeout, in_multi, secrets[0]
+def rows_of_redis(raw, docs):
+    def row(r):
+        since = docs.get(r[0], {}).get("since")
+        if since is None:
+            raise SystemExit("gen.py: COMMAND DOCS does not know %s" % r[0])
+        return Row(r[0], r[1], r[2], r[6], r[7], [spec_of_redis(s) for s in r[8]], since)
+
+    flat = {}
+    for name, doc in list(docs.items()):
+        docs[name] = pairs(doc)
+        for sub, sub_doc in pairs(docs[name].get("subcommands", [])).items():
+            docs[sub] = pairs(sub_doc)
+    for r in raw:
+        for one in [r] + r[9]:
+            flat[one[0]] = row(one)
+    return flat
 
 
 def add_extras(rows, overrides):
-    known = {row.name: row for row in rows}
-    subs = {sub.name for row in rows for sub in row.subs}
-    extras = [Row(e["name"], e["arity"], e["flags"], e["categories"]) for e in overrides["extra"]]
-    for group in overrides["extra_hash"]:
-        for kind, name in [("readonly", n) for n in group["read"]] + [("write", n) for n in group["write"]]:
-            key = "{.flags = %s, .begin = KEY_BEGIN_INDEX, .find = KEY_FIND_RANGE, .begin_index = 1, .last_key = 0, " \
-                ".key_step = 1, .limit = 0}" % ("KEY_RO | KEY_ACCESS" if kind == "readonly" else "KEY_RW | KEY_UPDATE")
-            arity = -6 if "expire" in name and kind == "write" or name == "hsetex" else -5
-            extras.append(Row(name, arity, [kind, "fast"],
-                              ["@" + ("read" if kind == "readonly" else "write"), "@hash", "@fast"], specs=[key]))
-    for row in extras:
-        container = row.name.split("|")[0]
-        if row.name in known or row.name in subs:
-            continue
-        if "|" in row.name:
-            known[container].subs.append(row)
-        else:
-            rows.append(row)
+    """Rows that this Redis lacks; where it has one of its own, that one counts."""
+    for extra in overrides["extra"]:
+        keys = [spec_of_ours(s) for s in extra.get("keys", [])]
+        for name in extra["names"]:
+            if name not in rows:
+                rows[name] = Row(name, extra["arity"], extra["flags"], extra["categories"], extra.get("tips", []),
+                                 keys, extra["since"])
 
 
-def c_name(name):
-    return re.sub(r"[^a-z0-9]", "_", name)
-
-
-def flag_list(prefix, names):
-    return " | ".join(prefix + n.lstrip("@").upper() for n in sorted(names)) or "0"
-
-
-class Writer:
-    def __init__(self, overrides):
-        self.overrides = overrides
-        self.next_id = 0
-        self.arrays = []
-
-    def row(self, row):
-        handler, timeout, in_multi, secrets = own_columns(self.overrides, row.name)
-        number = self.next_id
-        self.next_id += 1
-        specs = subs = "NULL"
-        if row.specs:
-            specs = "specs_" + c_name(row.name)
-            self.arrays.append("static const struct key_spec %s[] = {\n\t%s,\n};\n" % (specs, ",\n\t".join(row.specs)))
-        if row.subs:
-            row.subs.sort(key=lambda r: r.name)
-            lines = [self.row(sub) for sub in row.subs]
-            subs = "subs_" + c_name(row.name)
-            self.arrays.append("static const struct command %s[] = {\n%s};\n" % (subs, "".join(lines)))
-        return (
-            '\t{"%s", %d, %d,\n\t %s,\n\t %s,\n\t REQUEST_%s, RESPONSE_%s, HANDLER_%s, TIMEOUT_%s, IN_MULTI_%s, SECRETS_%s,\n'
-            "\t %d, %s, %s, %d},\n"
-            % (row.name, number, row.arity, flag_list("CMD_", row.flags), flag_list("CAT_", row.categories),
-               row.request, row.response, handler, timeout, in_multi, secrets, len(row.specs), specs, subs, len(row.subs))
-        )
+def set_columns(rows, overrides):
+    """Our own columns. A name that no row has, or that stands twice in one column, is a mistake."""
+    for column, prefix in (("handler", "HANDLER_"), ("timeout", "TIMEOUT_"), ("in_multi", "IN_MULTI_"),
+                           ("secrets", "SECRETS_")):
+        seen = set()
+        for value, names in overrides[column].items():
+            for name in names:
+                if name not in rows or name in seen:
+                    raise SystemExit("gen.py: overrides.toml: %s is unknown or doubled in [%s]" % (name, column))
+                seen.add(name)
+                own = rows[name].symbol if value == "own_name" else value
+                setattr(rows[name], column, constant(prefix, own))
+    for name, specs in overrides["keys"].items():
+        if name not in rows:
+            raise SystemExit("gen.py: overrides.toml: [keys] %s is unknown" % name)
+        rows[name].keys = [spec_of_ours(s) for s in specs]
 
 
 def make():
+    """The text of commands.def, and the version of the Redis that it is from."""
     with open(os.path.join(HERE, "overrides.toml"), "rb") as file:
         overrides = tomllib.load(file)
-    raw, version = ask_redis()
-    rows = [Row.of(r) for r in raw]
+    version, raw, docs = ask_redis()
+    rows = rows_of_redis(raw, docs)
     add_extras(rows, overrides)
-    rows.sort(key=lambda r: r.name)
-    writer = Writer(overrides)
-    lines = [writer.row(row) for row in rows]
-    head = "/* Made by gen.py from Redis %s and overrides.toml: do not edit. */\n" % version
-    return head + "".join(writer.arrays) + "static const struct command commands[] = {\n" + "".join(lines) + "};\n"
+    set_columns(rows, overrides)
+    for name, row in rows.items():
+        if "|" in name:
+            rows[name.split("|")[0]].subs.append(row)
+    head = (
+        "/* SPDX-License-Identifier: BSD-2-Clause */\n"
+        "/*\n * Made by gen.py from Redis %s and overrides.toml: do not edit, run gen.py.\n"
+        " * ROW(symbol, name, arity, handler, timeout, in_multi, secrets, flags, categories, request, response, keys, subs)\n"
+        " * Sorted by name, subcommands right after their container; a row's place is its command's id.\n */\n"
+        % version
+    )
+    ordered = sorted(rows.values(), key=lambda row: row.name.split("|"))
+    return head + "".join(row.text() for row in ordered), version
 
 
-def main():
-    text = make()
-    if "--check" in sys.argv:
+def main(args):
+    if args not in ([], ["--check"], ["--version"]):
+        sys.exit(__doc__)
+    if args:
         with open(TARGET, encoding="ascii") as file:
             have = file.read()
-        if have.split("\n", 1)[0] != text.split("\n", 1)[0]:
-            print("skipped: the table was made from another version of Redis")
+        made_from = re.search(r"from Redis (\S+) and", have).group(1)
+    if args == ["--version"]:
+        print(made_from)
+    elif args == ["--check"] and not shutil.which("redis-server"):
+        print("skipped: no redis-server here to compare commands.def with")
+    elif args == ["--check"]:
+        text, version = make()
+        if version != made_from:
+            print("skipped: commands.def is from Redis %s, here is %s" % (made_from, version))
         elif have != text:
             sys.exit("commands.def is not what gen.py makes: run src/command/gen.py")
-        return
-    with open(TARGET, "w", encoding="ascii") as file:
-        file.write(text)
+    else:
+        text, _ = make()
+        with open(TARGET, "w", encoding="ascii") as file:
+            file.write(text)
 
 
-main()
+main(sys.argv[1:])

@@ -1,108 +1,166 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Key positions from key specifications, by the rules of Redis. https://redis.io/docs/reference/key-specs/
- * Commands whose specs are incomplete (SORT's BY and GET patterns are no keys; MIGRATE's and GEORADIUS's options are)
- * carry several specs; those that find nothing add nothing.
+ * Key positions from key specifications, as Redis finds them. https://redis.io/docs/reference/key-specs/
+ * Where Redis has code instead of a spec (SORT, GEORADIUS, MIGRATE, XREAD: its getkeys callbacks), the table has specs
+ * of ours with an option list (overrides.toml), so there is one way for all. Positions are computed for the whole
+ * command before the first is told, so that a caller never sees half of them.
  */
+#include <assert.h>
 #include <string.h>
-#include <strings.h>
 
 #include "command/command.h"
+#include "command/learn.h"
 #include "resp/number.h"
 
-struct search {
+struct arguments {
 	uint32_t argc;
 	command_arg_fn get_arg;
-	command_key_fn on_key;
 	void *ctx;
-	int64_t n_keys;
 };
 
-/* Where a spec begins to look; -1: it does not apply here. */
-static int64_t begin_index(const struct key_spec *spec, const struct search *s)
+/* Keys at first, first + step ... last; none when last < first. */
+struct run {
+	int64_t first;
+	int64_t last;
+	int64_t step;
+	unsigned flags;
+};
+
+enum found { FOUND, FOUND_NOTHING, FOUND_INVALID };
+
+static bool arg_is(const struct arguments *args, int64_t index, const char *word)
 {
-	int64_t step = spec->begin_index < 0 ? -1 : 1;
-	int64_t i = spec->begin_index < 0 ? (int64_t)s->argc + spec->begin_index : spec->begin_index;
-	size_t n;
+	size_t len, i;
+	const char *arg = args->get_arg(args->ctx, (uint32_t)index, &len);
 
-	if (spec->begin == KEY_BEGIN_INDEX)
-		return spec->begin_index < (int64_t)s->argc ? spec->begin_index : -1;
-	n = strlen(spec->keyword);
-	for (; i > 0 && i < (int64_t)s->argc; i += step) {
-		size_t len;
-		const char *arg = s->get_arg(s->ctx, (uint32_t)i, &len);
-
-		if (arg && len == n && strncasecmp(arg, spec->keyword, n) == 0)
-			return i + 1 < (int64_t)s->argc ? i + 1 : -1;
-	}
-	return -1;
+	if (!arg)
+		return false;
+	for (i = 0; i < len; i++)
+		if (word[i] == '\0' || command_lower(arg[i]) != command_lower(word[i]))
+			return false;
+	return word[i] == '\0';
 }
 
-static void emit(struct search *s, const struct key_spec *spec, int64_t first, int64_t last, int64_t step)
+/* How many arguments the option at index takes; 0 also for what is no option. */
+static int64_t option_args(const struct key_spec *spec, const struct arguments *args, int64_t index)
 {
-	if (step < 1)
-		step = 1;
-	for (int64_t i = first; i <= last && i < (int64_t)s->argc; i += step) {
-		s->on_key(s->ctx, (uint32_t)i, spec->flags);
-		s->n_keys++;
-	}
+	for (const struct key_option *o = spec->options; o && o->name; o++)
+		if (arg_is(args, index, o->name))
+			return o->n_args;
+	return 0;
 }
 
-static void find_range(struct search *s, const struct key_spec *spec, int64_t first)
+/*
+ * Where the keys after a keyword begin; -1: the keyword is not there, or nothing comes after it. Of an option that is
+ * given twice Redis takes the last; but where the keys run to the end (STREAMS, KEYS), what follows is theirs.
+ */
+static int64_t after_keyword(const struct key_spec *spec, const struct arguments *args)
 {
-	int64_t argc = s->argc, last;
+	int64_t argc = args->argc, found = -1;
+	bool first_counts = !spec->options || spec->find != KEY_FIND_RANGE || spec->last_key < 0;
 
+	if (spec->begin_index < 0) {
+		for (int64_t i = argc + spec->begin_index; i > 0; i--)
+			if (i + 1 < argc && arg_is(args, i, spec->keyword))
+				return i + 1;
+		return -1;
+	}
+	for (int64_t i = spec->begin_index; i + 1 < argc; i++) {
+		if (arg_is(args, i, spec->keyword)) {
+			found = i + 1;
+			if (first_counts)
+				break;
+			i++;
+		} else {
+			i += option_args(spec, args, i);
+		}
+	}
+	return found;
+}
+
+static enum found find_range(const struct key_spec *spec, int64_t argc, struct run *run)
+{
 	if (spec->last_key >= 0)
-		last = first + spec->last_key;
+		run->last = run->first + spec->last_key;
 	else if (spec->limit <= 1)
-		last = argc + spec->last_key;
+		run->last = argc + spec->last_key;
 	else /* the keys are the first half, third ... of what is left (XREAD: keys, then ids) */
-		last = first + ((argc - first) / spec->limit + spec->last_key);
-	emit(s, spec, first, last, spec->key_step);
+		run->last = run->first + (argc - run->first) / spec->limit + spec->last_key;
+	if (run->last >= argc)
+		return FOUND_INVALID;
+	return run->last < run->first ? FOUND_NOTHING : FOUND;
 }
 
-/* False: the number of keys that the command announces makes no sense. */
-static bool find_keynum(struct search *s, const struct key_spec *spec, int64_t first)
+static enum found find_keynum(const struct key_spec *spec, const struct command *cmd, const struct arguments *args,
+			      struct run *run)
 {
-	int64_t at = first + spec->keynum_index, n;
-	const char *arg;
-	size_t len;
+	int64_t argc = args->argc, at = run->first + spec->keynum_index, n;
+	const char *arg = NULL;
+	size_t len = 0;
 
-	if (at >= (int64_t)s->argc)
-		return false;
-	arg = s->get_arg(s->ctx, (uint32_t)at, &len);
-	if (!arg || !parse_int64(arg, len, &n) || n < 0 || n > (int64_t)s->argc)
-		return false;
-	first += spec->first_key;
-	if (n > 0 && first + (n - 1) * spec->key_step >= (int64_t)s->argc)
-		return false;
-	emit(s, spec, first, first + (n - 1) * spec->key_step, spec->key_step);
-	return true;
+	if (at >= 0 && at < argc)
+		arg = args->get_arg(args->ctx, (uint32_t)at, &len);
+	if (!arg || !parse_int64(arg, len, &n) || n < 0 || n > argc)
+		return FOUND_INVALID;
+	if (n == 0) /* EVAL takes 0, ZUNION calls it an error */
+		return cmd->flags & CMD_NO_MANDATORY_KEYS ? FOUND_NOTHING : FOUND_INVALID;
+	run->first += spec->first_key;
+	run->last = run->first + (n - 1) * run->step;
+	return run->first < 1 || run->last >= argc ? FOUND_INVALID : FOUND;
+}
+
+static enum found find_run(const struct key_spec *spec, const struct command *cmd, const struct arguments *args,
+			   struct run *run)
+{
+	run->flags = spec->flags;
+	run->step = spec->key_step > 0 ? spec->key_step : 1;
+	if (spec->begin == KEY_BEGIN_INDEX)
+		run->first = spec->begin_index;
+	else if (spec->begin == KEY_BEGIN_KEYWORD)
+		run->first = after_keyword(spec, args);
+	else
+		return FOUND_INVALID;
+	if (spec->begin == KEY_BEGIN_KEYWORD && run->first < 0)
+		return FOUND_NOTHING;
+	if (run->first < 1 || spec->flags & KEY_INCOMPLETE)
+		return FOUND_INVALID;
+	switch (spec->find) {
+	case KEY_FIND_RANGE:
+		return find_range(spec, args->argc, run);
+	case KEY_FIND_KEYNUM:
+		return find_keynum(spec, cmd, args, run);
+	default:
+		return FOUND_INVALID;
+	}
 }
 
 int64_t command_keys(const struct command *cmd, uint32_t argc, command_arg_fn get_arg, command_key_fn on_key, void *ctx)
 {
-	struct search s = {argc, get_arg, on_key, ctx, 0};
+	struct arguments args = {argc, get_arg, ctx};
+	struct run runs[COMMAND_SPECS_MAX];
+	unsigned n_runs = 0;
+	int64_t n_keys = 0;
 
+	assert(cmd->n_specs <= COMMAND_SPECS_MAX);
 	for (unsigned i = 0; i < cmd->n_specs; i++) {
-		const struct key_spec *spec = &cmd->specs[i];
-		int64_t first;
+		enum found found;
 
-		if (spec->begin == KEY_BEGIN_UNKNOWN || spec->find == KEY_FIND_UNKNOWN) {
-			/* Unknown specs stand beside known ones for what no spec can say (SORT ... GET pattern). */
-			if (cmd->n_specs == 1)
-				return -1;
+		if (cmd->specs[i].flags & KEY_NOT_KEY)
 			continue;
-		}
-		if (spec->flags & KEY_NOT_KEY)
-			continue;
-		first = begin_index(spec, &s);
-		if (first < 0)
-			continue;
-		if (spec->find == KEY_FIND_RANGE)
-			find_range(&s, spec, first);
-		else if (!find_keynum(&s, spec, first))
+		found = find_run(&cmd->specs[i], cmd, &args, &runs[n_runs]);
+		if (found == FOUND_INVALID)
 			return -1;
+		if (found == FOUND_NOTHING)
+			continue;
+		n_runs++;
+		if (cmd->specs[i].flags & KEY_ALONE)
+			break;
 	}
-	return s.n_keys;
+	for (unsigned i = 0; i < n_runs; i++) {
+		for (int64_t k = runs[i].first; k <= runs[i].last; k += runs[i].step) {
+			on_key(ctx, (uint32_t)k, runs[i].flags & ~(unsigned)KEY_ALONE);
+			n_keys++;
+		}
+	}
+	return n_keys;
 }
