@@ -123,7 +123,8 @@ START_TEST(rows_are_sound)
 		if (!strchr(cmd->name, '|'))
 			previous = cmd->name;
 		for (const char *p = cmd->name; *p; p++)
-			ck_assert_msg((*p >= 'a' && *p <= 'z') || (*p && strchr("|-_:0123456789", *p)), "%s", cmd->name);
+			ck_assert_msg((*p >= 'a' && *p <= 'z') || (*p && strchr("|-_:0123456789", *p)), "%s",
+				      cmd->name);
 		ck_assert_uint_lt(cmd->handler, HANDLER_COUNT);
 		ck_assert_uint_le(cmd->timeout, TIMEOUT_WAIT);
 		ck_assert_uint_le(cmd->in_multi, IN_MULTI_REFUSED);
@@ -241,11 +242,11 @@ START_TEST(columns_of_known_commands)
 				      cmd->in_multi == rows[i].in_multi,
 			      "%s", rows[i].line);
 	}
-	ck_assert_int_eq(find("auth", NULL)->secrets, SECRETS_ALL);
-	ck_assert_int_eq(find("acl", "setuser")->secrets, SECRETS_ALL);
-	ck_assert_int_eq(find("hello", NULL)->secrets, SECRETS_AFTER_AUTH);
-	ck_assert_int_eq(find("config", "set")->secrets, SECRETS_CONFIG);
-	ck_assert_int_eq(find("config", "get")->secrets, SECRETS_NONE);
+	ck_assert_int_eq(find(NULL, "auth", NULL)->secrets, SECRETS_ALL);
+	ck_assert_int_eq(find(NULL, "acl", "setuser")->secrets, SECRETS_ALL);
+	ck_assert_int_eq(find(NULL, "hello", NULL)->secrets, SECRETS_AFTER_AUTH);
+	ck_assert_int_eq(find(NULL, "config", "set")->secrets, SECRETS_CONFIG);
+	ck_assert_int_eq(find(NULL, "config", "get")->secrets, SECRETS_NONE);
 	/* Each command that Redis says blocks has a handler that reckons with it. */
 	for (unsigned i = 0; i < command_count(); i++) {
 		const struct command *cmd = command_by_id(NULL, i);
