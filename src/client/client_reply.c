@@ -174,7 +174,7 @@ static bool in_reply(const struct client *c)
 
 void client_push(struct client *c, const char *p, size_t len)
 {
-	if (c->closed || c->reply_mode == REPLY_OFF)
+	if (c->closed)
 		return;
 	if (in_reply(c))
 		buf_put(&client_extra(c)->deferred, p, len);

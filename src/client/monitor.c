@@ -69,7 +69,7 @@ static void show(struct worker *w, const char *line, size_t len, struct client *
 		struct client_extra *x = container_of(pos, struct client_extra, monitor);
 		struct client *c = x->monitor_client;
 
-		if (c != except)
+		if (c != except && c->reply_mode != REPLY_OFF)
 			client_push(c, line, len);
 	}
 }
@@ -145,7 +145,7 @@ void monitor_feed_push(struct client *c, const char *data, size_t len)
 {
 	if (c->extra->monitor_asked)
 		begin(c);
-	else if (memmem(data, len < 64 ? len : 64, " lua] ", 6))
+	else if (c->reply_mode != REPLY_OFF && memmem(data, len < 64 ? len : 64, " lua] ", 6))
 		client_push(c, data, len);
 }
 

@@ -47,6 +47,15 @@ static void put_confirmation(struct buf *b, struct client *c, enum hub_kind kind
 	resp_int(b, count_of(c, kind));
 }
 
+/* Confirmations and messages are no replies: CLIENT REPLY OFF and SKIP do not silence them (Redis: CLIENT_PUSHING). */
+static struct request *confirmation_request(struct client *c, const struct call *call)
+{
+	struct request *r = client_request_new(c, call);
+
+	r->flags &= ~(uint32_t)REQUEST_SILENT;
+	return r;
+}
+
 /* Everything is confirmed: the subscriptions begin (or have ended), and the client hears of it. */
 static void finish(struct hub *hub, struct hub_wait *wait)
 {
@@ -156,7 +165,7 @@ static enum verdict subscribe(struct client *c, const struct call *call, enum hu
 		client_reply_own_error(c, call, ERROR_UPSTREAM_DOWN);
 		return CALL_DONE;
 	}
-	wait->request = client_request_new(c, call);
+	wait->request = confirmation_request(c, call);
 	list_append(&hub->waiting, &wait->node);
 	client_wait_for(c, WAIT_ANSWER);
 	if (is_settled(wait))
@@ -182,7 +191,7 @@ static enum verdict unsubscribe(struct client *c, const struct call *call, enum 
 {
 	bool all = call->frame->argc == 1;
 	size_t n_max = all ? (c->extra ? c->extra->n_subs[kind] : 0) : call->frame->argc - 1, len;
-	struct request *r = client_request_new(c, call);
+	struct request *r = confirmation_request(c, call);
 	struct hub_wait *wait = xcalloc(1, sizeof(*wait) + n_max * sizeof(wait->channels[0]));
 	struct arg_cursor cur;
 	const char *arg;

@@ -169,3 +169,19 @@ def test_half_closed_client_gets_its_replies(keyweir):
         piped.sock.shutdown(1)
         assert piped.read() == "OK" and piped.read() == b"1"
         assert piped.eof()
+
+
+def test_silence_does_not_cover_subscriptions(keyweir, redis, conn):
+    """CLIENT REPLY OFF and SKIP silence replies, not confirmations and messages."""
+    for server in (redis, keyweir):
+        for how in ("OFF", "SKIP"):
+            with server.client() as reader:
+                reader.cmd("HELLO", 3)
+                reader.send("CLIENT", "REPLY", how)
+                reader.send("SUBSCRIBE", "still")
+                assert list(reader.read()) == [b"subscribe", b"still", 1]
+                wait_until(lambda: conn.cmd("PUBLISH", "still", "said") == 1)
+                assert list(reader.read()) == [b"message", b"still", b"said"]
+                reader.send("CLIENT", "REPLY", how)
+                reader.send("UNSUBSCRIBE", "still")
+                assert list(reader.read()) == [b"unsubscribe", b"still", 0]
