@@ -134,7 +134,7 @@ void client_close(struct client *c)
 	/* A link paused for this client's sake reads on; one that it holds alone is closed when it is not clean. */
 	if (c->link && c->link->paused && c->link != bound)
 		link_resume(c->link);
-	if (bound && (c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->upload))
+	if (bound && (c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->acl_user || c->upload))
 		bound->tainted = true;
 	orphan_requests(c);
 	c->bound = NULL;

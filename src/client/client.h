@@ -97,7 +97,8 @@ struct client {
 	bool reply_skip;    /* CLIENT REPLY SKIP: the command being dispatched is not answered */
 	bool watching;	    /* WATCH: bound to its link */
 	bool watch_lost;
-	bool pinned; /* bound for good: CLIENT TRACKING ... */
+	bool pinned;   /* bound for good: CLIENT TRACKING ... */
+	bool acl_user; /* logged in as a user of Redis's own: bound until RESET */
 	bool monitor;
 	bool stalled;	  /* not read from */
 	bool half_closed; /* it will send no more, but may still wait for replies */

@@ -91,7 +91,7 @@ void client_maybe_unbind(struct client *c)
 {
 	struct link *l = c->bound;
 
-	if (!l || c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->upload)
+	if (!l || c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->acl_user || c->upload)
 		return;
 	c->bound = NULL;
 	pool_release(l->pool, l);

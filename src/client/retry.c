@@ -104,8 +104,9 @@ void client_queue_lost(struct link *l, struct request *head)
 void client_link_lost(struct client *c)
 {
 	c->bound = NULL;
-	if (c->pinned) {
-		/* What it tracked is unknown from now on: it must notice, as it would with Redis itself. */
+	if (c->pinned || c->acl_user) {
+		/* What it tracked, or who it was, is unknown from now on: it must notice, as it would with Redis
+		 * itself. */
 		client_close(c);
 		return;
 	}

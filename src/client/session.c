@@ -62,6 +62,8 @@ enum verdict handle_ACL_WHOAMI(struct client *c, const struct call *call)
 {
 	struct buf b = {0};
 
+	if (c->acl_user)
+		return forward(c, call, 0, NULL, 0);
 	resp_bulks(&b, "default");
 	client_reply(c, call, &b);
 	return CALL_DONE;
@@ -108,10 +110,9 @@ enum verdict handle_SELECT(struct client *c, const struct call *call)
 static const char auth_without_password[] =
 	"ERR AUTH <password> called without any password configured for the default user. Are you sure your "
 	"configuration is correct?";
-static const char wrong_password[] = "WRONGPASS invalid username-password pair or user is disabled.";
 
 /* No users are configured: "default" needs no password, as a Redis without requirepass has it. */
-static bool login_ok(const struct call *call, uint32_t user_arg)
+static bool is_default_user(const struct call *call, uint32_t user_arg)
 {
 	size_t len;
 	const char *user = call_arg(call, user_arg, &len);
@@ -119,133 +120,205 @@ static bool login_ok(const struct call *call, uint32_t user_arg)
 	return user && len == 7 && memcmp(user, "default", 7) == 0;
 }
 
+static void auth_answered(struct request *r, char type, int64_t number)
+{
+	(void)number;
+	if (type == '+')
+		r->client->acl_user = true;
+}
+
+/*
+ * Any other user is one of Redis's own (ACL SETUSER), and Redis decides: the client logs in over a dedicated link and
+ * keeps it, so that all it does is done as that user.
+ */
+static enum verdict auth_by_redis(struct client *c, const struct call *call)
+{
+	enum verdict verdict;
+
+	if (!client_bind(c, call, &verdict))
+		return verdict;
+	c->bound->tainted = true;
+	return forward(c, call, REQUEST_IN_TX, auth_answered, 0);
+}
+
 enum verdict handle_AUTH(struct client *c, const struct call *call)
 {
 	if (call->frame->argc > 3)
 		client_reply_error(c, call, "ERR syntax error");
-	else if (call->frame->argc == 2)
+	else if (call->frame->argc == 2 && !c->acl_user)
 		client_reply_error(c, call, auth_without_password);
-	else if (!login_ok(call, 1))
-		client_reply_error(c, call, wrong_password);
+	else if (c->acl_user || !is_default_user(call, 1))
+		return auth_by_redis(c, call);
 	else
 		client_reply_ok(c, call);
 	return CALL_DONE;
 }
 
-static void hello_reply(struct client *c, const struct call *call)
+static void put_hello(struct client *c, struct buf *out)
 {
 	struct node *n = c->w->snapshot->node;
 	char version[32], name[16];
-	struct buf b = {0};
 
 	pthread_mutex_lock(&n->lock);
 	snprintf(version, sizeof(version), "%s", n->version[0] ? n->version : "7.0.0");
 	snprintf(name, sizeof(name), "%s", n->server_name[0] ? n->server_name : "redis");
 	pthread_mutex_unlock(&n->lock);
-	resp_map(&b, c->proto, 7);
-	resp_bulks(&b, "server");
-	resp_bulks(&b, name);
-	resp_bulks(&b, "version");
-	resp_bulks(&b, version);
-	resp_bulks(&b, "proto");
-	resp_int(&b, c->proto);
-	resp_bulks(&b, "id");
-	resp_int(&b, (int64_t)c->id);
-	resp_bulks(&b, "mode");
-	resp_bulks(&b, "standalone");
-	resp_bulks(&b, "role");
-	resp_bulks(&b, "master");
-	resp_bulks(&b, "modules");
-	resp_array(&b, 0);
-	client_reply(c, call, &b);
+	resp_map(out, c->proto, 7);
+	resp_bulks(out, "server");
+	resp_bulks(out, name);
+	resp_bulks(out, "version");
+	resp_bulks(out, version);
+	resp_bulks(out, "proto");
+	resp_int(out, c->proto);
+	resp_bulks(out, "id");
+	resp_int(out, (int64_t)c->id);
+	resp_bulks(out, "mode");
+	resp_bulks(out, "standalone");
+	resp_bulks(out, "role");
+	resp_bulks(out, "master");
+	resp_bulks(out, "modules");
+	resp_array(out, 0);
 }
 
-/* Checks HELLO's options. Returns an error text, or NULL; *name_arg is the argument of SETNAME, 0 for none. */
-static const char *hello_options(const struct call *call, uint32_t *name_arg)
+/* What HELLO asks for; argument numbers are 0 for what it does not. */
+struct hello {
+	int64_t proto;
+	uint32_t user_arg; /* the password follows */
+	uint32_t name_arg;
+	uint32_t bad_arg; /* no option, or an incomplete one */
+};
+
+static void hello_parse(const struct call *call, struct hello *h)
 {
 	uint32_t argc = call->frame->argc;
 
-	*name_arg = 0;
-	for (uint32_t i = 2; i < argc; i++) {
+	for (uint32_t i = 2; i < argc && !h->bad_arg; i++) {
 		if (call_arg_is(call, i, "AUTH") && i + 2 < argc) {
-			if (!login_ok(call, i + 1))
-				return wrong_password;
+			h->user_arg = i + 1;
 			i += 2;
 		} else if (call_arg_is(call, i, "SETNAME") && i + 1 < argc) {
-			size_t len;
-			const char *name = call_arg(call, i + 1, &len);
-
-			if (!client_name_ok(name, len))
-				return "ERR Client names cannot contain spaces, newlines or special characters.";
-			*name_arg = ++i;
+			h->name_arg = ++i;
 		} else {
-			return NULL;
+			h->bad_arg = i;
 		}
 	}
-	return NULL;
 }
 
-/* "ERR Syntax error in HELLO option 'x'": which option is it? */
-static uint32_t hello_bad_option(const struct call *call)
+/* True: the error is told, nothing else happens. */
+static bool hello_refused(struct client *c, const struct call *call, const struct hello *h)
 {
-	uint32_t argc = call->frame->argc;
+	const char *arg;
+	size_t len;
 
-	for (uint32_t i = 2; i < argc; i++) {
-		if (call_arg_is(call, i, "AUTH") && i + 2 < argc)
-			i += 2;
-		else if (call_arg_is(call, i, "SETNAME") && i + 1 < argc)
-			i++;
-		else
-			return i;
+	if (h->bad_arg) {
+		struct buf b = {0};
+
+		arg = call_arg(call, h->bad_arg, &len);
+		buf_printf(&b, "-ERR Syntax error in HELLO option '%.*s'\r\n", len > 128 ? 128 : (int)len, arg);
+		client_reply(c, call, &b);
+		return true;
 	}
-	return 0;
+	if (!h->name_arg)
+		return false;
+	arg = call_arg(call, h->name_arg, &len);
+	if (client_name_ok(arg, len))
+		return false;
+	client_reply_error(c, call, "ERR Client names cannot contain spaces, newlines or special characters.");
+	return true;
+}
+
+static void hello_done(struct client *c, const struct call *call, const struct hello *h)
+{
+	size_t len;
+
+	c->proto = (uint8_t)h->proto;
+	if (h->name_arg) {
+		const char *name = call_arg(call, h->name_arg, &len);
+
+		client_set_name(c, name, len);
+	}
+}
+
+/* AUTH on its behalf was answered; what it gets is HELLO's reply, or the error. r->arg: its protocol before. */
+static void hello_auth_answered(struct request *r, char type, int64_t number)
+{
+	struct client *c = r->client;
+
+	auth_answered(r, type, number);
+	if (type == '+') {
+		r->reply.start = r->reply.end = 0;
+		put_hello(c, &r->reply);
+	} else {
+		c->proto = (uint8_t)r->arg;
+	}
+}
+
+/* HELLO ... AUTH of a user of Redis's: see auth_by_redis(). */
+static enum verdict hello_by_redis(struct client *c, const struct call *call, const struct hello *h)
+{
+	uint8_t proto = c->proto;
+	struct buf auth = {0};
+	enum verdict verdict;
+	const char *arg;
+	size_t len;
+
+	c->proto = (uint8_t)h->proto;
+	if (!client_bind(c, call, &verdict)) {
+		c->proto = proto;
+		return verdict;
+	}
+	c->bound->tainted = true;
+	resp_array(&auth, 3);
+	resp_bulks(&auth, "AUTH");
+	for (uint32_t i = h->user_arg; i < h->user_arg + 2; i++) {
+		arg = call_arg(call, i, &len);
+		resp_bulk(&auth, arg, len);
+	}
+	verdict = forward_bytes(c, call, buf_head(&auth), buf_len(&auth), REQUEST_IN_TX | REQUEST_COLLECT,
+				hello_auth_answered, proto);
+	buf_release(&auth);
+	if (verdict == CALL_WAIT)
+		c->proto = proto;
+	else
+		hello_done(c, call, h);
+	return verdict;
 }
 
 enum verdict handle_HELLO(struct client *c, const struct call *call)
 {
-	uint32_t bad = hello_bad_option(call), name_arg;
-	int64_t proto = c->proto;
-	const char *error;
+	struct hello h = {.proto = c->proto};
+	struct buf b = {0};
 
-	if (call->frame->argc > 1 && !call_arg_int(call, 1, &proto)) {
+	if (call->frame->argc > 1 && !call_arg_int(call, 1, &h.proto)) {
 		client_reply_error(c, call, "ERR Protocol version is not an integer or out of range");
 		return CALL_DONE;
 	}
-	if (proto < 2 || proto > 3 || (proto == 3 && atomic_load(&c->w->snapshot->node->no_resp3))) {
+	if (h.proto < 2 || h.proto > 3 || (h.proto == 3 && atomic_load(&c->w->snapshot->node->no_resp3))) {
 		client_reply_own_error(c, call, ERROR_NO_RESP3);
 		return CALL_DONE;
 	}
-	error = hello_options(call, &name_arg);
-	if (!error && bad) {
-		struct buf b = {0};
-		size_t len;
-		const char *arg = call_arg(call, bad, &len);
-
-		buf_printf(&b, "-ERR Syntax error in HELLO option '%.*s'\r\n", len > 128 ? 128 : (int)len, arg);
-		client_reply(c, call, &b);
+	hello_parse(call, &h);
+	if (hello_refused(c, call, &h))
 		return CALL_DONE;
-	}
-	if (error) {
-		client_reply_error(c, call, error);
-		return CALL_DONE;
-	}
 	/* Replies on the way are in the old protocol, and a link speaks one only. */
-	if (proto != c->proto && (c->n_upstream > 0 || c->bound)) {
+	if (h.proto != c->proto && (c->n_upstream > 0 || c->bound)) {
 		if (c->n_upstream > 0)
 			return client_wait_for(c, WAIT_DRAIN);
+		if (c->acl_user) {
+			client_reply_error(c, call,
+					   "ERR HELLO can't change the protocol after AUTH of a user of Redis's");
+			return CALL_DONE;
+		}
 		c->bound->tainted = true;
 		c->watch_lost = c->watching;
 		c->watching = c->pinned = false;
 		client_maybe_unbind(c);
 	}
-	c->proto = (uint8_t)proto;
-	if (name_arg) {
-		size_t len;
-		const char *name = call_arg(call, name_arg, &len);
-
-		client_set_name(c, name, len);
-	}
-	hello_reply(c, call);
+	if (h.user_arg && (c->acl_user || !is_default_user(call, h.user_arg)))
+		return hello_by_redis(c, call, &h);
+	hello_done(c, call, &h);
+	put_hello(c, &b);
+	client_reply(c, call, &b);
 	return CALL_DONE;
 }
 
@@ -255,11 +328,11 @@ enum verdict handle_RESET(struct client *c, const struct call *call)
 {
 	if (c->n_upstream > 0)
 		return client_wait_for(c, WAIT_DRAIN);
-	if (c->bound && (c->tx != TX_NONE || c->watching || c->pinned))
+	if (c->bound && (c->tx != TX_NONE || c->watching || c->pinned || c->acl_user))
 		c->bound->tainted = true;
 	c->tx = TX_NONE;
 	c->tx_db = -1;
-	c->watching = c->watch_lost = c->pinned = false;
+	c->watching = c->watch_lost = c->pinned = c->acl_user = false;
 	client_maybe_unbind(c);
 	if (c->extra) {
 		hub_unsubscribe_all(c);

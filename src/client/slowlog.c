@@ -169,7 +169,10 @@ void slowlog_add(struct client *c, const struct request *r, const struct link *l
 	struct buf bytes = {0};
 	struct entry *e;
 
-	if (!r->cmd || r->cmd->flags & CMD_SKIP_SLOWLOG || r->flags & REQUEST_NO_SLOWLOG)
+	if (!r->cmd || r->flags & REQUEST_NO_SLOWLOG)
+		return;
+	/* EXEC stands for the transaction: unlike Redis we do not see how long each of its commands took. */
+	if (r->cmd->flags & CMD_SKIP_SLOWLOG && r->cmd->handler != HANDLER_EXEC)
 		return;
 	e = entry_new(c, took_us);
 	if (r->len <= REQUEST_BYTES_MAX && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {

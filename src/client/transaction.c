@@ -79,7 +79,8 @@ enum verdict handle_MULTI(struct client *c, const struct call *call)
 
 enum verdict transaction_run(struct client *c, const struct call *call)
 {
-	enum verdict verdict = forward(c, call, REQUEST_IN_TX, NULL, 0);
+	uint32_t flags = REQUEST_IN_TX | (call->cmd->handler == HANDLER_EXEC ? 0 : REQUEST_NO_SLOWLOG);
+	enum verdict verdict = forward(c, call, flags, NULL, 0);
 
 	c->tx_run--;
 	return verdict;
@@ -162,7 +163,7 @@ enum verdict transaction_queue(struct client *c, const struct call *call)
 	}
 	if (cmd->in_multi == IN_MULTI_STATE && cmd->handler != HANDLER_SELECT)
 		c->bound->tainted = true;
-	verdict = forward(c, call, REQUEST_IN_TX, NULL, 0);
+	verdict = forward(c, call, REQUEST_IN_TX | REQUEST_NO_SLOWLOG, NULL, 0);
 	if (verdict == CALL_DONE && c->tx != TX_NONE) {
 		c->n_queued++;
 		if (cmd->handler == HANDLER_SELECT && call_arg_int(call, 1, &db) && db >= 0 && db < INT32_MAX)

@@ -157,7 +157,7 @@ def spec_of_ours(raw):
 class Row:
     def __init__(self, name, arity, flags, categories, tips, keys, since):
         self.name, self.arity, self.since = name, arity, since
-        self.flags, self.categories = joined("CMD_", flags), joined("CAT_", categories)
+        self.flags, self.categories = list(flags), joined("CAT_", categories)
         self.keys, self.subs = keys, []
         self.request, self.response = "DEFAULT", "DEFAULT"
         self.handler, self.timeout, self.in_multi, self.secrets = "FORWARD", "NORMAL", "PLAIN", "NONE"
@@ -179,7 +179,7 @@ class Row:
         subs = "SUBCOMMANDS(%s, %d))" % (self.symbol, len(self.subs)) if self.subs else "NO_SUBCOMMANDS)"
         first = 'ROW(%s, "%s", %d, %s, %s, %s, %s, /* since %s */' % (
             self.symbol, self.name, self.arity, self.handler, self.timeout, self.in_multi, self.secrets, self.since)
-        lines = [self.flags + ",", self.categories + ",", "%s, %s," % (self.request, self.response)] + keys
+        lines = [joined("CMD_", self.flags) + ",", self.categories + ",", "%s, %s," % (self.request, self.response)] + keys
         if len(keys) > 1 or len(lines[-1]) > 80:
             lines.append(subs)
         else:
@@ -229,6 +229,9 @@ def set_columns(rows, overrides):
                 seen.add(name)
                 own = rows[name].symbol if value == "own_name" else value
                 setattr(rows[name], column, constant(prefix, own))
+    for flag, names in overrides["flags"].items():
+        for name in names:
+            rows[name].flags.append(flag)
     for name, specs in overrides["keys"].items():
         if name not in rows:
             raise SystemExit("gen.py: overrides.toml: [keys] %s is unknown" % name)

@@ -185,3 +185,60 @@ def test_silence_does_not_cover_subscriptions(keyweir, redis, conn):
                 reader.send("CLIENT", "REPLY", how)
                 reader.send("UNSUBSCRIBE", "still")
                 assert list(reader.read()) == [b"unsubscribe", b"still", 0]
+
+
+def test_pause_holds_back_what_replicates(keyweir, conn):
+    conn.cmd("PFADD", "hll", "a")
+    assert conn.cmd("CLIENT", "PAUSE", 100000, "WRITE") == "OK"
+    with keyweir.client() as one, keyweir.client() as two:
+        one.send("PFCOUNT", "hll")
+        two.send("PUBLISH", "nobody", "hears")
+        wait_until(lambda: b"blocked_clients:2" in conn.cmd("INFO", "clients"))
+        assert conn.cmd("CLIENT", "UNPAUSE") == "OK"
+        assert one.read() == 1 and two.read() == 0
+
+
+def test_slow_transaction_is_logged(keyweir, conn):
+    conn.cmd("CONFIG", "SET", "slowlog-log-slower-than", 100000)
+    conn.cmd("SLOWLOG", "RESET")
+    with keyweir.client() as client:
+        assert client.cmd("MULTI") == "OK"
+        assert client.cmd("DEBUG", "SLEEP", "0.15") == "QUEUED"
+        assert client.cmd("EXEC") == ["OK"]
+    assert [e[3] for e in conn.cmd("SLOWLOG", "GET")] == [[b"EXEC"]]
+    conn.cmd("CONFIG", "SET", "slowlog-log-slower-than", 10000)
+    conn.cmd("SLOWLOG", "RESET")
+
+
+def test_users_of_redis(keyweir, conn, direct):
+    """AUTH as one of Redis's own users: Redis decides, and until RESET it is that user who does everything."""
+    direct.cmd("ACL", "SETUSER", "alice", "on", ">secret", "+get", "+acl|whoami", "+hello", "+reset", "~own:*")
+    direct.cmd("SET", "own:a", "1")
+    direct.cmd("SET", "other", "2")
+    try:
+        for login in (("AUTH", "alice", "secret"), ("HELLO", 3, "AUTH", "alice", "secret"),
+                      ("HELLO", 2, "AUTH", "alice", "secret", "SETNAME", "hers")):
+            with keyweir.client() as client:
+                assert client.cmd("AUTH", "alice", "wrong").startswith("WRONGPASS")
+                assert client.cmd("HELLO", 2, "AUTH", "nobody", "x").startswith("WRONGPASS")
+                assert client.cmd("ACL", "WHOAMI") == b"default" and client.cmd("GET", "other") == b"2"
+                assert not str(client.cmd(*login)).startswith(("WRONG", "ERR"))
+                assert client.cmd("ACL", "WHOAMI") == b"alice"
+                assert client.cmd("GET", "own:a") == b"1"
+                assert client.cmd("GET", "other").startswith("NOPERM")
+                assert client.cmd("SET", "own:a", "2").startswith("NOPERM")
+                with keyweir.client() as bystander:
+                    assert bystander.cmd("ACL", "WHOAMI") == b"default" and bystander.cmd("GET", "other") == b"2"
+                assert client.cmd("RESET") == "RESET"
+                assert client.cmd("ACL", "WHOAMI") == b"default" and client.cmd("GET", "other") == b"2"
+        with keyweir.client() as client:  # all in one write, and gone: its connection must not serve anybody else
+            client.send_raw(b"".join(map(lambda words: b"*%d\r\n" % len(words) + b"".join(
+                b"$%d\r\n%s\r\n" % (len(w), w) for w in words), [[b"AUTH", b"alice", b"secret"], [b"GET", b"other"]])))
+            assert client.read() == "OK" and client.read().startswith("NOPERM")
+        for _ in range(20):
+            with keyweir.client() as bystander:
+                assert bystander.cmd("SELECT", 1) == "OK" and bystander.cmd("ACL", "WHOAMI") == b"default"
+                assert bystander.cmd("GET", "own:a") is None
+    finally:
+        direct.cmd("ACL", "DELUSER", "alice")
+        direct.cmd("DEL", "own:a", "other")
