@@ -37,11 +37,13 @@ SOURCES := \
 	src/client/hub.c \
 	src/client/info.c \
 	src/client/keyweir_cmd.c \
+	src/client/latency.c \
 	src/client/monitor.c \
 	src/client/redact.c \
 	src/client/retry.c \
 	src/client/session.c \
 	src/client/slowlog.c \
+	src/client/stats.c \
 	src/client/subscribe.c \
 	src/client/subscriptions.c \
 	src/client/tracking.c \

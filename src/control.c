@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "base/mem.h"
 #include "client/hub.h"
 #include "client/slowlog.h"
+#include "client/stats.h"
 #include "control_private.h"
 #include "keyweir_version.h"
 #include "net/systemd.h"
@@ -223,14 +223,6 @@ static unsigned worker_count(const struct config *config)
 	return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
 }
 
-static void make_run_id(char out[41])
-{
-	unsigned char bytes[20];
-
-	randombytes_buf(bytes, sizeof(bytes));
-	sodium_bin2hex(out, 41, bytes, sizeof(bytes));
-}
-
 static bool start_server(struct control *ctl, struct config *config)
 {
 	struct server *s = &ctl->server;
@@ -239,9 +231,9 @@ static bool start_server(struct control *ctl, struct config *config)
 	s->n_workers = worker_count(config);
 	s->control = ctl;
 	s->start_us = clock_now_us();
-	make_run_id(s->run_id);
 	atomic_store(&s->max_clients, (unsigned)config->server.max_clients);
 	s->slowlog = slowlog_new(config->log.slow_us);
+	s->stats = stats_new();
 	s->subscriptions = subscriptions_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
@@ -290,6 +282,7 @@ static void finish(struct control *ctl)
 	probe_free(&ctl->probe);
 	free(s->workers);
 	slowlog_free(&s->slowlog);
+	stats_free(&s->stats);
 	subscriptions_free(&s->subscriptions);
 	snapshot_unref(&ctl->snapshot);
 	for (int i = 0; i < N_SIGNALS; i++)

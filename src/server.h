@@ -17,6 +17,7 @@
 struct client;
 struct control;
 struct slowlog;
+struct stats;
 struct subscriptions;
 struct worker;
 
@@ -28,9 +29,9 @@ struct server {
 	struct mailbox control_mailbox;
 	struct control *control;
 	struct slowlog *slowlog;
+	struct stats *stats;
 	struct subscriptions *subscriptions;
 	int64_t start_us; /* monotonic */
-	char run_id[41];
 	_Atomic uint64_t next_client_id;
 	atomic_uint n_clients;
 	atomic_uint max_clients;

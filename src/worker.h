@@ -22,7 +22,8 @@
 #include "request.h"
 #include "snapshot.h"
 
-#define SCRATCH_BYTES (64 * 1024)
+#define SCRATCH_BYTES	(64 * 1024)
+#define LATENCY_BUCKETS 32
 
 struct event;
 struct event_base;
@@ -35,8 +36,7 @@ struct counters {
 #define COUNTER(name, help) _Atomic uint64_t name;
 #include "counters.def"
 #undef COUNTER
-	_Atomic uint64_t calls[COMMAND_ID_MAX];
-	_Atomic uint64_t usec[COMMAND_ID_MAX];
+	_Atomic uint64_t took[COMMAND_ID_MAX][LATENCY_BUCKETS]; /* answered commands, see client/stats.h */
 };
 
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "client/client.h"
 #include "client/slowlog.h"
+#include "client/stats.h"
 #include "resp/write.h"
 #include "server.h"
 
@@ -86,13 +87,8 @@ static void pop_done(struct client *c)
 /* Accounts for an answered command. */
 static inline void account(struct client *c, struct request *r)
 {
-	struct counters *counters = &c->w->counters;
-	int64_t took_us = c->w->now_us - r->start_us;
-
-	if (!r->cmd)
-		return;
-	counter_add(&counters->calls[r->cmd->id], 1);
-	counter_add(&counters->usec[r->cmd->id], (uint64_t)took_us);
+	if (r->cmd)
+		stats_count(c->w, r->cmd, c->w->now_us - r->start_us);
 }
 
 void client_request_done(struct request *r)
@@ -116,7 +112,7 @@ void client_reply_raw(struct client *c, const struct call *call, const char *p, 
 {
 	if (!c->head) {
 		if (call && call->cmd)
-			counter_add(&c->w->counters.calls[call->cmd->id], 1);
+			stats_count(c->w, call->cmd, 0);
 		if (c->reply_mode == REPLY_ON && !c->reply_skip) {
 			put_out(c, p, len);
 			check_output(c);

@@ -10,6 +10,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/slowlog.h"
+#include "client/stats.h"
 #include "resp/number.h"
 #include "server.h"
 
@@ -30,6 +31,9 @@ static void config_answered(struct request *r, char type, int64_t number)
 	case SET_MAX_LEN:
 		slowlog_set_max_len(log, r->arg >> 2);
 		break;
+	case RESET_STAT:
+		stats_reset(r->client->w->server);
+		break;
 	default:
 		break;
 	}
@@ -37,7 +41,7 @@ static void config_answered(struct request *r, char type, int64_t number)
 
 enum verdict handle_CONFIG(struct client *c, const struct call *call)
 {
-	int64_t value, arg = SET_NOTHING;
+	int64_t value, arg = call_arg_is(call, 1, "RESETSTAT") ? RESET_STAT : SET_NOTHING;
 
 	for (uint32_t i = 2; i + 1 < call->frame->argc && i < 64; i += 2) {
 		if (!call_arg_int(call, i + 1, &value) || value > INT64_MAX / 8 || value < -1)

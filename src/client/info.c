@@ -10,22 +10,10 @@
 #include "base/clock.h"
 #include "client/client.h"
 #include "client/dispatch.h"
-#include "client/totals.h"
+#include "client/stats.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
 #include "server.h"
-
-void totals_sum(const struct server *s, struct totals *out)
-{
-	memset(out, 0, sizeof(*out));
-	for (unsigned i = 0; i < s->n_workers; i++) {
-		const struct counters *counters = &s->workers[i].counters;
-
-#define COUNTER(name, help) out->name += counter_get(&counters->name);
-#include "counters.def"
-#undef COUNTER
-	}
-}
 
 struct field {
 	const char *name;
@@ -40,7 +28,7 @@ static void own_fields(struct server *s, struct field out[N_FIELDS])
 	struct totals t;
 	struct field fields[N_FIELDS];
 
-	totals_sum(s, &t);
+	stats_totals_since_reset(s, &t);
 	memcpy(fields,
 	       (struct field[N_FIELDS]){
 		       {"connected_clients", atomic_load(&s->n_clients)},
@@ -63,7 +51,7 @@ static void put_own_section(struct server *s, struct buf *b)
 {
 	struct totals t;
 
-	totals_sum(s, &t);
+	stats_totals(s, &t);
 	buf_printf(b, "# Keyweir\r\nkeyweir_version:%s\r\nkeyweir_uptime_in_seconds:%lld\r\nkeyweir_workers:%u\r\n",
 		   KEYWEIR_VERSION, (long long)((clock_now_us() - s->start_us) / 1000000), s->n_workers);
 #define COUNTER(name, help) buf_printf(b, "keyweir_" #name ":%llu\r\n", (unsigned long long)t.name);

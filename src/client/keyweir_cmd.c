@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "client/client.h"
 #include "client/dispatch.h"
-#include "client/totals.h"
+#include "client/stats.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
 #include "server.h"
@@ -26,7 +26,7 @@ static enum verdict status(struct client *c, const struct call *call)
 	struct totals t;
 	size_t n = 6;
 
-	totals_sum(s, &t);
+	stats_totals(s, &t);
 #define COUNTER(name, help) n++;
 #include "counters.def"
 #undef COUNTER

@@ -242,3 +242,26 @@ def test_users_of_redis(keyweir, conn, direct):
     finally:
         direct.cmd("ACL", "DELUSER", "alice")
         direct.cmd("DEL", "own:a", "other")
+
+
+def test_latency_histogram_and_resetstat(keyweir, conn):
+    assert conn.cmd("CONFIG", "RESETSTAT") == "OK"
+    assert conn.cmd("LATENCY", "HISTOGRAM")[0] == b"config|resetstat"
+    conn.cmd("CLIENT", "ID")
+    conn.cmd("CLIENT", "LIST")
+    with keyweir.client() as other:  # maybe of another worker
+        for _ in range(3):
+            other.cmd("SET", "a", "b")
+    conn.cmd("DEBUG", "SLEEP", "0.05")
+    client = conn.cmd("LATENCY", "HISTOGRAM", "client", "nosuch", "client|nosuch")
+    assert sorted(client[::2]) == [b"client|id", b"client|list"] and client[1][:2] == [b"calls", 1]
+    assert conn.cmd("LATENCY", "HISTOGRAM", "set")[1][:2] == [b"calls", 3]
+    debug = conn.cmd("LATENCY", "HISTOGRAM", "debug")[1]
+    assert debug[:3] == [b"calls", 1, b"histogram_usec"] and debug[3][0] >= 65536 and debug[3][1:] == [1]
+    conn.hello(3)
+    assert conn.cmd("LATENCY", "HISTOGRAM", "client|list") == {
+        b"client|list": {b"calls": 1, b"histogram_usec": conn.cmd("LATENCY", "HISTOGRAM", "client|list")
+                         [b"client|list"][b"histogram_usec"]}}
+    conn.hello(2)
+    stats = dict(line.split(":") for line in conn.cmd("INFO", "stats").decode().splitlines()[1:])
+    assert 10 < int(stats["total_commands_processed"]) < 30 and stats["total_connections_received"] == "1"
