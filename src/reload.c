@@ -180,12 +180,12 @@ void control_learn(struct control *ctl)
 static void log_problems(const struct problem_list *problems, char *error, size_t error_size)
 {
 	for (size_t i = 0; i < problems->n; i++) {
-		const struct problem *p = &problems->items[i];
+		char *text = problem_format(&problems->items[i]);
 
-		log_error("%s:%u:%u: %s", p->file ? p->file : "configuration", p->line, p->col, p->text);
+		log_error("%s", text);
 		if (i == 0 && error)
-			snprintf(error, error_size, "ERR %s:%u:%u: %s", p->file ? p->file : "configuration", p->line,
-				 p->col, p->text);
+			snprintf(error, error_size, "ERR %s", text);
+		free(text);
 	}
 }
 

@@ -26,6 +26,11 @@ void *xrealloc(void *p, size_t size)
 	return must(realloc(p, size ? size : 1));
 }
 
+void *xreallocarray(void *p, size_t n, size_t size)
+{
+	return must(reallocarray(p, n, size));
+}
+
 char *xstrdup(const char *s)
 {
 	return must(strdup(s));

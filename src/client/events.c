@@ -43,9 +43,7 @@ static void on_push(struct link *l, const char *data, size_t len, bool done)
 
 static void on_ready(struct link *l)
 {
-	if (l->kind == LINK_HUB)
-		hub_on_ready(l->user);
-	else if (l->kind == LINK_FEED && l == l->owner->extra->monitor_feed)
+	if (l->kind == LINK_FEED && l == l->owner->extra->monitor_feed)
 		monitor_feed_ready(l);
 	else if (l->kind == LINK_FEED)
 		tracking_feed_ready(l);

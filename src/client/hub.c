@@ -275,11 +275,6 @@ void hub_tick(struct hub *hub)
 		link_drop(hub->link, "no subscriptions");
 }
 
-void hub_on_ready(struct hub *hub)
-{
-	(void)hub; /* what was queued while it connected goes out now */
-}
-
 void hub_move(struct hub *hub)
 {
 	if (hub->link)

@@ -33,7 +33,6 @@ void hub_tick(struct hub *hub);
 /* For struct link_events of the hub's link. */
 void hub_on_message(struct hub *hub, const char *data, size_t len, bool done);
 void hub_on_lost(struct hub *hub);
-void hub_on_ready(struct hub *hub);
 
 /* The node was replaced by a reload: subscribe there. */
 void hub_move(struct hub *hub);

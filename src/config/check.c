@@ -13,6 +13,7 @@
 
 #include "config/address.h"
 #include "config/load.h"
+#include "base/mem.h"
 #include "config/text.h"
 #include "config/url.h"
 
@@ -61,7 +62,7 @@ static bool is_target(const struct listen_address *a, const struct upstream_url 
 
 	if (t->unix_socket || a->family == AF_UNIX)
 		return t->unix_socket && a->family == AF_UNIX && strcmp(t->host, a->path) == 0;
-	text = text_format(strchr(t->host, ':') ? "[%s]:%d" : "%s:%d", t->host, t->port);
+	text = xasprintf(strchr(t->host, ':') ? "[%s]:%d" : "%s:%d", t->host, t->port);
 	same = !listen_address_parse(text, &there) && listen_address_same(a, &there);
 	free(text);
 	return same;
@@ -135,7 +136,7 @@ static void read_password(struct loader *l)
 		l->settings[OPTION_upstream_password_file].bad = true;
 	} else {
 		text_wipe(&u->target.password);
-		u->target.password = text_copy(line, strlen(line));
+		u->target.password = xmemdup0(line, strlen(line));
 	}
 	sodium_memzero(line, sizeof(line));
 }

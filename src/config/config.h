@@ -116,7 +116,10 @@ struct config *config_load(const struct config_source *source, struct problem_li
 /* Frees *config (secrets wiped first) and sets it to NULL. NULL inside is fine. */
 void config_free(struct config **config);
 
-/* Prints "FILE:LINE:COL: message" lines (parts without a place are left out). */
+/* "FILE:LINE:COL: text", or "FILE: text" when it has no place. The caller frees it. */
+char *problem_format(const struct problem *p);
+
+/* Prints each in a line. */
 void problems_print(const struct problem_list *problems, FILE *out);
 void problems_free(struct problem_list *problems);
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "config/text.h"
 
 #define FILE_MAX_BYTES (1 << 20) /* far more than a configuration needs; what is larger is something else */
@@ -158,7 +159,7 @@ static void on_single(const char *key, size_t len, struct toml_position at, cons
 /* Reads "value" as the right-hand side of a TOML line. NULL: it is none, or it is more than one. */
 static struct toml_doc *parse_single(const char *value, const struct toml_node **node)
 {
-	char *line = text_format("v = %s\n", value);
+	char *line = xasprintf("v = %s\n", value);
 	struct toml_error error;
 	struct toml_doc *doc = strchr(value, '\n') ? NULL : toml_parse(line, strlen(line), &error);
 
@@ -267,11 +268,11 @@ static void load_all(struct loader *l, const struct config_source *source, const
 
 static struct config *config_new(void)
 {
-	struct config *config = text_alloc(1, sizeof(*config));
+	struct config *config = xcalloc(1, sizeof(*config));
 
-	config->upstreams = text_alloc(1, sizeof(*config->upstreams));
+	config->upstreams = xcalloc(1, sizeof(*config->upstreams));
 	config->n_upstreams = 1;
-	config->upstreams[0].name = text_copy("main", 4);
+	config->upstreams[0].name = xmemdup0("main", 4);
 	return config;
 }
 
@@ -320,7 +321,7 @@ struct config *config_load(const struct config_source *source, struct problem_li
 	ssize_t n = 0;
 
 	if (source->file) {
-		text = text_alloc(1, FILE_MAX_BYTES + 1);
+		text = xcalloc(1, FILE_MAX_BYTES + 1);
 		n = read_file(source->file, text);
 		if (n < 0)
 			problem_add(problems, (struct place){source->file, 0, 0}, "%s", strerror((int)-n));

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "config/text.h"
 
 void problem_add(struct problem_list *list, struct place at, const char *fmt, ...)
@@ -16,7 +17,7 @@ void problem_add(struct problem_list *list, struct place at, const char *fmt, ..
 
 	va_start(args, fmt);
 	if (vasprintf(&text, fmt, args) < 0)
-		text = text_format("out of memory");
+		text = xasprintf("out of memory");
 	va_end(args);
 	for (char *c = text; *c; c++) {
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
@@ -24,9 +25,9 @@ void problem_add(struct problem_list *list, struct place at, const char *fmt, ..
 	}
 	/* Grows at powers of two. */
 	if ((list->n & (list->n - 1)) == 0)
-		list->items = text_grow(list->items, list->n ? list->n * 2 : 1, sizeof(*list->items));
+		list->items = xreallocarray(list->items, list->n ? list->n * 2 : 1, sizeof(*list->items));
 	p = &list->items[list->n++];
-	p->file = text_copy(at.file, strlen(at.file));
+	p->file = xmemdup0(at.file, strlen(at.file));
 	p->line = at.line;
 	p->col = at.col;
 	p->text = text;
@@ -52,15 +53,20 @@ void problem_sort(struct problem_list *list)
 		qsort(list->items, list->n, sizeof(*list->items), compare);
 }
 
+char *problem_format(const struct problem *p)
+{
+	const char *file = p->file ? p->file : "configuration";
+
+	return p->line ? xasprintf("%s:%u:%u: %s", file, p->line, p->col, p->text) : xasprintf("%s: %s", file, p->text);
+}
+
 void problems_print(const struct problem_list *problems, FILE *out)
 {
 	for (size_t i = 0; i < problems->n; i++) {
-		const struct problem *p = &problems->items[i];
+		char *text = problem_format(&problems->items[i]);
 
-		if (p->line)
-			fprintf(out, "%s:%u:%u: %s\n", p->file, p->line, p->col, p->text);
-		else
-			fprintf(out, "%s: %s\n", p->file, p->text);
+		fprintf(out, "%s\n", text);
+		free(text);
 	}
 }
 

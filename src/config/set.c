@@ -10,6 +10,7 @@
 
 #include "config/address.h"
 #include "config/load.h"
+#include "base/mem.h"
 #include "config/text.h"
 #include "config/value.h"
 
@@ -131,7 +132,7 @@ static void set_word(struct loader *l, const struct option *o, const char *text,
 		say_where(l, o, at);
 		return;
 	}
-	words = text_copy(o->range, strlen(o->range));
+	words = xmemdup0(o->range, strlen(o->range));
 	while ((bar = strchr(words, '|')))
 		*bar = ' ';
 	problem_add(l->problems, at, "%s must be %s%s, not \"%.*s\"", o->path, strchr(words, ' ') ? "one of " : "",
@@ -153,7 +154,7 @@ static void set_url(struct loader *l, const struct option *o, const char *text, 
 	upstream_url_fini(&u->target);
 	u->target = target;
 	text_wipe(&u->url);
-	u->url = text_copy(text, strlen(text));
+	u->url = xmemdup0(text, strlen(text));
 	say_where(l, o, at);
 }
 
@@ -187,10 +188,10 @@ static void add_address(struct loader *l, const struct option *o, const char *te
 		setting->bad = true;
 		return;
 	}
-	list->items = text_grow(list->items, list->n + 1, sizeof(*list->items));
-	setting->items = text_grow(setting->items, list->n + 1, sizeof(*setting->items));
+	list->items = xreallocarray(list->items, list->n + 1, sizeof(*list->items));
+	setting->items = xreallocarray(setting->items, list->n + 1, sizeof(*setting->items));
 	setting->items[list->n] = at;
-	list->items[list->n++] = text_copy(text, strlen(text));
+	list->items[list->n++] = xmemdup0(text, strlen(text));
 }
 
 /* `text` is what counts, `raw` what was written. */
@@ -210,7 +211,7 @@ static void set_plain(struct loader *l, const struct option *o, const char *text
 	case TYPE_STRING:
 		field = schema_field(l->config, o);
 		free(*field);
-		*field = text_copy(text, strlen(text));
+		*field = xmemdup0(text, strlen(text));
 		say_where(l, o, at);
 		return;
 	case TYPE_ENUM:

@@ -9,46 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *must(void *p)
-{
-	if (!p) {
-		fputs("keyweir: out of memory\n", stderr);
-		abort();
-	}
-	return p;
-}
-
-void *text_alloc(size_t n, size_t size)
-{
-	return must(calloc(n ? n : 1, size));
-}
-
-void *text_grow(void *p, size_t n, size_t size)
-{
-	return must(reallocarray(p, n, size));
-}
-
-char *text_copy(const char *s, size_t len)
-{
-	char *copy = must(malloc(len + 1));
-
-	if (len)
-		memcpy(copy, s, len);
-	copy[len] = '\0';
-	return copy;
-}
-
-char *text_format(const char *fmt, ...)
-{
-	char *s = NULL;
-	va_list args;
-
-	va_start(args, fmt);
-	if (vasprintf(&s, fmt, args) < 0)
-		s = NULL;
-	va_end(args);
-	return must(s);
-}
+#include "base/mem.h"
 
 void text_wipe(char **s)
 {
@@ -105,7 +66,7 @@ void text_put(struct text_builder *b, const char *s, size_t len)
 {
 	if (b->size - b->len <= len) {
 		size_t size = (b->len + len) * 2 + 32;
-		char *bigger = text_alloc(1, size);
+		char *bigger = xcalloc(1, size);
 
 		if (b->s) {
 			memcpy(bigger, b->s, b->len);
@@ -135,11 +96,11 @@ static char *expand_one(const char *s, size_t len, struct text_builder *b, size_
 	while (n < len && name_byte(s[n], n == 0))
 		n++;
 	if (n == 0 || n == len || s[n] != '}')
-		return text_format("has a ${ that is not ${NAME} (a plain \"${\" is written \"$${\")");
-	name = text_copy(s, n);
+		return xasprintf("has a ${ that is not ${NAME} (a plain \"${\" is written \"$${\")");
+	name = xmemdup0(s, n);
 	value = getenv(name);
 	if (!value) {
-		char *why = text_format("needs the environment variable %s, which is not set", name);
+		char *why = xasprintf("needs the environment variable %s, which is not set", name);
 
 		free(name);
 		return why;

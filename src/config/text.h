@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Strings and memory for the configuration, private to this folder. Nothing here comes from the wire: when memory
+ * Strings for the configuration, private to this folder. Nothing here comes from the wire: when memory
  * ends the program does. Any thread; no state.
  */
 #ifndef KEYWEIR_CONFIG_TEXT_H
@@ -8,11 +8,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-
-void *text_alloc(size_t n, size_t size) __attribute__((malloc, returns_nonnull, warn_unused_result)); /* zeroed */
-void *text_grow(void *p, size_t n, size_t size) __attribute__((returns_nonnull, warn_unused_result));
-char *text_copy(const char *s, size_t len) __attribute__((malloc, returns_nonnull, warn_unused_result));
-char *text_format(const char *fmt, ...) __attribute__((format(printf, 1, 2), returns_nonnull, warn_unused_result));
 
 /* Overwrites *s, frees it and sets it to NULL. */
 void text_wipe(char **s);

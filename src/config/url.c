@@ -18,6 +18,7 @@
 #include <strings.h>
 #include <sys/un.h>
 
+#include "base/mem.h"
 #include "config/text.h"
 
 #define REDIS_PORT 6379
@@ -49,7 +50,7 @@ static const char *decode(struct span in, char **out)
 	*out = NULL;
 	if (in.len == 0)
 		return NULL;
-	s = text_alloc(1, in.len + 1);
+	s = xcalloc(1, in.len + 1);
 	for (size_t i = 0; i < in.len; i++) {
 		int high, low;
 
@@ -121,20 +122,20 @@ static const char *take_host(struct span in, struct upstream_url *t)
 	unsigned char address[16];
 
 	if (in.len == 0) {
-		t->host = text_copy("localhost", 9);
+		t->host = xmemdup0("localhost", 9);
 		return NULL;
 	}
 	if (in.len > 255)
 		return bad;
 	if (in.s[0] == '[') {
-		t->host = text_copy(in.s + 1, in.len - 2);
+		t->host = xmemdup0(in.s + 1, in.len - 2);
 		return inet_pton(AF_INET6, t->host, address) == 1 ? NULL : bad;
 	}
 	for (size_t i = 0; i < in.len; i++) {
 		if (!isalnum((unsigned char)in.s[i]) && !strchr("-._", in.s[i]))
 			return bad;
 	}
-	t->host = text_copy(in.s, in.len);
+	t->host = xmemdup0(in.s, in.len);
 	return NULL;
 }
 
@@ -285,9 +286,9 @@ char *upstream_url_mask(const struct upstream_url *t)
 		put(&b, "@");
 	if (t->unix_socket) {
 		encode(&b, t->host, "/");
-		rest = text_format("?db=%d", t->db);
+		rest = xasprintf("?db=%d", t->db);
 	} else {
-		rest = text_format(v6 ? "[%s]:%d/%d" : "%s:%d/%d", t->host, t->port, t->db);
+		rest = xasprintf(v6 ? "[%s]:%d/%d" : "%s:%d/%d", t->host, t->port, t->db);
 	}
 	put(&b, rest);
 	free(rest);

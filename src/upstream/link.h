@@ -146,11 +146,6 @@ void link_drop(struct link *l, const char *why);
 /* Frees a closed link. End of turn only. */
 void link_free(struct link **l);
 
-static inline bool link_usable(const struct link *l)
-{
-	return l->state != LINK_CLOSED;
-}
-
 /* For handshake.c */
 void link_write_handshake(struct link *l);
 bool link_handshake_reply(struct link *l, const char *data, size_t len, size_t *used); /* false: failed, l->why */

@@ -87,7 +87,7 @@ static inline void bad(const char *text, const char *lines)
 /* One wrong line in [server] (or another table) whose one problem stands at 2:col and contains `part`. */
 static inline void bad_value(const char *table, const char *line, unsigned col, const char *part)
 {
-	char *text = text_format("[%s]\n%s\n", table, line);
+	char *text = xasprintf("[%s]\n%s\n", table, line);
 
 	load(text);
 	ck_assert_msg(problems.n == 1, "%s: %zu problems", line, problems.n);

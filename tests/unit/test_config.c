@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "config_help.h"
 
 /* ---- defaults and sources ---- */
@@ -312,7 +313,7 @@ END_TEST
 /* A file with this content; the name is the caller's to free, the file to unlink. */
 static char *temporary(const char *content, size_t len)
 {
-	char *name = text_copy("/tmp/keyweir-test-config-XXXXXX", 31);
+	char *name = xmemdup0("/tmp/keyweir-test-config-XXXXXX", 31);
 	int fd = mkstemp(name);
 
 	ck_assert_int_ge(fd, 0);
@@ -324,7 +325,7 @@ static char *temporary(const char *content, size_t len)
 static void with_password_file(const char *url, const char *content, size_t len)
 {
 	char *name = temporary(content, len);
-	char *text = text_format("[upstream.main]\nurl = \"%s\"\npassword_file = \"%s\"\n", url, name);
+	char *text = xasprintf("[upstream.main]\nurl = \"%s\"\npassword_file = \"%s\"\n", url, name);
 
 	load(text);
 	unlink(name);
@@ -334,7 +335,7 @@ static void with_password_file(const char *url, const char *content, size_t len)
 
 START_TEST(password_file)
 {
-	char *long_line = text_alloc(1, 5001);
+	char *long_line = xcalloc(1, 5001);
 
 	with_password_file("redis://u:old@h", "p@ss %41\r\nsecond\n", 18);
 	ck_assert_ptr_nonnull(config);
@@ -367,7 +368,7 @@ END_TEST
 
 START_TEST(real_files)
 {
-	char *huge = text_alloc(1, (1 << 20) + 10), *name;
+	char *huge = xcalloc(1, (1 << 20) + 10), *name;
 	struct config_source source = {0};
 
 	name = temporary("[server]\nworkers = 3\n", 21);
@@ -455,7 +456,7 @@ START_TEST(dump_has_every_option)
 	good("");
 	text = dumped();
 	for (unsigned id = 0; id < N_OPTIONS; id++) {
-		char *line = text_format("\n%s = ", schema_option(id)->key);
+		char *line = xasprintf("\n%s = ", schema_option(id)->key);
 
 		ck_assert_msg(strstr(text, line) != NULL, "%s", schema_option(id)->path);
 		free(line);
@@ -473,7 +474,7 @@ START_TEST(mdoc_has_every_option)
 	config_print_options(out);
 	fclose(out);
 	for (unsigned id = 0; id < N_OPTIONS; id++) {
-		char *line = text_format("\n.It Ic %s No = Ar ", schema_option(id)->key);
+		char *line = xasprintf("\n.It Ic %s No = Ar ", schema_option(id)->key);
 
 		ck_assert_msg(strstr(text, line) != NULL, "%s", schema_option(id)->path);
 		free(line);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The values of a configuration: every type of option, good and bad; listen addresses; URLs. */
+#include "base/mem.h"
 #include "config/address.h"
 #include "config/url.h"
 #include "config/value.h"
@@ -254,7 +255,7 @@ START_TEST(listen_wrong)
 	};
 
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
-		char *line = text_format("listen = [\"127.0.0.1:7\", \"%s\"]", wrong[i].item);
+		char *line = xasprintf("listen = [\"127.0.0.1:7\", \"%s\"]", wrong[i].item);
 
 		bad_value("server", line, 26, wrong[i].part);
 		free(line);
@@ -452,7 +453,7 @@ START_TEST(no_secret_in_messages)
 	};
 
 	for (size_t i = 0; i < sizeof(urls) / sizeof(*urls); i++) {
-		char *text = text_format("[upstream.main]\nurl = \"%s\"\npassword_fil = \"topsecret\"\n", urls[i]);
+		char *text = xasprintf("[upstream.main]\nurl = \"%s\"\npassword_fil = \"topsecret\"\n", urls[i]);
 		char *said;
 
 		load(text);
