@@ -95,6 +95,7 @@ struct client {
 	uint8_t reply_mode; /* enum reply_mode */
 	uint8_t tx;	    /* enum tx_state */
 	bool reply_skip;    /* CLIENT REPLY SKIP: the command being dispatched is not answered */
+	bool tx_writes;	    /* something queued may write */
 	bool watching;	    /* WATCH: bound to its link */
 	bool watch_lost;
 	bool pinned;   /* bound for good: CLIENT TRACKING ... */

@@ -187,7 +187,7 @@ static bool is_paused(struct client *c, const struct command *cmd)
 		return c->tx == TX_NONE || cmd->handler == HANDLER_EXEC;
 	/* PAUSE WRITE: writes, and what may hold some. */
 	return (c->tx == TX_NONE && (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE))) ||
-	       (cmd->handler == HANDLER_EXEC && c->tx != TX_NONE);
+	       (cmd->handler == HANDLER_EXEC && c->tx != TX_NONE && c->tx_writes);
 }
 
 /* Whether it must be refused or wait, before any handler sees it. */

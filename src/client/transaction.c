@@ -46,7 +46,8 @@ static unsigned whole_run(struct client *c, const struct call *call)
 
 enum verdict handle_MULTI(struct client *c, const struct call *call)
 {
-	unsigned run = c->watching || c->bound ? 0 : whole_run(c, call);
+	bool paused = atomic_load(&c->w->server->pause_mode) != PAUSE_NONE;
+	unsigned run = c->watching || c->bound || paused ? 0 : whole_run(c, call);
 	enum verdict verdict;
 	struct link *l;
 
@@ -72,6 +73,7 @@ enum verdict handle_MULTI(struct client *c, const struct call *call)
 		return verdict;
 	}
 	c->tx = TX_OPEN;
+	c->tx_writes = false;
 	c->tx_db = -1;
 	c->n_queued = 0;
 	return forward(c, call, REQUEST_IN_TX, NULL, 0);
@@ -166,6 +168,7 @@ enum verdict transaction_queue(struct client *c, const struct call *call)
 	verdict = forward(c, call, REQUEST_IN_TX | REQUEST_NO_SLOWLOG, NULL, 0);
 	if (verdict == CALL_DONE && c->tx != TX_NONE) {
 		c->n_queued++;
+		c->tx_writes |= (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) != 0;
 		if (cmd->handler == HANDLER_SELECT && call_arg_int(call, 1, &db) && db >= 0 && db < INT32_MAX)
 			c->tx_db = (int)db;
 	}

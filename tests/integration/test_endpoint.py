@@ -198,6 +198,28 @@ def test_pause_holds_back_what_replicates(keyweir, conn):
         assert one.read() == 1 and two.read() == 0
 
 
+def test_pause_and_transactions(keyweir, conn):
+    """PAUSE WRITE holds a transaction back at EXEC when it may write; also one that comes in one piece."""
+    conn.cmd("SET", "p", "1")
+    assert conn.cmd("CLIENT", "PAUSE", 100000, "WRITE") == "OK"
+    with keyweir.client() as reader, keyweir.client() as writer:
+        for words in (["MULTI"], ["PING"], ["GET", "p"]):
+            reader.cmd(*words)
+        assert reader.cmd("EXEC") == ["PONG", b"1"]
+        for words in (["MULTI"], ["SET", "p", "2"], ["EXEC"]):
+            writer.send(*words)
+        assert writer.read() == "OK" and writer.read() == "QUEUED"
+        wait_until(lambda: b"blocked_clients:1" in conn.cmd("INFO", "clients"))
+        assert reader.cmd("GET", "p") == b"1"
+        with keyweir.client() as at_once:
+            at_once.send_raw(b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\np\r\n$1\r\n3\r\n*1\r\n$4\r\nEXEC\r\n")
+            wait_until(lambda: b"blocked_clients:2" in conn.cmd("INFO", "clients"))
+            assert reader.cmd("GET", "p") == b"1"
+            assert conn.cmd("CLIENT", "UNPAUSE") == "OK"
+            assert [at_once.read() for _ in range(3)] == ["OK", "QUEUED", ["OK"]]
+        assert writer.read() == ["OK"]
+
+
 def test_slow_transaction_is_logged(keyweir, conn):
     conn.cmd("CONFIG", "SET", "slowlog-log-slower-than", 100000)
     conn.cmd("SLOWLOG", "RESET")
