@@ -13,6 +13,12 @@ static bool is_space(char ch)
 	return ch == ' ' || (ch >= '\t' && ch <= '\r') || ch == '\0';
 }
 
+/* As in Redis, form feed and vertical tab stand between words but do not end one. */
+static bool ends_word(char ch)
+{
+	return ch == ' ' || ch == '\t' || ch == '\n' || ch == '\r' || ch == '\0';
+}
+
 static int hex_value(char ch)
 {
 	if (ch >= '0' && ch <= '9')
@@ -59,7 +65,7 @@ static const char *single_quoted(const char *p, const char *end, struct buf *arg
 /* Reads one word at p. Returns the place behind it, NULL for unbalanced quotes. */
 static const char *word(const char *p, const char *end, struct buf *arg)
 {
-	while (p < end && !is_space(*p)) {
+	while (p < end && !ends_word(*p)) {
 		if (*p == '"' || *p == '\'') {
 			p = *p == '"' ? double_quoted(p + 1, end, arg) : single_quoted(p + 1, end, arg);
 			if (!p || (p < end && !is_space(*p)))

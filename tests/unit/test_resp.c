@@ -114,6 +114,9 @@ START_TEST(inline_quotes)
 	ck_assert_int_eq(inline_split("get \"x", 6, &out), -1);
 	ck_assert_int_eq(inline_split("get 'x'y", 8, &out), -1);
 	ck_assert_int_eq(inline_split("get \"\\xZZ\"", 10, &out), 2);
+	out.start = out.end = 0;
+	ck_assert_int_eq(inline_split("\fg\ve\ft \v k \"q\"\f", 15, &out), 3);
+	ck_assert_mem_eq(buf_head(&out), "*3\r\n$5\r\ng\ve\ft\r\n$1\r\nk\r\n$1\r\nq\r\n", buf_len(&out));
 	buf_release(&out);
 }
 END_TEST
