@@ -277,6 +277,11 @@ static void finish(struct control *ctl)
 	for (unsigned i = 0; i < s->n_workers; i++)
 		pthread_join(s->workers[i].thread, NULL);
 	for (unsigned i = 0; i < s->n_workers; i++)
+		worker_close_clients(&s->workers[i]);
+	/* Messages make messages (a question to all workers comes back to who asked): twice is enough. */
+	for (unsigned i = 0; i < 2 * s->n_workers; i++)
+		mailbox_run(&s->workers[i % s->n_workers].mailbox, &s->workers[i % s->n_workers]);
+	for (unsigned i = 0; i < s->n_workers; i++)
 		worker_fini(&s->workers[i]);
 	mailbox_run(&s->control_mailbox, s);
 	probe_free(&ctl->probe);
@@ -285,6 +290,9 @@ static void finish(struct control *ctl)
 	stats_free(&s->stats);
 	subscriptions_free(&s->subscriptions);
 	snapshot_unref(&ctl->snapshot);
+	for (size_t i = 0; i < ctl->n_learnt; i++)
+		command_set_unref(&ctl->learnt[i]);
+	free(ctl->learnt);
 	for (int i = 0; i < N_SIGNALS; i++)
 		event_free(ctl->signals[i]);
 	event_free(ctl->mailbox_event);

@@ -22,6 +22,9 @@ struct control {
 	struct list listeners;
 	struct snapshot *snapshot; /* the current one */
 	struct probe *probe;
+	struct command_set *
+		*learnt; /* all that were ever published: requests point into them for as long as they like */
+	size_t n_learnt;
 	struct event *signals[N_SIGNALS];
 	struct event *mailbox_event;
 	struct event *second_event;

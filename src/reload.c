@@ -161,13 +161,15 @@ static void publish(struct control *ctl, struct snapshot *fresh)
 void control_learnt(void *ctx, struct command_set *set)
 {
 	struct control *ctl = ctx;
-	unsigned before = ctl->snapshot->learnt ? command_set_count(ctl->snapshot->learnt) : 0;
 
-	if (command_set_count(set) != before)
-		log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
-	if (command_set_count(set) > 0 || before > 0)
-		publish(ctl, snapshot_with_commands(ctl->snapshot, set));
-	command_set_unref(&set);
+	if (command_set_same(ctl->snapshot->learnt, set)) {
+		command_set_unref(&set);
+		return;
+	}
+	log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
+	publish(ctl, snapshot_with_commands(ctl->snapshot, set));
+	ctl->learnt = xreallocarray(ctl->learnt, ctl->n_learnt + 1, sizeof(struct command_set *));
+	ctl->learnt[ctl->n_learnt++] = set;
 }
 
 void control_learn(struct control *ctl)

@@ -280,11 +280,14 @@ bool worker_start(struct worker *w)
 	return true;
 }
 
-void worker_fini(struct worker *w)
+void worker_close_clients(struct worker *w)
 {
 	LIST_EACH (pos, next, &w->clients)
 		client_close(container_of(pos, struct client, node));
-	mailbox_run(&w->mailbox, w);
+}
+
+void worker_fini(struct worker *w)
+{
 	hub_free(&w->hub);
 	pool_free(&w->pool);
 	LIST_EACH (pos, next, &w->old_pools) {

@@ -89,6 +89,7 @@ struct worker {
 
 /* Makes the worker (not its thread). Returns false when the system gives no event base or eventfd. */
 bool worker_init(struct worker *w, unsigned id, struct server *server, struct snapshot *snapshot);
+void worker_close_clients(struct worker *w); /* when its thread has ended, then what its mailbox holds */
 void worker_fini(struct worker *w);
 bool worker_start(struct worker *w);
 

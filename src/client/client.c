@@ -136,12 +136,12 @@ void client_close(struct client *c)
 		link_resume(c->link);
 	if (bound && (c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->acl_user || c->upload))
 		bound->tainted = true;
+	close_extra(c); /* what waits for an answer elsewhere looks at its request: before those go */
 	orphan_requests(c);
 	c->bound = NULL;
 	if (bound)
 		pool_release(bound->pool, bound);
 	leave_pause(c);
-	close_extra(c);
 	outq_clear(&c->out);
 	atomic_fetch_sub(&c->w->server->n_clients, 1);
 	atomic_fetch_sub_explicit(&c->w->n_clients, 1, memory_order_relaxed);

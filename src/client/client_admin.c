@@ -207,7 +207,7 @@ static void kill_collect(struct worker *w, struct gather *g)
 		if (!matches(c, &job->filter))
 			continue;
 		atomic_fetch_add(&job->n_done, 1);
-		if (job->job.client == c)
+		if (w == g->asker && job->job.client == c)
 			client_close_after(c); /* it still hears the answer */
 		else
 			client_close(c);

@@ -108,7 +108,7 @@ bool client_route(struct client *c, const struct call *call, struct link **out, 
 		return true;
 	}
 	if (c->n_upstream > 0) {
-		if (c->link->proto == c->proto && c->link->db == c->db) {
+		if (c->link->proto == c->proto && c->link->db == c->db && (!c->link->retired || c->tx_run > 0)) {
 			*out = c->link;
 			return true;
 		}
@@ -174,8 +174,9 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	struct link *l = c->link;
 	struct request *r;
 
-	if (!l || c->bound || call->partial || l->db != c->db || l->proto != c->proto || c->n_upstream >= c->window ||
-	    c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
+	if (!l || c->bound || call->partial || l->retired || l->db != c->db || l->proto != c->proto ||
+	    c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX ||
+	    l->out.bytes >= LINK_BYTES_MAX)
 		return forward(c, call, 0, NULL, 0);
 	r = client_request_new(c, call);
 	r->flags |= call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;

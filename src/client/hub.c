@@ -275,12 +275,6 @@ void hub_tick(struct hub *hub)
 		link_drop(hub->link, "no subscriptions");
 }
 
-void hub_move(struct hub *hub)
-{
-	if (hub->link)
-		link_drop(hub->link, "the upstream was changed");
-}
-
 /* ---- client side ---- */
 
 void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch)
@@ -293,6 +287,7 @@ void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch)
 	sub->client = c;
 	sub->channel = ch;
 	list_append(&ch->subs, &sub->in_channel);
+	ch->n_subs++;
 	list_append(&x->subs[ch->kind], &sub->in_client);
 	x->n_subs[ch->kind]++;
 	subscriptions_count(hub->w->server->subscriptions, ch->kind, ch->name, ch->name_len, 1, 0);
@@ -306,6 +301,7 @@ bool hub_remove_sub(struct hub *hub, struct sub *sub)
 	list_remove(&sub->in_channel);
 	list_remove(&sub->in_client);
 	free(sub);
+	ch->n_subs--;
 	c->extra->n_subs[ch->kind]--;
 	subscriptions_count(hub->w->server->subscriptions, ch->kind, ch->name, ch->name_len, -1, 0);
 	if (!hub_is_subscriber(c))
@@ -317,7 +313,16 @@ struct sub *hub_find_sub(const struct client *c, const struct channel *ch)
 {
 	if (!c->extra || !ch)
 		return NULL;
-	/* The shorter of both lists would do; a client rarely has many. */
+	/* The shorter list: many clients on one channel, or one client on many. */
+	if (ch->n_subs < c->extra->n_subs[ch->kind]) {
+		LIST_EACH (pos, next, &ch->subs) {
+			struct sub *sub = container_of(pos, struct sub, in_channel);
+
+			if (sub->client == c)
+				return sub;
+		}
+		return NULL;
+	}
 	LIST_EACH (pos, next, &c->extra->subs[ch->kind]) {
 		struct sub *sub = container_of(pos, struct sub, in_client);
 

@@ -34,9 +34,6 @@ void hub_tick(struct hub *hub);
 void hub_on_message(struct hub *hub, const char *data, size_t len, bool done);
 void hub_on_lost(struct hub *hub);
 
-/* The node was replaced by a reload: subscribe there. */
-void hub_move(struct hub *hub);
-
 static inline bool hub_is_subscriber(const struct client *c)
 {
 	return c->extra && (c->extra->n_subs[0] | c->extra->n_subs[1] | c->extra->n_subs[2]) > 0;

@@ -14,6 +14,7 @@ struct channel {
 	unsigned expected;  /* confirmations on the way */
 	unsigned n_waiting; /* commands that wait for one */
 	struct list subs;   /* struct sub.in_channel */
+	unsigned n_subs;
 	size_t name_len;
 	char name[];
 };

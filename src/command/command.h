@@ -246,6 +246,9 @@ int64_t command_keys(const struct command *cmd, uint32_t argc, command_arg_fn ge
 struct redisReply;
 struct command_set *command_learn(const struct redisReply *reply);
 unsigned command_set_count(const struct command_set *set);
+
+/* Whether both say the same; NULL is an empty one. */
+bool command_set_same(const struct command_set *a, const struct command_set *b);
 struct command_set *command_set_ref(struct command_set *set); /* thread-safe; NULL in, NULL out */
 void command_set_unref(struct command_set **set);	      /* thread-safe; sets *set to NULL */
 

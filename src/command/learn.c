@@ -409,6 +409,43 @@ unsigned command_set_count(const struct command_set *set)
 	return set->n;
 }
 
+static bool same_spec(const struct key_spec *a, const struct key_spec *b)
+{
+	if (!a->keyword != !b->keyword || (a->keyword && strcmp(a->keyword, b->keyword) != 0))
+		return false;
+	return a->flags == b->flags && a->begin == b->begin && a->find == b->find && a->begin_index == b->begin_index &&
+	       a->last_key == b->last_key && a->key_step == b->key_step && a->limit == b->limit &&
+	       a->keynum_index == b->keynum_index && a->first_key == b->first_key;
+}
+
+static bool same_row(const struct command *a, const struct command *b)
+{
+	if (strcmp(a->name, b->name) != 0 || a->arity != b->arity || a->flags != b->flags ||
+	    a->categories != b->categories || a->request_policy != b->request_policy ||
+	    a->response_policy != b->response_policy || a->n_specs != b->n_specs)
+		return false;
+	for (unsigned i = 0; i < a->n_specs; i++)
+		if (!same_spec(&a->specs[i], &b->specs[i]))
+			return false;
+	return true;
+}
+
+/* Redis tells of its commands in the order of a hash table that differs from run to run. */
+bool command_set_same(const struct command_set *a, const struct command_set *b)
+{
+	if ((a ? a->n : 0) != (b ? b->n : 0))
+		return false;
+	for (unsigned i = 0; a && i < a->n; i++) {
+		unsigned k = 0;
+
+		while (k < b->n && !same_row(&a->rows[i], &b->rows[k]))
+			k++;
+		if (k == b->n)
+			return false;
+	}
+	return true;
+}
+
 struct command_set *command_set_ref(struct command_set *set)
 {
 	if (set)

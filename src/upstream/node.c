@@ -145,6 +145,11 @@ bool node_take_place(struct node *n)
 	return false;
 }
 
+bool node_has_place(const struct node *n)
+{
+	return atomic_load(&n->n_general) < n->general_max;
+}
+
 void node_give_place(struct node *n)
 {
 	atomic_fetch_sub(&n->n_general, 1);

@@ -62,5 +62,6 @@ unsigned node_addresses(struct node *n, struct address out[NODE_ADDRESSES_MAX]);
 /* A place for one more connection under pool_size. */
 bool node_take_place(struct node *n) __attribute__((warn_unused_result));
 void node_give_place(struct node *n);
+bool node_has_place(const struct node *n); /* at this moment */
 
 #endif

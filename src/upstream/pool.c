@@ -197,7 +197,11 @@ void pool_wait_add(struct pool *p, struct pool_wait *wait)
 	wait->deadline_us = p->w->now_us + p->server->conf.pool_timeout_ms * 1000;
 	atomic_fetch_add(&p->server->n_waiting, 1);
 	worker_wake_tick(p->w);
-	server_tell_workers(p->w->server, p->w, SERVER_PLACE_WANTED);
+	/* One that was given back between our look and our waiting was told to nobody. */
+	if (node_has_place(p->server))
+		pool_place_freed(p);
+	else
+		server_tell_workers(p->w->server, p->w, SERVER_PLACE_WANTED);
 }
 
 void pool_wait_cancel(struct pool *p, struct pool_wait *wait)
@@ -282,8 +286,6 @@ void pool_link_failed(struct pool *p, struct link *l)
 	p->retry_at_us = clock_now_us() + jitter_us(p->backoff_ms);
 	p->down = true;
 	snprintf(p->why, sizeof(p->why), "%s: %s", reply_error_text(ERROR_UPSTREAM_DOWN), l->why);
-	if (p->probe == l)
-		p->probe = NULL;
 	server_resolve(p->w->server, p->server);
 }
 
@@ -291,6 +293,8 @@ void pool_link_gone(struct pool *p, struct link *l)
 {
 	if (p->first == l)
 		p->first = NULL;
+	if (p->probe == l)
+		p->probe = NULL;
 	if (l->retired)
 		atomic_fetch_sub(&p->server->n_stuck, 1);
 	if (!l->counted)

@@ -134,6 +134,8 @@ def same(command, a, b):
     if a == b:
         return True
     name = command[0].lower()
+    if name in ("scan", "sscan", "hscan", "zscan") and b"0" not in (str(a).encode() for a in command[1:3]):
+        return a[:4] == b[:4]  # where a cursor stands depends on each server's hash seed
     if name in UNORDERED:
         return canonical(parse(a)) == canonical(parse(b))
     if name in ("ttl", "pttl", "expiretime", "pexpiretime"):
