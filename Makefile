@@ -7,7 +7,10 @@ PYTHON ?= /usr/bin/python3
 FUZZ_SECONDS ?= 600
 ARGS ?=
 
+# These install packages first and build by a make of their own: nothing to bootstrap yet.
+ifeq ($(filter run setup% check% asan tsan fuzz lint bench% help,$(MAKECMDGOALS)),)
 -include config.mk
+endif
 
 SOURCES := \
 	src/control.c \
