@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# Sidekiq 6.4: a real worker process; this script is the client side (sidekiq_jobs.rb holds the jobs).
+# Sidekiq (6.4 of Debian 12, 7 of Debian 13): a real worker process; this script is the client side (sidekiq_jobs.rb holds the jobs).
+require "redis"
 require "sidekiq"
 require "sidekiq/api"
 require_relative "checks"

@@ -79,8 +79,9 @@ MULTI|SELECT 2|SET in2 y|EXEC|GET in2|SELECT 0|MULTI|BLPOP none 0|XREAD BLOCK 0 
 PING|PING hi|PING a b|ECHO x|ECHO|TIME x|RESET|GET str|FLUSHDB ASYNC|FLUSHALL SYNC|FLUSHALL X|LOLWUT VERSION x|READONLY|ASKING|CLUSTER INFO
 CLIENT|CLIENT NOSUCH|CLIENT GETNAME|CLIENT SETNAME me|CLIENT GETNAME|CLIENT SETNAME a b|CLIENT REPLY X|CLIENT KILL x|CLIENT KILL ID x
 CLIENT NO-EVICT on|CLIENT NO-EVICT x|CLIENT UNBLOCK 99999|CLIENT PAUSE x|CLIENT LIST TYPE x|CLIENT CACHING yes|CLIENT TRACKING x|CLIENT ID x
-CLIENT HELP|SLOWLOG HELP|SLOWLOG NOSUCH|SLOWLOG GET x|AUTH|AUTH a|AUTH default x|AUTH u p|AUTH a b c|HELLO 9|HELLO x|NOSUCH a b c|nosuch
-""".strip()
+CLIENT HELP|SLOWLOG HELP|SLOWLOG NOSUCH|SLOWLOG GET x|AUTH|AUTH a|AUTH default x|AUTH a b c|HELLO 9|HELLO x|NOSUCH a b c|nosuch
+AUTH u p
+""".strip()  # alone: in a pipeline Redis 8.0 may lose the reply of an AUTH that fails
 
 
 def hand_written():
@@ -320,7 +321,8 @@ def test_hello_has_the_same_shape(sides):
     for side in sides:
         with side.client() as conn:
             reply = conn.hello(3)
-            shapes.append({k: (v if k not in (b"id",) else "id") for k, v in reply.items()})
+            # Modules are the server's, and HELLO speaks of the proxy.
+            shapes.append({k: "any" if k in (b"id", b"modules") else v for k, v in reply.items()})
     assert shapes[0] == shapes[1]
 
 
