@@ -238,11 +238,10 @@ def set_columns(rows, overrides):
         rows[name].keys = [spec_of_ours(s) for s in specs]
 
 
-def make():
-    """The text of commands.def, and the version of the Redis that it is from."""
+def make(version, raw, docs):
+    """The text of commands.def."""
     with open(os.path.join(HERE, "overrides.toml"), "rb") as file:
         overrides = tomllib.load(file)
-    version, raw, docs = ask_redis()
     rows = rows_of_redis(raw, docs)
     add_extras(rows, overrides)
     set_columns(rows, overrides)
@@ -257,7 +256,7 @@ def make():
         % version
     )
     ordered = sorted(rows.values(), key=lambda row: row.name.split("|"))
-    return head + "".join(row.text() for row in ordered), version
+    return head + "".join(row.text() for row in ordered)
 
 
 def main(args):
@@ -272,13 +271,13 @@ def main(args):
     elif args == ["--check"] and not shutil.which("redis-server"):
         print("skipped: no redis-server here to compare commands.def with")
     elif args == ["--check"]:
-        text, version = make()
-        if version != made_from:
-            print("skipped: commands.def is from Redis %s, here is %s" % (made_from, version))
-        elif have != text:
+        answers = ask_redis()
+        if answers[0] != made_from:
+            print("skipped: commands.def is from Redis %s, here is %s" % (made_from, answers[0]))
+        elif have != make(*answers):
             sys.exit("commands.def is not what gen.py makes: run src/command/gen.py")
     else:
-        text, _ = make()
+        text = make(*ask_redis())
         with open(TARGET, "w", encoding="ascii") as file:
             file.write(text)
 
