@@ -76,7 +76,9 @@ struct worker {
 
 	size_t output_pause_bytes; /* a client with so much to read is not served further until it has read some */
 	int64_t now_us;		   /* time at the beginning of the event under way */
-	int64_t idle_since_us;	   /* nothing was in flight since; 0: something is */
+	int64_t slow_us;	   /* turn in which slow commands were noted last, and how many */
+	int64_t n_slow;
+	int64_t idle_since_us; /* nothing was in flight since; 0: something is */
 	bool fast_tick;
 	bool draining; /* shutting down: no client is taken, each is closed when it has nothing under way */
 	bool stop;

@@ -24,7 +24,7 @@
 #define LEN_MAX		  100000
 
 struct entry {
-	struct entry *next; /* older */
+	struct list node;
 	int64_t id;
 	int64_t at_s;
 	int64_t took_us;
@@ -36,9 +36,9 @@ struct entry {
 struct slowlog_full {
 	struct slowlog head; /* first: struct slowlog * is this */
 	pthread_mutex_t lock;
-	struct entry *newest;
+	struct list entries; /* newest first */
 	int64_t n;
-	int64_t max_len;
+	_Atomic int64_t max_len; /* written under the lock */
 	int64_t next_id;
 };
 
@@ -53,6 +53,7 @@ struct slowlog *slowlog_new(int64_t threshold_us)
 
 	atomic_init(&log->head.threshold_us, threshold_us);
 	pthread_mutex_init(&log->lock, NULL);
+	list_init(&log->entries);
 	log->max_len = LEN_DEFAULT;
 	return &log->head;
 }
@@ -68,16 +69,11 @@ static void entry_free(struct entry *e)
 /* Keeps the newest n entries. Lock held. */
 static void trim(struct slowlog_full *log, int64_t n)
 {
-	struct entry **link = &log->newest;
+	for (; log->n > n; log->n--) {
+		struct entry *oldest = container_of(log->entries.prev, struct entry, node);
 
-	while (*link && n-- > 0)
-		link = &(*link)->next;
-	while (*link) {
-		struct entry *e = *link;
-
-		*link = e->next;
-		entry_free(e);
-		log->n--;
+		list_remove(&oldest->node);
+		entry_free(oldest);
 	}
 }
 
@@ -156,11 +152,23 @@ static void keep(struct slowlog_full *log, struct entry *e)
 {
 	pthread_mutex_lock(&log->lock);
 	e->id = log->next_id++;
-	e->next = log->newest;
-	log->newest = e;
+	list_prepend(&log->entries, &e->node);
 	log->n++;
 	trim(log, log->max_len);
 	pthread_mutex_unlock(&log->lock);
+}
+
+/*
+ * When Redis was stuck, everything behind what it was stuck on is answered in one turn, and was slow: of one turn no
+ * more is noted than the log holds, or noting it would make a bad moment worse.
+ */
+static bool is_too_many(struct worker *w)
+{
+	if (w->slow_us != w->now_us) {
+		w->slow_us = w->now_us;
+		w->n_slow = 0;
+	}
+	return w->n_slow++ >= atomic_load_explicit(&full(w->server->slowlog)->max_len, memory_order_relaxed);
 }
 
 void slowlog_add(struct client *c, const struct request *r, const struct link *l)
@@ -173,6 +181,8 @@ void slowlog_add(struct client *c, const struct request *r, const struct link *l
 		return;
 	/* EXEC stands for the transaction: unlike Redis we do not see how long each of its commands took. */
 	if (r->cmd->flags & CMD_SKIP_SLOWLOG && r->cmd->handler != HANDLER_EXEC)
+		return;
+	if (is_too_many(c->w))
 		return;
 	e = entry_new(c, took_us);
 	if (r->len <= REQUEST_BYTES_MAX && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
@@ -224,8 +234,8 @@ enum verdict handle_SLOWLOG_GET(struct client *c, const struct call *call)
 	if (n < 0 || n > log->n)
 		n = log->n;
 	resp_array(&b, (size_t)n);
-	for (const struct entry *e = log->newest; e && n > 0; e = e->next, n--)
-		put_entry(&b, e);
+	for (const struct list *pos = log->entries.next; n > 0; pos = pos->next, n--)
+		put_entry(&b, container_of(pos, struct entry, node));
 	pthread_mutex_unlock(&log->lock);
 	client_reply(c, call, &b);
 	return CALL_DONE;
