@@ -2,6 +2,7 @@
 /* The command line: options, subcommands, exit statuses. Everything else is built by control_run(). */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,6 +142,9 @@ int main(int argc, char **argv)
 		return EXIT_RUNTIME;
 	}
 	command_init();
+	/* Buffers of large requests come and go: not each time to the kernel and back with all its page faults. */
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 16 << 20);
 	config = config_load(&args.source, &problems);
 	if (!config) {
 		problems_print(&problems, stderr);
