@@ -67,8 +67,7 @@ struct client_extra {
 	char *lib_ver;
 	struct list subs[3]; /* struct sub by enum hub_kind, see hub.h */
 	unsigned n_subs[3];
-	struct link *feed; /* invalidation messages redirected to this client */
-	bool feed_ready;
+	struct link *feed;	 /* invalidation messages redirected to this client */
 	int64_t redirect;	 /* CLIENT TRACKING ... REDIRECT: to this client */
 	uint64_t redirect_asked; /* a target that was looked for, and what Redis calls it; 0: not found */
 	int64_t redirect_upstream;

@@ -45,8 +45,6 @@ static void on_ready(struct link *l)
 {
 	if (l->kind == LINK_FEED && l == l->owner->extra->monitor_feed)
 		monitor_feed_ready(l);
-	else if (l->kind == LINK_FEED)
-		tracking_feed_ready(l);
 }
 
 static void on_lost(struct link *l)

@@ -239,25 +239,37 @@ static void hello_done(struct client *c, const struct call *call, const struct h
 	}
 }
 
-/* AUTH on its behalf was answered; what it gets is HELLO's reply, or the error. r->arg: its protocol before. */
-static void hello_auth_answered(struct request *r, char type, int64_t number)
+/* Redis has answered what hello_by_redis() sent: the client gets our reply, or the error. */
+static void hello_answered(struct request *r, char type, int64_t number)
 {
 	struct client *c = r->client;
 
-	auth_answered(r, type, number);
-	if (type == '+') {
-		r->reply.start = r->reply.end = 0;
-		put_hello(c, &r->reply);
-	} else {
+	(void)number;
+	if (type != '*' && type != '%') {
 		c->proto = (uint8_t)r->arg;
+		if (c->bound)
+			c->bound->proto = c->proto;
+		return;
 	}
+	r->reply.start = r->reply.end = 0;
+	put_hello(c, &r->reply);
 }
 
-/* HELLO ... AUTH of a user of Redis's: see auth_by_redis(). */
-static enum verdict hello_by_redis(struct client *c, const struct call *call, const struct hello *h)
+static void hello_auth_answered(struct request *r, char type, int64_t number)
+{
+	if (type == '*' || type == '%')
+		r->client->acl_user = true;
+	hello_answered(r, type, number);
+}
+
+/*
+ * The HELLO that Redis must hear too: of a client with a dedicated link (what that link watches or tracks lasts), or
+ * with AUTH of a user of Redis's, see auth_by_redis(). Nothing is on the way.
+ */
+static enum verdict hello_by_redis(struct client *c, const struct call *call, const struct hello *h, bool auth)
 {
 	uint8_t proto = c->proto;
-	struct buf auth = {0};
+	struct buf hello = {0};
 	enum verdict verdict;
 	const char *arg;
 	size_t len;
@@ -267,20 +279,21 @@ static enum verdict hello_by_redis(struct client *c, const struct call *call, co
 		c->proto = proto;
 		return verdict;
 	}
-	c->bound->tainted = true;
-	resp_array(&auth, 3);
-	resp_bulks(&auth, "AUTH");
-	for (uint32_t i = h->user_arg; i < h->user_arg + 2; i++) {
+	c->bound->proto = c->proto;
+	c->bound->tainted |= auth;
+	resp_array(&hello, auth ? 5 : 2);
+	resp_bulks(&hello, "HELLO");
+	resp_bulks(&hello, h->proto == 3 ? "3" : "2");
+	if (auth)
+		resp_bulks(&hello, "AUTH");
+	for (uint32_t i = h->user_arg; auth && i < h->user_arg + 2; i++) {
 		arg = call_arg(call, i, &len);
-		resp_bulk(&auth, arg, len);
+		resp_bulk(&hello, arg, len);
 	}
-	verdict = forward_bytes(c, call, buf_head(&auth), buf_len(&auth), REQUEST_IN_TX | REQUEST_COLLECT,
-				hello_auth_answered, proto);
-	buf_release(&auth);
-	if (verdict == CALL_WAIT)
-		c->proto = proto;
-	else
-		hello_done(c, call, h);
+	verdict = forward_bytes(c, call, buf_head(&hello), buf_len(&hello), REQUEST_IN_TX | REQUEST_COLLECT,
+				auth ? hello_auth_answered : hello_answered, proto);
+	buf_release(&hello);
+	hello_done(c, call, h);
 	return verdict;
 }
 
@@ -288,6 +301,7 @@ enum verdict handle_HELLO(struct client *c, const struct call *call)
 {
 	struct hello h = {.proto = c->proto};
 	struct buf b = {0};
+	bool auth;
 
 	if (call->frame->argc > 1 && !call_arg_int(call, 1, &h.proto)) {
 		client_reply_error(c, call, "ERR Protocol version is not an integer or out of range");
@@ -300,22 +314,12 @@ enum verdict handle_HELLO(struct client *c, const struct call *call)
 	hello_parse(call, &h);
 	if (hello_refused(c, call, &h))
 		return CALL_DONE;
+	auth = h.user_arg && (c->acl_user || !is_default_user(call, h.user_arg));
 	/* Replies on the way are in the old protocol, and a link speaks one only. */
-	if (h.proto != c->proto && (c->n_upstream > 0 || c->bound)) {
-		if (c->n_upstream > 0)
-			return client_wait_for(c, WAIT_DRAIN);
-		if (c->acl_user) {
-			client_reply_error(c, call,
-					   "ERR HELLO can't change the protocol after AUTH of a user of Redis's");
-			return CALL_DONE;
-		}
-		c->bound->tainted = true;
-		c->watch_lost = c->watching;
-		c->watching = c->pinned = false;
-		client_maybe_unbind(c);
-	}
-	if (h.user_arg && (c->acl_user || !is_default_user(call, h.user_arg)))
-		return hello_by_redis(c, call, &h);
+	if ((auth || h.proto != c->proto) && c->n_upstream > 0)
+		return client_wait_for(c, WAIT_DRAIN);
+	if (auth || (c->bound && h.proto != c->proto))
+		return hello_by_redis(c, call, &h, auth);
 	hello_done(c, call, &h);
 	put_hello(c, &b);
 	client_reply(c, call, &b);

@@ -4,7 +4,8 @@
  * pushes pass through.
  *
  * With REDIRECT the messages go to another connection: the target client, on whatever worker it lives, gets a feed, a
- * link of its own that receives them for it; our client ids are translated to Redis's.
+ * link of its own (RESP3, whatever the client speaks) that receives them for it; our client ids are translated to
+ * Redis's.
  * https://redis.io/docs/manual/client-side-caching/
  */
 #include "client/tracking.h"
@@ -26,32 +27,32 @@
 
 /* ---- feeds, on the target's worker ---- */
 
-void tracking_feed_ready(struct link *feed)
+/* RESP2 has no pushes: an invalidation is a message on its channel, for whoever has subscribed to that. */
+static void push_as_message(struct client *c, const char *data, size_t len)
 {
-	static const char subscribe[] = "*2\r\n$9\r\nSUBSCRIBE\r\n$20\r\n" INVALIDATE_CHANNEL "\r\n";
+	static const char invalidate[] = ">2\r\n$10\r\ninvalidate\r\n", null[] = "_\r\n";
+	static const char message[] = "*3\r\n$7\r\nmessage\r\n$20\r\n" INVALIDATE_CHANNEL "\r\n";
+	const size_t head = sizeof(invalidate) - 1;
+	struct channel *ch = hub_channel(c->w->hub, HUB_CHANNEL, INVALIDATE_CHANNEL, strlen(INVALIDATE_CHANNEL), false);
+	struct buf b = {0};
 
-	if (feed->proto == 2)
-		link_send_more(feed, subscribe, sizeof(subscribe) - 1);
+	if (!hub_find_sub(c, ch) || len < head || memcmp(data, invalidate, head) != 0)
+		return;
+	buf_put(&b, message, sizeof(message) - 1);
+	if (len - head == sizeof(null) - 1 && memcmp(data + head, null, len - head) == 0)
+		resp_null(&b, 2);
 	else
-		feed->owner->extra->feed_ready = true;
+		buf_put(&b, data + head, len - head);
+	client_push(c, buf_head(&b), buf_len(&b));
+	buf_release(&b);
 }
 
 void tracking_feed_push(struct link *feed, const char *data, size_t len)
 {
-	struct client *c = feed->owner;
-	struct channel *ch;
-
-	if (feed->proto == 3) {
-		client_push(c, data, len);
-		return;
-	}
-	if (!c->extra->feed_ready) { /* the confirmation of its subscription */
-		c->extra->feed_ready = true;
-		return;
-	}
-	ch = hub_channel(c->w->hub, HUB_CHANNEL, INVALIDATE_CHANNEL, strlen(INVALIDATE_CHANNEL), false);
-	if (hub_find_sub(c, ch))
-		client_push(c, data, len);
+	if (feed->owner->proto == 3)
+		client_push(feed->owner, data, len);
+	else
+		push_as_message(feed->owner, data, len);
 }
 
 /* Redis's id of the connection that receives for this client; 0: not there yet. */
@@ -60,13 +61,12 @@ static int64_t feed_id(struct client *c)
 	struct client_extra *x = client_extra(c);
 
 	if (!x->feed) {
-		x->feed_ready = false;
-		if (pool_special(c->w->pool, LINK_FEED, c->proto, &x->feed) != POOL_OK)
+		if (pool_special(c->w->pool, LINK_FEED, 3, &x->feed) != POOL_OK)
 			x->feed = NULL;
 		else
 			x->feed->owner = c;
 	}
-	return x->feed && x->feed_ready ? x->feed->upstream_id : 0;
+	return x->feed && x->feed->state == LINK_READY ? x->feed->upstream_id : 0;
 }
 
 /* ---- finding the target ---- */

@@ -8,9 +8,6 @@
 
 struct link;
 
-/* A feed's connection is up: in RESP2 it must subscribe. */
-void tracking_feed_ready(struct link *feed);
-
 /* What came over a feed, whole. */
 void tracking_feed_push(struct link *feed, const char *data, size_t len);
 

@@ -6,6 +6,11 @@ from harness.resp import Push
 from harness.servers import wait_until
 
 
+def dict_of(reply):
+    """A map as both protocols say it."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2]))
+
+
 def test_client_list_over_all_workers(keyweir, conn):
     others = [keyweir.client() for _ in range(5)]
     ids = {o.cmd("CLIENT", "ID") for o in others}
@@ -143,6 +148,43 @@ def test_tracking_redirected(keyweir):
         writer.cmd("SET", "far", "1")
         assert target.read() == [b"message", b"__redis__:invalidate", [b"far"]]
         assert reader.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", 999999).startswith("ERR The client ID")
+
+
+def test_tracking_survives_a_change_of_protocol(keyweir, redis):
+    """What was tracked is told after HELLO too, on whichever side it came; also by Redis itself."""
+    for server in (redis, keyweir):
+        with server.client() as target, server.client() as reader, server.client() as writer:
+            target_id = target.cmd("CLIENT", "ID")
+            target.cmd("SUBSCRIBE", "__redis__:invalidate")
+            assert reader.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", target_id) == "OK"
+            for proto in (3, 2, 3):
+                reader.cmd("GET", "before")
+                assert dict_of(reader.cmd("HELLO", proto))[b"proto"] == proto
+                writer.cmd("SET", "before", "1")
+                assert target.read() == [b"message", b"__redis__:invalidate", [b"before"]]
+            target.cmd("UNSUBSCRIBE", "__redis__:invalidate")
+            target.cmd("HELLO", 3)
+            reader.cmd("GET", "after")
+            writer.cmd("SET", "after", "1")
+            assert target.read() == Push([b"invalidate", [b"after"]])
+            reader.cmd("GET", "after")
+            writer.cmd("FLUSHDB")
+            assert target.read() == Push([b"invalidate", None])
+
+
+def test_watch_survives_a_change_of_protocol(keyweir, redis):
+    for server in (redis, keyweir):
+        with server.client() as watcher, server.client() as writer:
+            for spoilt in (True, False):
+                watcher.cmd("WATCH", "watched")
+                watcher.cmd("HELLO", 3)
+                if spoilt:
+                    writer.cmd("SET", "watched", "1")
+                watcher.cmd("MULTI")
+                watcher.cmd("PING")
+                assert watcher.cmd("EXEC") == (None if spoilt else ["PONG"])
+                assert dict_of(watcher.cmd("HELLO", 2))[b"proto"] == 2
+                assert watcher.cmd("CONFIG", "GET", "maxclients")[0] == b"maxclients"
 
 
 def test_refused_commands(conn):
