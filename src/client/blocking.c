@@ -78,7 +78,7 @@ static int64_t block_us(const struct call *call)
 
 static enum verdict block(struct client *c, const struct call *call, int64_t us)
 {
-	enum verdict verdict = forward(c, call, REQUEST_BLOCKING | REQUEST_NO_SLOWLOG, NULL, 0);
+	enum verdict verdict = forward(c, call, REQUEST_BLOCKING, NULL, 0);
 
 	/* forward() gave read_timeout; its own time comes on top, or there is no limit. */
 	if (verdict == CALL_DONE && c->tail && c->tail->link)

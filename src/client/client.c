@@ -18,6 +18,7 @@
 #include "client/client_io.h"
 #include "client/hub.h"
 #include "client/monitor.h"
+#include "client/tracking.h"
 #include "server.h"
 
 #define OUTPUT_LOW_BYTES ((size_t)256 * 1024)
@@ -106,11 +107,7 @@ static void close_extra(struct client *c)
 	if (c->extra->job)
 		c->extra->job->client = NULL;
 	c->extra->job = NULL;
-	if (c->extra->feed) {
-		c->extra->feed->owner = NULL;
-		link_drop(c->extra->feed, "its client left");
-		c->extra->feed = NULL;
-	}
+	tracking_drop_feed(c);
 }
 
 void client_close(struct client *c)
@@ -159,6 +156,8 @@ void client_free(struct client **cp)
 		free(c->extra->name);
 		free(c->extra->lib_name);
 		free(c->extra->lib_ver);
+		free(c->extra->user);
+		free(c->extra->user_asked);
 		buf_release(&c->extra->deferred);
 		buf_release(&c->extra->push);
 		free(c->extra);

@@ -65,6 +65,8 @@ struct client_extra {
 	char *name;
 	char *lib_name;
 	char *lib_ver;
+	char *user;	     /* of Redis's own, that it has logged in as */
+	char *user_asked;    /* the same, until Redis has answered */
 	struct list subs[3]; /* struct sub by enum hub_kind, see hub.h */
 	unsigned n_subs[3];
 	struct link *feed;	 /* invalidation messages redirected to this client */
@@ -95,7 +97,6 @@ struct client {
 	uint8_t tx;	    /* enum tx_state */
 	bool reply_skip;    /* CLIENT REPLY SKIP: the command being dispatched is not answered */
 	bool tx_writes;	    /* something queued may write */
-	bool watching;	    /* WATCH: bound to its link */
 	bool watch_lost;
 	bool pinned;   /* bound for good: CLIENT TRACKING ... */
 	bool acl_user; /* logged in as a user of Redis's own: bound until RESET */
@@ -113,6 +114,7 @@ struct client {
 	bool forwarded;	    /* and was sent */
 	int db;
 	int tx_db;	     /* database after EXEC; -1: no SELECT queued */
+	uint32_t watching;   /* keys that it watches: bound to its link */
 	unsigned tx_run;     /* commands left of a transaction that arrived whole */
 	uint32_t n_requests; /* in its queue */
 	uint32_t n_upstream; /* of them on the way */
@@ -211,6 +213,7 @@ void client_request_done(struct request *r);
 
 /* Bytes that are no reply (pushes, messages, MONITOR lines): never in the middle of a reply. */
 void client_push(struct client *c, const char *p, size_t len);
+void client_push_later(struct client *c, const char *p, size_t len); /* after the reply at its queue's head */
 void client_push_ref(struct client *c, struct rcbuf *rb, size_t skip);
 
 /* For struct link_events. */

@@ -27,7 +27,9 @@ struct filter {
 	enum client_type type;
 	char *addr;
 	char *laddr;
-	uint64_t skip_id; /* not this one */
+	char *user;
+	int64_t max_age_us; /* those at least so old; 0: of any age */
+	uint64_t skip_id;   /* not this one */
 };
 
 struct admin_job {
@@ -56,6 +58,7 @@ static void job_free(struct admin_job *job, struct server *s)
 	free(job->filter.ids);
 	free(job->filter.addr);
 	free(job->filter.laddr);
+	free(job->filter.user);
 	free(job);
 }
 
@@ -78,6 +81,10 @@ static bool matches(const struct client *c, const struct filter *f)
 	if (!found || (f->skip_id && f->skip_id == c->id) || f->type == TYPE_OTHER)
 		return false;
 	if (f->type != TYPE_ANY && hub_is_subscriber(c) != (f->type == TYPE_PUBSUB))
+		return false;
+	if (f->user && strcmp(f->user, c->extra && c->extra->user ? c->extra->user : "default") != 0)
+		return false;
+	if (f->max_age_us > 0 && clock_now_us() - c->created_us < f->max_age_us)
 		return false;
 	return (!f->addr || address_is(c, false, f->addr)) && (!f->laddr || address_is(c, true, f->laddr));
 }
@@ -222,7 +229,9 @@ static void kill_done(struct gather *g)
 	struct server *s = g->asker->server;
 	struct buf b = {0};
 
-	if (!job->old_form)
+	if (job->filter.user && strcmp(job->filter.user, "default") != 0 && atomic_load(&job->n_done) == 0)
+		resp_error(&b, "ERR No such user");
+	else if (!job->old_form)
 		resp_int(&b, atomic_load(&job->n_done));
 	else if (atomic_load(&job->n_done) > 0)
 		resp_simple(&b, "OK");
@@ -232,56 +241,66 @@ static void kill_done(struct gather *g)
 	job_free(job, s);
 }
 
-/* Options of CLIENT KILL. Returns an error text, or NULL. */
+static void keep_arg(char **to, const struct call *call, uint32_t i)
+{
+	size_t len;
+	const char *arg = call_arg(call, i, &len);
+
+	free(*to);
+	*to = xmemdup0(arg, len);
+}
+
+/* Option i of CLIENT KILL and its value. Returns an error text, or NULL. */
+static const char *kill_option(struct client *c, const struct call *call, uint32_t i, struct filter *f)
+{
+	int64_t seconds;
+
+	if (call_arg_is(call, i, "ID"))
+		return add_id(f, call, i + 1) ? NULL : "ERR client-id should be greater than 0";
+	if (call_arg_is(call, i, "TYPE"))
+		return parse_type(call, i + 1, &f->type) ? NULL : "ERR Unknown client type";
+	if (call_arg_is(call, i, "ADDR")) {
+		keep_arg(&f->addr, call, i + 1);
+	} else if (call_arg_is(call, i, "LADDR")) {
+		keep_arg(&f->laddr, call, i + 1);
+	} else if (call_arg_is(call, i, "USER")) {
+		keep_arg(&f->user, call, i + 1);
+	} else if (call_arg_is(call, i, "MAXAGE")) {
+		if (!call_arg_int(call, i + 1, &seconds))
+			return "ERR maxage is not an integer or out of range";
+		if (seconds <= 0)
+			return "ERR maxage should be greater than 0";
+		f->max_age_us = seconds > INT64_MAX / 1000000 ? INT64_MAX : seconds * 1000000;
+	} else if (call_arg_is(call, i, "SKIPME") && call_arg_is(call, i + 1, "YES")) {
+		f->skip_id = c->id;
+	} else if (call_arg_is(call, i, "SKIPME") && call_arg_is(call, i + 1, "NO")) {
+		f->skip_id = 0;
+	} else {
+		return "ERR syntax error";
+	}
+	return NULL;
+}
+
 static const char *kill_filter(struct client *c, const struct call *call, struct filter *f)
 {
-	uint32_t argc = call->frame->argc;
-	size_t len;
+	const char *error = NULL;
 
 	f->skip_id = c->id;
-	for (uint32_t i = 2; i + 1 < argc; i += 2) {
-		const char *value = call_arg(call, i + 1, &len);
-
-		if (call_arg_is(call, i, "ID")) {
-			if (!add_id(f, call, i + 1))
-				return "ERR client-id should be greater than 0";
-		} else if (call_arg_is(call, i, "TYPE")) {
-			if (!parse_type(call, i + 1, &f->type))
-				return "ERR Unknown client type";
-		} else if (call_arg_is(call, i, "ADDR")) {
-			free(f->addr);
-			f->addr = xmemdup0(value, len);
-		} else if (call_arg_is(call, i, "LADDR")) {
-			free(f->laddr);
-			f->laddr = xmemdup0(value, len);
-		} else if (call_arg_is(call, i, "USER")) {
-			if (!call_arg_is(call, i + 1, "default"))
-				return "ERR No such user";
-		} else if (call_arg_is(call, i, "SKIPME") && call_arg_is(call, i + 1, "YES")) {
-			f->skip_id = c->id;
-		} else if (call_arg_is(call, i, "SKIPME") && call_arg_is(call, i + 1, "NO")) {
-			f->skip_id = 0;
-		} else {
-			return "ERR syntax error";
-		}
-	}
-	return argc % 2 == 0 ? NULL : "ERR syntax error";
+	for (uint32_t i = 2; i + 1 < call->frame->argc && !error; i += 2)
+		error = kill_option(c, call, i, f);
+	return error || call->frame->argc % 2 == 0 ? error : "ERR syntax error";
 }
 
 enum verdict handle_CLIENT_KILL(struct client *c, const struct call *call)
 {
 	struct admin_job *job = job_new(c->w->server);
 	const char *error = NULL;
-	size_t len;
 
 	job->old_form = call->frame->argc == 3;
-	if (job->old_form) {
-		const char *addr = call_arg(call, 2, &len);
-
-		job->filter.addr = xmemdup0(addr, len);
-	} else {
+	if (job->old_form)
+		keep_arg(&job->filter.addr, call, 2);
+	else
 		error = kill_filter(c, call, &job->filter);
-	}
 	if (error) {
 		job_free(job, c->w->server);
 		client_reply_error(c, call, error);

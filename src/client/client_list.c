@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A line of CLIENT LIST, with the fields and the order of Redis 7. https://redis.io/commands/client-list/ */
+/* A line of CLIENT LIST, with the fields and the order of the upstream's release.
+ * https://redis.io/commands/client-list/ */
 #include "client/client_list.h"
 
 #include <stdio.h>
@@ -44,6 +45,7 @@ void client_list_line(struct client *c, struct buf *out)
 {
 	char peer[ADDRESS_TEXT_MAX] = "", own[ADDRESS_TEXT_MAX] = "", flags[16], cmd[64] = "NULL";
 	struct client_extra none = {0}, *x = c->extra ? c->extra : &none;
+	int release = node_software(c->w->snapshot->node).release;
 	int64_t now_us = clock_now_us();
 	bool asking = c->wait == WAIT_ANSWER || c->dispatching;
 	struct address a;
@@ -59,13 +61,16 @@ void client_list_line(struct client *c, struct buf *out)
 		   (unsigned long long)c->id, peer, own, c->fd, text(x->name),
 		   (long long)((now_us - c->created_us) / 1000000), (long long)((now_us - c->active_us) / 1000000),
 		   flags, c->db);
-	buf_printf(out, "sub=%u psub=%u ssub=%u multi=%d qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=0 ", x->n_subs[0],
-		   x->n_subs[1], x->n_subs[2], c->tx == TX_NONE ? -1 : (int)c->n_queued,
-		   asking ? c->call_len : buf_len(&c->in), c->in.capacity - buf_len(&c->in));
-	buf_printf(out, "rbs=0 rbp=0 obl=0 oll=%d omem=%zu tot-mem=%zu events=%s cmd=%s user=default redir=-1 resp=%d",
+	buf_printf(out, "sub=%u psub=%u ssub=%u multi=%d ", x->n_subs[0], x->n_subs[1], x->n_subs[2],
+		   c->tx == TX_NONE ? -1 : (int)c->n_queued);
+	if (release >= 70400)
+		buf_printf(out, "watch=%u ", c->watching);
+	buf_printf(out, "qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=0 ", asking ? c->call_len : buf_len(&c->in),
+		   c->in.capacity - buf_len(&c->in));
+	buf_printf(out, "rbs=0 rbp=0 obl=0 oll=%d omem=%zu tot-mem=%zu events=%s cmd=%s user=%s redir=%lld resp=%d",
 		   c->out.bytes > 0, c->out.bytes, sizeof(*c) + c->in.capacity + c->out.bytes, c->stalled ? "" : "r",
-		   cmd, c->proto);
-	if (x->lib_name || x->lib_ver)
+		   cmd, x->user ? x->user : "default", c->pinned ? (long long)x->redirect : -1, c->proto);
+	if (release >= 70200 || x->lib_name || x->lib_ver)
 		buf_printf(out, " lib-name=%s lib-ver=%s", text(x->lib_name), text(x->lib_ver));
 	buf_puts(out, "\n");
 }

@@ -24,7 +24,9 @@
 
 static void check_output_limit(struct client *c)
 {
-	if (c->out.bytes <= (size_t)c->w->snapshot->config->server.client_output_limit_bytes || c->closed)
+	size_t waiting = c->extra ? buf_len(&c->extra->deferred) : 0;
+
+	if (c->out.bytes + waiting <= (size_t)c->w->snapshot->config->server.client_output_limit_bytes || c->closed)
 		return;
 	log_warn("Client %llu closed: it does not read its replies (client_output_limit)", (unsigned long long)c->id);
 	counter_add(&c->w->counters.output_limit_closed, 1);
@@ -168,14 +170,23 @@ static bool in_reply(const struct client *c)
 	return c->head && (c->head->flags & REQUEST_BEGUN) && !(c->head->flags & REQUEST_COLLECT);
 }
 
+void client_push_later(struct client *c, const char *p, size_t len)
+{
+	if (c->closed)
+		return;
+	buf_put(&client_extra(c)->deferred, p, len);
+	check_output_limit(c);
+}
+
 void client_push(struct client *c, const char *p, size_t len)
 {
 	if (c->closed)
 		return;
-	if (in_reply(c))
-		buf_put(&client_extra(c)->deferred, p, len);
-	else
-		put_out(c, p, len);
+	if (in_reply(c)) {
+		client_push_later(c, p, len);
+		return;
+	}
+	put_out(c, p, len);
 	check_output(c);
 }
 

@@ -181,8 +181,6 @@ static bool is_paused(struct client *c, const struct command *cmd)
 		return false;
 	if (c->w->now_us >= atomic_load(&s->pause_end_us))
 		return false;
-	if (cmd->handler == HANDLER_CLIENT_PAUSE || cmd->handler == HANDLER_CLIENT_UNPAUSE)
-		return false;
 	if (mode == PAUSE_ALL)
 		return c->tx == TX_NONE || cmd->handler == HANDLER_EXEC;
 	/* PAUSE WRITE: writes, and what may hold some. */

@@ -113,12 +113,13 @@ static void info_answered(struct request *r, char type, int64_t number)
 
 static void without_upstream(struct client *c, const struct call *call)
 {
+	struct node_software software = node_software(c->w->snapshot->node);
 	struct field fields[N_FIELDS];
 	struct buf text = {0}, b = {0};
 
 	own_fields(c->w->server, fields);
 	buf_printf(&text, "# Server\r\nredis_version:%s\r\nredis_mode:standalone\r\n\r\n# Clients\r\n",
-		   c->w->snapshot->node->version[0] ? c->w->snapshot->node->version : "7.0.0");
+		   software.version);
 	for (int i = 0; i < N_FIELDS; i++)
 		buf_printf(&text, "%s:%llu\r\n", fields[i].name, (unsigned long long)fields[i].value);
 	buf_puts(&text, "\r\n# Persistence\r\nloading:0\r\n\r\n# Replication\r\nrole:master\r\n\r\n");

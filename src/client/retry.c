@@ -113,7 +113,7 @@ void client_link_lost(struct client *c)
 	if (c->tx != TX_NONE)
 		c->tx = TX_LOST;
 	if (c->watching) {
-		c->watching = false;
+		c->watching = 0;
 		c->watch_lost = true;
 	}
 	if (c->upload)

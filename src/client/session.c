@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Commands about the connection itself, answered here: HELLO, AUTH, SELECT, PING, ECHO, RESET, QUIT, ACL WHOAMI. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/mem.h"
 #include "client/client.h"
 #include "client/client_name.h"
 #include "client/dispatch.h"
 #include "client/hub.h"
 #include "client/monitor.h"
+#include "client/tracking.h"
 #include "resp/write.h"
 #include "server.h"
+
+#define DEFAULT_USER "default"
 
 enum verdict handle_PING(struct client *c, const struct call *call)
 {
@@ -53,6 +58,7 @@ enum verdict handle_ECHO(struct client *c, const struct call *call)
 
 enum verdict handle_QUIT(struct client *c, const struct call *call)
 {
+	tracking_drop_feed(c); /* before the client hears that it has left */
 	client_reply_ok(c, call);
 	client_close_after(c);
 	return CALL_DONE;
@@ -117,27 +123,49 @@ static bool is_default_user(const struct call *call, uint32_t user_arg)
 	size_t len;
 	const char *user = call_arg(call, user_arg, &len);
 
-	return user && len == 7 && memcmp(user, "default", 7) == 0;
+	return user && len == strlen(DEFAULT_USER) && memcmp(user, DEFAULT_USER, len) == 0;
 }
 
 static void auth_answered(struct request *r, char type, int64_t number)
 {
+	struct client_extra *x = r->client->extra;
+
 	(void)number;
-	if (type == '+')
+	if (type != '-') {
 		r->client->acl_user = true;
+		free(x->user);
+		x->user = x->user_asked;
+		x->user_asked = NULL;
+	}
 }
 
 /*
  * Any other user is one of Redis's own (ACL SETUSER), and Redis decides: the client logs in over a dedicated link and
- * keeps it, so that all it does is done as that user.
+ * keeps it, so that all it does is done as that user. user_arg 0: AUTH with a password alone.
  */
+static bool bind_for_auth(struct client *c, const struct call *call, uint32_t user_arg, enum verdict *verdict)
+{
+	size_t len = strlen(DEFAULT_USER);
+	const char *user = user_arg ? call_arg(call, user_arg, &len) : DEFAULT_USER;
+
+	if (c->n_upstream > 0) {
+		*verdict = client_wait_for(c, WAIT_DRAIN);
+		return false;
+	}
+	if (!client_bind(c, call, verdict))
+		return false;
+	c->bound->tainted = true;
+	free(client_extra(c)->user_asked);
+	c->extra->user_asked = xmemdup0(user, len);
+	return true;
+}
+
 static enum verdict auth_by_redis(struct client *c, const struct call *call)
 {
 	enum verdict verdict;
 
-	if (!client_bind(c, call, &verdict))
+	if (!bind_for_auth(c, call, call->frame->argc == 3 ? 1 : 0, &verdict))
 		return verdict;
-	c->bound->tainted = true;
 	return forward(c, call, REQUEST_IN_TX, auth_answered, 0);
 }
 
@@ -156,18 +184,13 @@ enum verdict handle_AUTH(struct client *c, const struct call *call)
 
 static void put_hello(struct client *c, struct buf *out)
 {
-	struct node *n = c->w->snapshot->node;
-	char version[32], name[16];
+	struct node_software software = node_software(c->w->snapshot->node);
 
-	pthread_mutex_lock(&n->lock);
-	snprintf(version, sizeof(version), "%s", n->version[0] ? n->version : "7.0.0");
-	snprintf(name, sizeof(name), "%s", n->server_name[0] ? n->server_name : "redis");
-	pthread_mutex_unlock(&n->lock);
 	resp_map(out, c->proto, 7);
 	resp_bulks(out, "server");
-	resp_bulks(out, name);
+	resp_bulks(out, software.name);
 	resp_bulks(out, "version");
-	resp_bulks(out, version);
+	resp_bulks(out, software.version);
 	resp_bulks(out, "proto");
 	resp_int(out, c->proto);
 	resp_bulks(out, "id");
@@ -245,7 +268,7 @@ static void hello_answered(struct request *r, char type, int64_t number)
 	struct client *c = r->client;
 
 	(void)number;
-	if (type != '*' && type != '%') {
+	if (type == '-') {
 		c->proto = (uint8_t)r->arg;
 		if (c->bound)
 			c->bound->proto = c->proto;
@@ -257,8 +280,7 @@ static void hello_answered(struct request *r, char type, int64_t number)
 
 static void hello_auth_answered(struct request *r, char type, int64_t number)
 {
-	if (type == '*' || type == '%')
-		r->client->acl_user = true;
+	auth_answered(r, type, number);
 	hello_answered(r, type, number);
 }
 
@@ -275,12 +297,11 @@ static enum verdict hello_by_redis(struct client *c, const struct call *call, co
 	size_t len;
 
 	c->proto = (uint8_t)h->proto;
-	if (!client_bind(c, call, &verdict)) {
+	if (auth ? !bind_for_auth(c, call, h->user_arg, &verdict) : !client_bind(c, call, &verdict)) {
 		c->proto = proto;
 		return verdict;
 	}
 	c->bound->proto = c->proto;
-	c->bound->tainted |= auth;
 	resp_array(&hello, auth ? 5 : 2);
 	resp_bulks(&hello, "HELLO");
 	resp_bulks(&hello, h->proto == 3 ? "3" : "2");
@@ -316,7 +337,7 @@ enum verdict handle_HELLO(struct client *c, const struct call *call)
 		return CALL_DONE;
 	auth = h.user_arg && (c->acl_user || !is_default_user(call, h.user_arg));
 	/* Replies on the way are in the old protocol, and a link speaks one only. */
-	if ((auth || h.proto != c->proto) && c->n_upstream > 0)
+	if (h.proto != c->proto && c->n_upstream > 0)
 		return client_wait_for(c, WAIT_DRAIN);
 	if (auth || (c->bound && h.proto != c->proto))
 		return hello_by_redis(c, call, &h, auth);
@@ -336,12 +357,15 @@ enum verdict handle_RESET(struct client *c, const struct call *call)
 		c->bound->tainted = true;
 	c->tx = TX_NONE;
 	c->tx_db = -1;
-	c->watching = c->watch_lost = c->pinned = c->acl_user = false;
+	c->watching = 0;
+	c->watch_lost = c->pinned = c->acl_user = false;
 	client_maybe_unbind(c);
 	if (c->extra) {
 		hub_unsubscribe_all(c);
 		monitor_stop(c);
 		client_set_name(c, "", 0);
+		free(c->extra->user);
+		c->extra->user = NULL;
 	}
 	c->db = 0;
 	c->proto = 2;

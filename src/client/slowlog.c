@@ -173,11 +173,12 @@ static bool is_too_many(struct worker *w)
 
 void slowlog_add(struct client *c, const struct request *r, const struct link *l)
 {
-	int64_t took_us = c->w->now_us - r->start_us;
+	/* What waits because it was asked to is not slow. */
+	int64_t took_us = r->flags & REQUEST_BLOCKING ? 0 : c->w->now_us - r->start_us;
 	struct buf bytes = {0};
 	struct entry *e;
 
-	if (!r->cmd || r->flags & REQUEST_NO_SLOWLOG)
+	if (!r->cmd || r->flags & REQUEST_NO_SLOWLOG || !slowlog_is_slow(c->w->server->slowlog, took_us))
 		return;
 	/* EXEC stands for the transaction: unlike Redis we do not see how long each of its commands took. */
 	if (r->cmd->flags & CMD_SKIP_SLOWLOG && r->cmd->handler != HANDLER_EXEC)

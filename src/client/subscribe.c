@@ -14,6 +14,18 @@
 static const char *const words[2][HUB_KINDS] = {{"unsubscribe", "punsubscribe", "sunsubscribe"},
 						{"subscribe", "psubscribe", "ssubscribe"}};
 
+/*
+ * What a client publishes and hears itself comes behind the reply of the command that published (as Redis does since
+ * 7.2); over another link it may be here earlier.
+ */
+static bool may_be_its_own(const struct client *c)
+{
+	const struct request *r = c->head;
+
+	return r && r->cmd && !(r->flags & REQUEST_BLOCKING) &&
+	       (r->flags & REQUEST_IN_TX || r->cmd->flags & CMD_MAY_REPLICATE);
+}
+
 void client_push_message(struct client *c, struct rcbuf *rb)
 {
 	if (c->proto == 2) {
@@ -22,8 +34,13 @@ void client_push_message(struct client *c, struct rcbuf *rb)
 	}
 	if (c->closed)
 		return;
-	client_push(c, ">", 1);
-	client_push_ref(c, rb, 1);
+	if (may_be_its_own(c)) {
+		client_push_later(c, ">", 1);
+		client_push_later(c, rb->data + 1, rb->len - 1);
+	} else {
+		client_push(c, ">", 1);
+		client_push_ref(c, rb, 1);
+	}
 }
 
 /* Channels and patterns count together; shard channels by themselves. */

@@ -55,6 +55,15 @@ void tracking_feed_push(struct link *feed, const char *data, size_t len)
 		push_as_message(feed->owner, data, len);
 }
 
+void tracking_drop_feed(struct client *c)
+{
+	if (!c->extra || !c->extra->feed)
+		return;
+	c->extra->feed->owner = NULL;
+	link_drop(c->extra->feed, "its client left");
+	c->extra->feed = NULL;
+}
+
 /* Redis's id of the connection that receives for this client; 0: not there yet. */
 static int64_t feed_id(struct client *c)
 {

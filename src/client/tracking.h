@@ -6,7 +6,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct client;
 struct link;
+
+/* The client leaves: nothing is redirected to it any more. */
+void tracking_drop_feed(struct client *c);
 
 /* What came over a feed, whole. */
 void tracking_feed_push(struct link *feed, const char *data, size_t len);

@@ -130,7 +130,7 @@ static enum verdict end_transaction(struct client *c, const struct call *call, b
 	}
 	c->tx = TX_NONE;
 	c->tx_db = -1;
-	c->watching = false;
+	c->watching = 0;
 	c->n_queued = 0;
 	return CALL_DONE;
 }
@@ -192,7 +192,7 @@ enum verdict handle_WATCH(struct client *c, const struct call *call)
 
 	if (!client_bind(c, call, &verdict))
 		return verdict;
-	c->watching = true;
+	c->watching += call->frame->argc - 1;
 	return forward(c, call, REQUEST_IN_TX, NULL, 0);
 }
 
@@ -207,6 +207,6 @@ enum verdict handle_UNWATCH(struct client *c, const struct call *call)
 	}
 	verdict = forward(c, call, REQUEST_IN_TX, NULL, 0);
 	if (verdict == CALL_DONE)
-		c->watching = false;
+		c->watching = 0;
 	return verdict;
 }

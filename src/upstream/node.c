@@ -137,6 +137,20 @@ unsigned node_addresses(struct node *n, struct address out[NODE_ADDRESSES_MAX])
 	return count;
 }
 
+struct node_software node_software(struct node *n)
+{
+	struct node_software sw;
+	int major = 0, minor = 0, patch = 0;
+
+	pthread_mutex_lock(&n->lock);
+	snprintf(sw.version, sizeof(sw.version), "%s", n->version[0] ? n->version : "7.0.0");
+	snprintf(sw.name, sizeof(sw.name), "%s", n->server_name[0] ? n->server_name : "redis");
+	pthread_mutex_unlock(&n->lock);
+	sscanf(sw.version, "%2d.%2d.%2d", &major, &minor, &patch);
+	sw.release = major * 10000 + minor * 100 + patch;
+	return sw;
+}
+
 bool node_take_place(struct node *n)
 {
 	if (atomic_fetch_add(&n->n_general, 1) < n->general_max)

@@ -59,6 +59,14 @@ int node_resolve(struct node *n);
 /* Copies the addresses known now; returns how many. */
 unsigned node_addresses(struct node *n, struct address out[NODE_ADDRESSES_MAX]);
 
+/* What runs there, as far as known; before anything is, an ordinary Redis 7. */
+struct node_software {
+	char version[32]; /* redis_version */
+	char name[16];
+	int release; /* the version as a number: 70200 for 7.2.0 */
+};
+struct node_software node_software(struct node *n);
+
 /* A place for one more connection under pool_size. */
 bool node_take_place(struct node *n) __attribute__((warn_unused_result));
 void node_give_place(struct node *n);

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What clients see of the proxy and of each other: CLIENT, MONITOR, SLOWLOG, INFO, Pub/Sub, blocking, state."""
 import subprocess
+import time
 
-from harness.resp import Push
+from harness.resp import Push, encode
 from harness.servers import wait_until
 
 
@@ -185,6 +186,72 @@ def test_watch_survives_a_change_of_protocol(keyweir, redis):
                 assert watcher.cmd("EXEC") == (None if spoilt else ["PONG"])
                 assert dict_of(watcher.cmd("HELLO", 2))[b"proto"] == 2
                 assert watcher.cmd("CONFIG", "GET", "maxclients")[0] == b"maxclients"
+
+
+def test_redirection_breaks_with_its_target(keyweir):
+    """Once QUIT is answered nothing goes to the target: the next invalidation is told to the reader."""
+    for _ in range(20):
+        with keyweir.client() as target, keyweir.client(3) as reader, keyweir.client() as writer:
+            assert reader.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", target.cmd("CLIENT", "ID")) == "OK"
+            reader.cmd("GET", "gone")
+            assert target.cmd("QUIT") == "OK"
+            writer.cmd("SET", "gone", "1")
+            assert reader.read()[0] == b"tracking-redir-broken"
+
+
+def test_own_messages_follow_the_reply(keyweir):
+    with keyweir.client(3) as client:
+        client.cmd("SUBSCRIBE", "self")
+        for _ in range(50):
+            client.send_raw(b"".join(encode(*words) for words in (
+                ["PUBLISH", "self", "a"], ["MULTI"], ["PUBLISH", "self", "b"], ["EXEC"],
+                ["EVAL", "return redis.call('PUBLISH', 'self', 'c')", "0"])))
+            got = [client.read() for _ in range(8)]
+            for reply, message in ((1, b"a"), ([1], b"b"), (1, b"c")):
+                push = [b"message", b"self", message]
+                assert got.index(reply) < got.index(push)
+                got.remove(reply)
+                got.remove(push)
+            assert got == ["OK", "QUEUED"]
+
+
+def test_pause_all_holds_back_everything(keyweir, conn, redis):
+    for server in (redis, keyweir):
+        with server.client() as admin, server.client() as other:
+            began = time.monotonic()
+            admin.cmd("CLIENT", "PAUSE", 300)
+            other.send("PING")
+            assert admin.cmd("CLIENT", "UNPAUSE") == "OK" and other.read() == "PONG"
+            assert time.monotonic() - began >= 0.3
+
+
+def test_slowlog_does_not_count_waiting(keyweir, conn):
+    conn.cmd("SLOWLOG", "RESET")
+    for threshold, seen in ((0, True), (10000, False)):
+        conn.cmd("CONFIG", "SET", "slowlog-log-slower-than", threshold)
+        with keyweir.client() as other:
+            other.send("BLPOP", "waited", 0)
+            wait_until(lambda: b"blocked_clients:1" in conn.cmd("INFO", "clients"))
+            conn.cmd("LPUSH", "waited", "1")
+            other.read()
+        logged = [e for e in conn.cmd("SLOWLOG", "GET", -1) if e[3][0] == b"BLPOP"]
+        assert len(logged) == seen and all(e[2] == 0 for e in logged)
+        conn.cmd("SLOWLOG", "RESET")
+
+
+def test_kill_by_user_and_age(keyweir, conn, direct):
+    direct.cmd("ACL", "SETUSER", "bob", "on", "nopass", "+@all", "~*")
+    try:
+        with keyweir.client() as client:
+            assert client.cmd("AUTH", "bob", "x") == "OK"
+            assert b" user=bob " in client.cmd("CLIENT", "INFO")
+            assert conn.cmd("CLIENT", "KILL", "USER", "bob") == 1 and client.eof()
+        assert conn.cmd("CLIENT", "KILL", "USER", "bob") == "ERR No such user"
+        assert conn.cmd("CLIENT", "KILL", "MAXAGE", "x").endswith("not an integer or out of range")
+        assert conn.cmd("CLIENT", "KILL", "MAXAGE", 0).endswith("should be greater than 0")
+        assert conn.cmd("CLIENT", "KILL", "MAXAGE", 1000) == 0
+    finally:
+        direct.cmd("ACL", "DELUSER", "bob")
 
 
 def test_refused_commands(conn):
