@@ -74,6 +74,7 @@ static inline struct request *request_new(struct request_pool *pool)
 		return request_make();
 	pool->free = r->next;
 	pool->n_free--;
+	__builtin_prefetch(pool->free, 1); /* with thousands on the way it is in no near cache */
 	/* Field by field, which is half the instructions of a memset(). */
 	r->next = r->next_in_link = NULL;
 	r->client = NULL;

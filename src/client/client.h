@@ -218,6 +218,7 @@ void client_push_ref(struct client *c, struct rcbuf *rb, size_t skip);
 
 /* For struct link_events. */
 void client_on_reply(struct request *r, const char *data, size_t len, const struct link *l, bool done);
+size_t client_on_plain_replies(struct link *l, const char *data, size_t len);
 void client_on_timed_out(struct request *r);
 void client_fail_request(struct request *r, const char *text);
 

@@ -161,32 +161,7 @@ static size_t one_step(struct reply_frame *f, const char *p, size_t len)
 	return element(f, p, len);
 }
 
-/* A whole bulk string of up to 9,999 bytes at data, which is what most replies are. Its length on the wire, or 0. */
-static inline size_t whole_bulk(struct reply_frame *f, const char *data, size_t len)
-{
-	const char *p = data + 1;
-	size_t n = 0, all;
-	unsigned digit;
-
-	if (len < 7 || *data != '$')
-		return 0;
-	digit = (unsigned char)*p - (unsigned)'0';
-	if (digit > 9)
-		return 0;
-	do {
-		n = n * 10 + digit;
-		digit = (unsigned char)*++p - (unsigned)'0';
-	} while (digit <= 9 && p - data < 5);
-	all = (size_t)(p - data) + 2 + n + 2;
-	if (p[0] != '\r' || p[1] != '\n' || all > len)
-		return 0;
-	f->type = '$';
-	f->number = (int64_t)n;
-	return all;
-}
-
-/* A whole line that is a reply by itself: +OK, :1, $-1, an error. Its length, or 0. */
-static inline size_t whole_line(struct reply_frame *f, const char *data, size_t len)
+size_t reply_whole_line(struct reply_frame *f, const char *data, size_t len)
 {
 	unsigned char kind = kinds[(unsigned char)*data];
 	const char *lf;
@@ -217,9 +192,7 @@ enum reply_status reply_frame_feed(struct reply_frame *f, const char *data, size
 	size_t at = 0;
 
 	if (!reply_frame_busy(f)) {
-		*used = whole_bulk(f, data, len);
-		if (*used == 0)
-			*used = whole_line(f, data, len);
+		*used = reply_whole(f, data, len);
 		if (*used > 0)
 			return REPLY_DONE;
 		f->type = 0;

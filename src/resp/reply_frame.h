@@ -31,6 +31,41 @@ struct reply_frame {
 /* Looks at the next bytes. *used says how many belong to this reply: all of them unless REPLY_DONE. */
 enum reply_status reply_frame_feed(struct reply_frame *f, const char *data, size_t len, size_t *used);
 
+/* A whole line that is a reply by itself: +OK, :1, $-1, an error. Its length, or 0. */
+size_t reply_whole_line(struct reply_frame *f, const char *data, size_t len);
+
+/* A whole bulk string of up to 9,999 bytes at data, which is what most replies are. Its length on the wire, or 0. */
+static inline size_t reply_whole_bulk(struct reply_frame *f, const char *data, size_t len)
+{
+	const char *p = data + 1;
+	size_t n = 0, all;
+	unsigned digit;
+
+	if (len < 7 || *data != '$')
+		return 0;
+	digit = (unsigned char)*p - (unsigned)'0';
+	if (digit > 9)
+		return 0;
+	do {
+		n = n * 10 + digit;
+		digit = (unsigned char)*++p - (unsigned)'0';
+	} while (digit <= 9 && p - data < 5);
+	all = (size_t)(p - data) + 2 + n + 2;
+	if (p[0] != '\r' || p[1] != '\n' || all > len)
+		return 0;
+	f->type = '$';
+	f->number = (int64_t)n;
+	return all;
+}
+
+/* Between replies: a whole small reply at data (len > 0). Its length, or 0: reply_frame_feed() knows what it is. */
+static inline size_t reply_whole(struct reply_frame *f, const char *data, size_t len)
+{
+	size_t n = reply_whole_bulk(f, data, len);
+
+	return n > 0 ? n : reply_whole_line(f, data, len);
+}
+
 /* Whether a reply has begun and not ended. */
 static inline bool reply_frame_busy(const struct reply_frame *f)
 {

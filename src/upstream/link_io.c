@@ -103,8 +103,12 @@ static void handle_bytes(struct link *l, const char *data, size_t len)
 		at += used;
 	}
 	while (at < len && l->state == LINK_READY) {
-		size_t used = one_frame(l, data + at, len - at);
+		size_t used = 0;
 
+		if (l->kind == LINK_SHARED && !reply_frame_busy(&l->rf))
+			used = l->pool->events->replies(l, data + at, len - at);
+		if (used == 0)
+			used = one_frame(l, data + at, len - at);
 		if (used == 0) {
 			link_close(l, "protocol error in what Redis sent");
 			return;
