@@ -251,6 +251,12 @@ enum verdict forward(struct client *c, const struct call *call, uint32_t flags, 
 /* The same with no flags and no hook. */
 enum verdict forward_plain(struct client *c, const struct call *call);
 
+/*
+ * Sends the requests of a pipeline at data, as far as they begin like the one before them and only need forwarding;
+ * nothing of a request is under way. Returns bytes taken.
+ */
+size_t forward_run(struct client *c, const char *data, size_t len);
+
 /* Sends other bytes in the call's place. */
 enum verdict forward_bytes(struct client *c, const struct call *call, const char *bytes, size_t len, uint32_t flags,
 			   request_hook_fn hook, int64_t arg);

@@ -219,6 +219,8 @@ void client_process(struct client *c, const char *data, size_t len)
 		if (used == 0)
 			break;
 		at += used;
+		if (at < len && c->wait == WAIT_NOTHING && !c->closed && !c->closing)
+			at += forward_run(c, data + at, len - at);
 	}
 	if (!c->closed && !c->closing)
 		keep(c, data + at, len - at);

@@ -188,6 +188,55 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	return CALL_DONE;
 }
 
+/* Nothing stands before a command of the client's that only needs forwarding over l. */
+static bool is_bare(const struct client *c, const struct link *l)
+{
+	const struct server *s = c->w->server;
+
+	return l && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto && c->tx == TX_NONE &&
+	       c->tx_run == 0 && c->reply_mode == REPLY_ON && !c->upload && !c->discarding &&
+	       c->out.bytes <= c->w->output_pause_bytes && !hub_is_subscriber(c) &&
+	       atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
+	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
+}
+
+size_t forward_run(struct client *c, const char *data, size_t len)
+{
+	struct request_frame *f = &c->frame;
+	struct call call = {.cmd = f->known, .frame = f};
+	struct link *l = c->link;
+	unsigned n = 0;
+	size_t at = 0;
+
+	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD || !is_bare(c, l))
+		return 0;
+	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
+	       c->bytes_upstream + at <= REQUEST_BYTES_MAX && l->out.bytes + at < LINK_BYTES_MAX) {
+		struct request *r;
+
+		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
+		    !command_arity_ok(call.cmd, f->argc))
+			break;
+		r = client_request_new(c, &call);
+		r->flags |= call.cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
+		r->deadline_us = c->w->now_us + forward_timeout_us(c, call.cmd);
+		link_enqueue(l, r, l->out.end_pos + at, f->len);
+		c->call_len = f->len;
+		at += f->len;
+		n++;
+		request_frame_reset(f);
+	}
+	request_frame_reset(f); /* what is not taken is looked at anew */
+	if (n == 0)
+		return 0;
+	link_put(l, data, at);
+	c->n_upstream += n;
+	c->bytes_upstream += at;
+	c->active_us = c->w->now_us;
+	counter_add(&c->w->counters.commands, n);
+	return at;
+}
+
 enum verdict forward(struct client *c, const struct call *call, uint32_t flags, request_hook_fn hook, int64_t arg)
 {
 	return forward_bytes(c, call, call->bytes, call->len, flags, hook, arg);

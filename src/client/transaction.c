@@ -51,7 +51,7 @@ enum verdict handle_MULTI(struct client *c, const struct call *call)
 	enum verdict verdict;
 	struct link *l;
 
-	if (run > 0 && c->w->n_clients > 0) {
+	if (run > 0) {
 		if (!client_route(c, call, &l, &verdict))
 			return verdict;
 		if (c->n_upstream > 0 && c->n_upstream + run > CLIENT_WINDOW_MAX)

@@ -107,11 +107,11 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 /* It has something to write at the end of the turn. */
 void link_mark_dirty(struct link *l);
 
-/* Queues a request's bytes; r joins the queue, its deadline must be set. */
-static inline void link_send(struct link *l, struct request *r, const char *data, size_t len)
+/* r joins the queue, its deadline must be set; its bytes will stand at pos in the output stream. */
+static inline void link_enqueue(struct link *l, struct request *r, uint64_t pos, size_t len)
 {
 	r->link = l;
-	r->pos = l->out.end_pos;
+	r->pos = pos;
 	r->len = len;
 	if (l->tail) {
 		l->tail->next_in_link = r;
@@ -121,9 +121,20 @@ static inline void link_send(struct link *l, struct request *r, const char *data
 	}
 	l->tail = r;
 	l->n_queue++;
+}
+
+/* Queues bytes of requests that have joined. */
+static inline void link_put(struct link *l, const char *data, size_t len)
+{
 	outq_append(&l->out, data, len);
 	if (!list_is_linked(&l->dirty))
 		link_mark_dirty(l);
+}
+
+static inline void link_send(struct link *l, struct request *r, const char *data, size_t len)
+{
+	link_enqueue(l, r, l->out.end_pos, len);
+	link_put(l, data, len);
 }
 
 /* More bytes of the request queued last (a large one that streams), or bytes that expect no request (HUB). */
