@@ -24,7 +24,7 @@ CLIENTS = {
                      ["node", "-e", "import('@valkey/valkey-glide').catch(()=>process.exit(1))"]),
     "bullmq": (["node", "bullmq.mjs"], 15, NODE, ["node", "-e", "import('bullmq').catch(()=>process.exit(1))"]),
     "redis-py": ([PYTHON, "redis_py.py"], 36, "python3-redis", [PYTHON, "-c", "import redis.asyncio"]),
-    "celery": ([PYTHON, "celery_check.py"], 14, "python3-celery", [PYTHON, "-c", "import celery"]),
+    "celery": ([PYTHON, "celery_check.py"], 13, "python3-celery", [PYTHON, "-c", "import celery"]),
     "redis-rb": (["ruby", "-W0", "redis_rb.rb"], 27, "ruby-redis", ["ruby", "-e", "require 'redis'"]),
     "rails-cache": (["ruby", "-W0", "rails_cache.rb"], 16, "ruby-activesupport",
                     ["ruby", "-e", "require 'redis'; require 'connection_pool'; require 'active_support'"]),
