@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A line of CLIENT LIST, with the fields and the order of the upstream's release.
- * https://redis.io/commands/client-list/ */
+/*
+ * A line of CLIENT LIST, with the fields and the order of the upstream's release.
+ * https://redis.io/commands/client-list/
+ */
 #include "client/client_list.h"
 
 #include <stdio.h>
