@@ -18,7 +18,11 @@
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
-enum upstream_mode { UPSTREAM_STANDALONE };
+enum upstream_mode { UPSTREAM_STANDALONE, UPSTREAM_SENTINEL, UPSTREAM_CLUSTER };
+enum read_from { READ_FROM_MASTER, READ_FROM_PREFER_REPLICA, READ_FROM_REPLICA, READ_FROM_NEAREST };
+enum mirror_what { MIRROR_WRITES, MIRROR_ALL };
+enum client_cert { CLIENT_CERT_NONE, CLIENT_CERT_OPTIONAL, CLIENT_CERT_REQUIRED };
+enum on_failure { ON_FAILURE_ERROR, ON_FAILURE_MISS };
 
 /* A list of strings; items are owned by the struct that holds the list. */
 struct string_list {
@@ -26,8 +30,18 @@ struct string_list {
 	size_t n;
 };
 
+/* [server.tls]: what "tls:" listeners show, and want to see. */
+struct server_tls_config {
+	char *cert; /* file names; "": none */
+	char *key;
+	char *ca; /* of client certificates */
+	enum client_cert client_cert;
+};
+
 struct server_config {
-	struct string_list listen; /* "127.0.0.1:6380", "[::1]:6380", "unix:/path" */
+	struct string_list listen; /* "127.0.0.1:6380", "[::1]:6380", "unix:/path", "tls:127.0.0.1:6381" */
+	bool cluster_emulation;
+	struct server_tls_config tls;
 	int64_t workers;	   /* as written; 0: one for each CPU */
 	int64_t max_clients;
 	int64_t backlog;
@@ -41,11 +55,28 @@ struct server_config {
 /* url, taken apart; made by upstream_url_parse() from the option "url" (or $REDIS_URL). */
 struct upstream_url {
 	bool unix_socket;
+	bool tls;   /* rediss:// */
 	char *host; /* host name or address without brackets; the path of a Unix socket */
 	int port;
 	char *username; /* NULL: none; percent-decoded */
 	char *password; /* NULL: none; percent-decoded; secret */
 	int db;
+};
+
+/* [upstream.NAME.tls] */
+struct upstream_tls_config {
+	char *ca; /* file name; "": the system's store */
+	char *cert;
+	char *key;
+	char *server_name; /* "": the host's name */
+	bool verify;
+};
+
+/* [upstream.NAME.circuit_breaker] */
+struct breaker_config {
+	int64_t failures;
+	int64_t window_ms;
+	int64_t open_for_ms;
 };
 
 struct upstream_config {
@@ -65,6 +96,29 @@ struct upstream_config {
 	int64_t max_retries;
 	int64_t health_check_ms;
 	char *password_file; /* "": none; its first line has become target.password */
+	struct string_list nodes; /* sentinels or cluster seeds, "host:port" */
+	char *service;		  /* sentinel: name of the master */
+	char *sentinel_username;
+	char *sentinel_password; /* secret; "": none */
+	char *sentinel_password_file;
+	enum read_from read_from;
+	int64_t read_your_writes_ms;
+	int64_t max_replica_lag_ms;
+	char *mirror_to; /* name of another upstream; "": none */
+	enum mirror_what mirror;
+	int64_t mirror_percent;
+	bool mirror_compare;
+	struct upstream_tls_config tls;
+	struct breaker_config circuit_breaker;
+};
+
+/* [namespace.NAME]: which keys belong to it and where they are kept. */
+struct namespace_config {
+	char *name;		  /* "default": what matches no other */
+	struct string_list match; /* key prefixes; NAME + ":" when the file gives none; empty for "default" */
+	char *upstream;		  /* name */
+	size_t upstream_index;	  /* in config.upstreams */
+	enum on_failure on_failure;
 };
 
 struct log_config {
@@ -78,6 +132,8 @@ struct config {
 	struct server_config server;
 	struct upstream_config *upstreams; /* [0] is always "main" */
 	size_t n_upstreams;
+	struct namespace_config *namespaces;
+	size_t n_namespaces;
 	struct log_config log;
 };
 
