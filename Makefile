@@ -18,6 +18,7 @@ SOURCES := \
 	src/request.c \
 	src/server.c \
 	src/snapshot.c \
+	src/upstreams.c \
 	src/worker.c \
 	src/base/buf.c \
 	src/base/log.c \
@@ -35,20 +36,25 @@ SOURCES := \
 	src/client/config_cmd.c \
 	src/client/dispatch.c \
 	src/client/events.c \
+	src/client/fanout.c \
 	src/client/forward.c \
 	src/client/glob.c \
 	src/client/hub.c \
 	src/client/info.c \
+	src/client/join.c \
 	src/client/keyweir_cmd.c \
 	src/client/latency.c \
 	src/client/monitor.c \
 	src/client/redact.c \
+	src/client/redirect.c \
 	src/client/retry.c \
+	src/client/scan.c \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
 	src/client/subscribe.c \
 	src/client/subscriptions.c \
+	src/client/target.c \
 	src/client/tracking.c \
 	src/client/transaction.c \
 	src/command/keys.c \
@@ -62,12 +68,21 @@ SOURCES := \
 	src/resp/reply_frame.c \
 	src/resp/request_frame.c \
 	src/resp/write.c \
+	src/upstream/cluster.c \
+	src/upstream/cluster_map.c \
 	src/upstream/handshake.c \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
 	src/upstream/node.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \
+	src/upstream/route.c \
+	src/upstream/sentinel.c \
+	src/upstream/slot.c \
+	src/upstream/talk.c \
+	src/upstream/topology.c \
+	src/upstream/upstream.c \
+	src/upstream/watch.c \
 	src/config/address.c \
 	src/config/check.c \
 	src/config/dump.c \

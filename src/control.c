@@ -24,6 +24,8 @@
 
 #define WORKERS_MAX	  256
 #define WATCHDOG_STALE_US 5000000
+#define WATCH_US	  250000
+#define FIRST_MAP_US	  2000000
 
 /* ---- clients ---- */
 
@@ -190,6 +192,21 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+static void on_watch(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *ctl = arg;
+
+	(void)fd;
+	(void)what;
+	for (size_t i = 0; i < ctl->n_watches; i++)
+		watch_tick(ctl->watches[i]);
+}
+
+void control_topology_asked(struct control *ctl)
+{
+	on_watch(-1, 0, ctl);
+}
+
 static void on_mailbox(evutil_socket_t fd, short what, void *arg)
 {
 	struct control *ctl = arg;
@@ -226,7 +243,6 @@ static unsigned worker_count(const struct config *config)
 static bool start_server(struct control *ctl, struct config *config)
 {
 	struct server *s = &ctl->server;
-	struct node *node;
 
 	s->n_workers = worker_count(config);
 	s->control = ctl;
@@ -237,28 +253,28 @@ static bool start_server(struct control *ctl, struct config *config)
 	s->subscriptions = subscriptions_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
-	node = node_new(&config->upstreams[0], s->n_workers);
-	control_wait_for_name(node);
-	ctl->snapshot = snapshot_new(config, node, NULL);
-	node_unref(&node);
+	control_open_upstreams(ctl, config);
 	s->workers = xcalloc(s->n_workers, sizeof(*s->workers));
 	for (unsigned i = 0; i < s->n_workers; i++)
 		if (!worker_init(&s->workers[i], i, s, ctl->snapshot))
 			return false;
+	ctl->running = true;
 	return true;
 }
 
 static bool start_events(struct control *ctl)
 {
-	struct timeval tv = {0, 500000};
+	struct timeval tv = {0, 500000}, watch = {0, WATCH_US};
 
 	ctl->mailbox_event =
 		event_new(ctl->base, ctl->server.control_mailbox.fd, EV_READ | EV_PERSIST, on_mailbox, ctl);
 	ctl->second_event = event_new(ctl->base, -1, EV_PERSIST, on_second, ctl);
+	ctl->watch_event = event_new(ctl->base, -1, EV_PERSIST, on_watch, ctl);
 	ctl->watchdog_us = systemd_watchdog_us();
 	if (ctl->watchdog_us > 0 && ctl->watchdog_us / 4 < 500000)
 		tv.tv_usec = ctl->watchdog_us / 4;
-	return ctl->mailbox_event && ctl->second_event && event_add(ctl->mailbox_event, NULL) == 0 &&
+	return ctl->mailbox_event && ctl->second_event && ctl->watch_event &&
+	       event_add(ctl->watch_event, &watch) == 0 && event_add(ctl->mailbox_event, NULL) == 0 &&
 	       event_add(ctl->second_event, &tv) == 0 && watch_signals(ctl);
 }
 
@@ -268,6 +284,23 @@ static bool start_workers(struct control *ctl)
 		if (!worker_start(&ctl->server.workers[i]))
 			return false;
 	return true;
+}
+
+static bool any_unknown(const struct control *ctl)
+{
+	for (size_t i = 0; i < ctl->n_watches; i++)
+		if (watch_topology(ctl->watches[i])->n_shards == 0)
+			return true;
+	return false;
+}
+
+/* The first clients shall find what there is: Clusters and Sentinels get a moment to be asked. */
+static void wait_for_topologies(struct control *ctl)
+{
+	int64_t until_us = clock_now_us() + FIRST_MAP_US;
+
+	while (any_unknown(ctl) && clock_now_us() < until_us)
+		event_base_loop(ctl->base, EVLOOP_ONCE);
 }
 
 static void finish(struct control *ctl)
@@ -284,7 +317,7 @@ static void finish(struct control *ctl)
 	for (unsigned i = 0; i < s->n_workers; i++)
 		worker_fini(&s->workers[i]);
 	mailbox_run(&s->control_mailbox, s);
-	probe_free(&ctl->probe);
+	control_close_upstreams(ctl);
 	free(s->workers);
 	slowlog_free(&s->slowlog);
 	stats_free(&s->stats);
@@ -297,6 +330,7 @@ static void finish(struct control *ctl)
 		event_free(ctl->signals[i]);
 	event_free(ctl->mailbox_event);
 	event_free(ctl->second_event);
+	event_free(ctl->watch_event);
 	mailbox_fini(&s->control_mailbox);
 	event_base_free(ctl->base);
 }
@@ -319,13 +353,13 @@ int control_run(struct config *config, const struct config_source *source)
 		log_error("Can't start: %s", strerror(errno));
 		return 1;
 	}
+	wait_for_topologies(&ctl);
 	LIST_EACH (pos, next, &ctl.listeners) {
 		struct listener *l = container_of(pos, struct listener, node);
 
 		listener_start(l, ctl.base, control_accepted, &ctl);
 		log_info("Listening on %s", l->text);
 	}
-	ctl.probe = probe_new(ctl.base, ctl.snapshot->node, control_learnt, &ctl);
 	log_info("Keyweir %s ready with %u workers", KEYWEIR_VERSION, ctl.server.n_workers);
 	systemd_notify("READY=1\nSTATUS=Serving");
 	event_base_dispatch(ctl.base);

@@ -21,5 +21,6 @@ int control_run(struct config *config, const struct config_source *source);
 void control_worker_stopped(struct control *ctl);
 void control_reload_asked(struct control *ctl, struct server_reload *reload);
 void control_learn(struct control *ctl);
+void control_topology_asked(struct control *ctl);
 
 #endif

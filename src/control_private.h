@@ -8,7 +8,7 @@
 #include "net/addr.h"
 #include "net/listener.h"
 #include "resp/errors.h"
-#include "upstream/probe.h"
+#include "upstream/watch.h"
 
 struct event;
 struct event_base;
@@ -21,15 +21,18 @@ struct control {
 	struct event_base *base;
 	struct list listeners;
 	struct snapshot *snapshot; /* the current one */
-	struct probe *probe;
+	struct watch **watches; /* by upstream, as in the snapshot */
+	size_t n_watches;
 	struct command_set *
 		*learnt; /* all that were ever published: requests point into them for as long as they like */
 	size_t n_learnt;
 	struct event *signals[N_SIGNALS];
 	struct event *mailbox_event;
 	struct event *second_event;
+	struct event *watch_event;
 	int keepalive_s;
 	unsigned n_stopped;
+	bool running; /* there are workers to be told of a new snapshot */
 	bool stopping;
 	bool inherited; /* sockets came from systemd: `listen` is not used */
 	int64_t watchdog_us;
@@ -44,8 +47,13 @@ void control_drain(struct control *ctl);
 /* reload.c */
 bool control_open_listeners(struct control *ctl, const struct config *config);
 bool control_reload(struct control *ctl, char *error, size_t error_size);
-void control_learnt(void *ctx, struct command_set *set);
-void control_wait_for_name(struct node *node); /* at start: a host name gets its time to be looked up */
+
+/* At start: builds the upstreams of the configuration, which it takes over, and their watches. */
+void control_open_upstreams(struct control *ctl, struct config *config);
+void control_close_upstreams(struct control *ctl);
+
+/* A reload: upstreams that did not change stay, with their connections. Takes over config. */
+void control_change_upstreams(struct control *ctl, struct config *config);
 
 /* Options of a client's socket. */
 void socket_prepare(int fd, const struct address *a, int keepalive_s);

@@ -35,17 +35,6 @@ void socket_prepare(int fd, const struct address *a, int keepalive_s)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
-void control_wait_for_name(struct node *node)
-{
-	struct address list[NODE_ADDRESSES_MAX];
-	int64_t until_us = clock_now_us() + node->conf.connect_timeout_ms * 1000;
-	struct timespec pause = {0, 2000000};
-
-	server_resolve(NULL, node);
-	while (node->needs_lookup && node_addresses(node, list) == 0 && clock_now_us() < until_us)
-		nanosleep(&pause, NULL);
-}
-
 /* ---- listeners ---- */
 
 static struct listener *find_listener(struct control *ctl, const char *text)
@@ -148,35 +137,6 @@ static void change_listeners(struct control *ctl, struct list *fresh)
 	move_all(fresh, &ctl->listeners);
 }
 
-/* ---- snapshots ---- */
-
-static void publish(struct control *ctl, struct snapshot *fresh)
-{
-	for (unsigned i = 0; i < ctl->server.n_workers; i++)
-		worker_run_on(&ctl->server.workers[i], worker_take_snapshot, snapshot_ref(fresh));
-	snapshot_unref(&ctl->snapshot);
-	ctl->snapshot = fresh;
-}
-
-void control_learnt(void *ctx, struct command_set *set)
-{
-	struct control *ctl = ctx;
-
-	if (command_set_same(ctl->snapshot->learnt, set)) {
-		command_set_unref(&set);
-		return;
-	}
-	log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
-	publish(ctl, snapshot_with_commands(ctl->snapshot, set));
-	ctl->learnt = xreallocarray(ctl->learnt, ctl->n_learnt + 1, sizeof(struct command_set *));
-	ctl->learnt[ctl->n_learnt++] = set;
-}
-
-void control_learn(struct control *ctl)
-{
-	probe_learn(ctl->probe);
-}
-
 /* ---- reload ---- */
 
 static void log_problems(const struct problem_list *problems, char *error, size_t error_size)
@@ -191,34 +151,14 @@ static void log_problems(const struct problem_list *problems, char *error, size_
 	}
 }
 
-/* A changed upstream gets a node of its own, an unchanged one keeps its connections. */
-static struct node *node_for(struct control *ctl, const struct config *config)
-{
-	struct node *old = ctl->snapshot->node, *fresh;
-
-	if (node_same(old, &config->upstreams[0]))
-		return node_ref(old);
-	fresh = node_new(&config->upstreams[0], ctl->server.n_workers);
-	server_resolve(&ctl->server, fresh);
-	return fresh;
-}
-
 static void apply(struct control *ctl, struct config *config)
 {
-	struct node *node = node_for(ctl, config);
-	bool moved = node != ctl->snapshot->node;
-
 	if (config->server.workers != ctl->snapshot->config->server.workers)
 		log_warn("server.workers is changed by a restart only");
 	ctl->keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000);
 	atomic_store(&ctl->server.max_clients, (unsigned)config->server.max_clients);
 	slowlog_set_threshold(ctl->server.slowlog, config->log.slow_us);
-	publish(ctl, snapshot_new(config, node, ctl->snapshot->learnt));
-	node_unref(&node);
-	if (moved) {
-		probe_free(&ctl->probe);
-		ctl->probe = probe_new(ctl->base, ctl->snapshot->node, control_learnt, ctl);
-	}
+	control_change_upstreams(ctl, config);
 }
 
 static bool reload(struct control *ctl, char *error, size_t error_size)

@@ -33,6 +33,11 @@ enum request_flag {
 	REQUEST_BLOCKING = 1 << 6, /* its client counts as blocked */
 	REQUEST_WRITE = 1 << 7,	   /* may change data */
 	REQUEST_NO_SLOWLOG = 1 << 8,
+	REQUEST_PARTED = 1 << 9,  /* answered by parts: arg is its struct fanout */
+	REQUEST_PART = 1 << 10,	  /* one of these: not in the client's queue; arg is the same struct fanout */
+	REQUEST_PARKED = 1 << 11, /* waits to be sent again, see client/redirect.c */
+	REQUEST_CUT = 1 << 13,	  /* an error came in pieces: gathered in `reply`, it may be a redirection */
+	REQUEST_UNIT = 1 << 12,	  /* MULTI ... EXEC in one: only the last reply is the client's */
 };
 
 /*
@@ -52,7 +57,11 @@ struct request {
 	int64_t start_us;    /* when its last byte had been read from the client */
 	int64_t deadline_us; /* no answer until then: -TIMEOUT; 0: may take for ever */
 	uint32_t flags;	     /* enum request_flag */
-	uint32_t retries;
+	uint8_t retries;
+	uint8_t redirects;
+	int16_t slot;	  /* of its keys, in a Cluster; else -1 */
+	uint32_t part;	  /* PART: which */
+	uint32_t n_before; /* UNIT: replies still to come before its own */
 	request_hook_fn on_reply; /* NULL: the reply passes through as it comes */
 	int64_t arg;		  /* for on_reply */
 	struct buf reply;
@@ -82,7 +91,9 @@ static inline struct request *request_new(struct request_pool *pool)
 	r->cmd = NULL;
 	r->pos = r->len = 0;
 	r->start_us = r->deadline_us = 0;
-	r->flags = r->retries = 0;
+	r->flags = r->part = r->n_before = 0;
+	r->retries = r->redirects = 0;
+	r->slot = -1;
 	r->on_reply = NULL;
 	r->arg = 0;
 	return r;

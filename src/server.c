@@ -79,6 +79,22 @@ void server_ask_reload(struct server *s, struct server_reload *reload)
 	mailbox_post(&s->control_mailbox, &reload->message);
 }
 
+static void run_topology(struct message *m, void *owner)
+{
+	struct server *s = owner;
+
+	free(m);
+	control_topology_asked(s->control);
+}
+
+void server_ask_topology(struct server *s)
+{
+	struct message *m = xcalloc(1, sizeof(*m));
+
+	m->run = run_topology;
+	mailbox_post(&s->control_mailbox, m);
+}
+
 static void run_learn(struct message *m, void *owner)
 {
 	struct server *s = owner;

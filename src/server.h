@@ -65,6 +65,9 @@ void server_ask_reload(struct server *s, struct server_reload *reload);
 /* A worker's loop has ended (after a drain). */
 void server_worker_stopped(struct server *s);
 
+/* A worker has marked an upstream's map as stale: the control thread looks at once. Any thread. */
+void server_ask_topology(struct server *s);
+
 /* An unknown command was seen: learn the upstream's COMMAND again, at most once a second. Any thread. */
 void server_ask_learn(struct server *s);
 

@@ -6,29 +6,39 @@
 
 #include "base/mem.h"
 
-struct snapshot *snapshot_new(struct config *config, struct node *node, struct command_set *learnt)
+struct snapshot *snapshot_new(struct shared_config *holder, const struct upstream_view *views, size_t n_views,
+			      struct command_set *learnt)
 {
 	struct snapshot *s = xcalloc(1, sizeof(*s));
 
 	atomic_init(&s->refs, 1);
-	s->config = config;
-	s->config_refs = xcalloc(1, sizeof(*s->config_refs));
-	atomic_init(s->config_refs, 1);
-	s->node = node_ref(node);
+	s->holder = shared_config_ref(holder);
+	s->config = holder->config;
+	s->views = xcalloc(n_views, sizeof(*s->views));
+	s->n_views = n_views;
+	for (size_t i = 0; i < n_views; i++) {
+		s->views[i].up = upstream_ref(views[i].up);
+		s->views[i].topo = topology_ref(views[i].topo);
+	}
 	s->learnt = command_set_ref(learnt);
 	return s;
 }
 
 struct snapshot *snapshot_with_commands(const struct snapshot *old, struct command_set *learnt)
 {
-	struct snapshot *s = xcalloc(1, sizeof(*s));
+	return snapshot_new(old->holder, old->views, old->n_views, learnt);
+}
 
-	atomic_init(&s->refs, 1);
-	s->config = old->config;
-	s->config_refs = old->config_refs;
-	atomic_fetch_add(s->config_refs, 1);
-	s->node = node_ref(old->node);
-	s->learnt = command_set_ref(learnt);
+struct snapshot *snapshot_with_topology(const struct snapshot *old, const struct upstream *up, struct topology *topo)
+{
+	struct snapshot *s = snapshot_new(old->holder, old->views, old->n_views, old->learnt);
+
+	for (size_t i = 0; i < s->n_views; i++) {
+		if (s->views[i].up != up)
+			continue;
+		topology_unref(&s->views[i].topo);
+		s->views[i].topo = topology_ref(topo);
+	}
 	return s;
 }
 
@@ -45,11 +55,12 @@ void snapshot_unref(struct snapshot **sp)
 	*sp = NULL;
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
-	node_unref(&s->node);
-	command_set_unref(&s->learnt);
-	if (atomic_fetch_sub(s->config_refs, 1) == 1) {
-		config_free(&s->config);
-		free(s->config_refs);
+	for (size_t i = 0; i < s->n_views; i++) {
+		upstream_unref(&s->views[i].up);
+		topology_unref(&s->views[i].topo);
 	}
+	free(s->views);
+	command_set_unref(&s->learnt);
+	shared_config_unref(&s->holder);
 	free(s);
 }

@@ -16,8 +16,9 @@
 #include "client/client.h"
 #include "client/events.h"
 #include "client/hub.h"
+#include "client/redirect.h"
 #include "server.h"
-#include "upstream/pool.h"
+#include "upstream/route.h"
 
 #define FAST_TICK_US	    20000
 #define SLOW_TICK_US	    250000
@@ -51,6 +52,11 @@ void worker_wake_tick(struct worker *w)
 	arm_tick(w);
 }
 
+struct pool *worker_main_pool(struct worker *w)
+{
+	return w->only ? w->only : route_master(&w->routes[0], -1);
+}
+
 static bool list_is_busy(const struct list *head)
 {
 	for (const struct list *pos = head->next; pos != head; pos = pos->next) {
@@ -68,10 +74,18 @@ static bool pool_is_busy(const struct pool *p)
 	       list_is_busy(&p->leased) || list_is_busy(&p->special);
 }
 
+static bool any_pool_busy(const struct worker *w)
+{
+	for (const struct list *pos = w->pools.next; pos != &w->pools; pos = pos->next)
+		if (pool_is_busy(container_of(pos, struct pool, node)))
+			return true;
+	return false;
+}
+
 /* With nothing in flight for a while the thread need not wake up fifty times a second. */
 static void choose_tick(struct worker *w)
 {
-	if (pool_is_busy(w->pool) || !list_empty(&w->old_pools) || w->draining ||
+	if (any_pool_busy(w) || !list_empty(&w->parked) || !list_empty(&w->old_pools) || w->draining ||
 	    atomic_load_explicit(&w->server->pause_mode, memory_order_relaxed) != PAUSE_NONE) {
 		w->idle_since_us = 0;
 		w->fast_tick = true;
@@ -130,8 +144,10 @@ static void tick_clients(struct worker *w)
 	}
 }
 
-static void tick_old_pools(struct worker *w)
+static void tick_pools(struct worker *w)
 {
+	LIST_EACH (pos, next, &w->pools)
+		pool_tick(container_of(pos, struct pool, node), w->now_us);
 	LIST_EACH (pos, next, &w->old_pools) {
 		struct pool *p = container_of(pos, struct pool, node);
 
@@ -148,8 +164,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	worker_now(w, clock_now_us());
-	pool_tick(w->pool, w->now_us);
-	tick_old_pools(w);
+	tick_pools(w);
+	redirect_tick(w, false);
 	hub_tick(w->hub);
 	tick_pause(w);
 	if (w->now_us - w->client_tick_us >= CLIENT_TICK_US) {
@@ -225,11 +241,68 @@ static void *worker_main(void *arg)
 
 /* ---- life ---- */
 
+/* Links to a server that is no longer ours answer what they have; everybody who waits tries another one. */
+static void leave_pool(struct worker *w, struct pool *p)
+{
+	LIST_EACH (pos, next, &p->waiting) {
+		struct pool_wait *wait = container_of(pos, struct pool_wait, node);
+
+		pool_wait_cancel(wait);
+		wait->resume(wait, true);
+	}
+	list_remove(&p->node);
+	list_append(&w->old_pools, &p->node);
+	/* "Disconnect all clients from the old master": Sentinel client guidelines. */
+	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly)
+		pool_drop_all(p, "Sentinel says that the master is another one");
+	else
+		pool_retire_all(p);
+}
+
+static void leave_routes(struct worker *w)
+{
+	for (size_t i = 0; i < w->n_routes; i++)
+		route_fini(&w->routes[i]);
+	free(w->routes);
+}
+
+/* One server for everything, and nothing to look at in a command to know it. */
+static struct pool *only_pool(const struct worker *w)
+{
+	const struct route *r = &w->routes[0];
+	const struct upstream_config *conf = r->up->conf;
+
+	if (w->n_routes > 1 || r->topo->slots || r->topo->n_shards == 0 || conf->read_from != READ_FROM_MASTER)
+		return NULL;
+	return r->masters[0];
+}
+
+static void make_routes(struct worker *w)
+{
+	const struct snapshot *s = w->snapshot;
+
+	LIST_EACH (pos, next, &w->pools)
+		container_of(pos, struct pool, node)->seen = false;
+	w->n_routes = s->n_views;
+	w->routes = xcalloc(w->n_routes, sizeof(*w->routes));
+	for (size_t i = 0; i < w->n_routes; i++)
+		route_init(&w->routes[i], w, s->views[i].up, s->views[i].topo);
+	LIST_EACH (pos, next, &w->pools) {
+		struct pool *p = container_of(pos, struct pool, node);
+
+		if (!p->seen && w->now_us >= p->keep_until_us)
+			leave_pool(w, p);
+	}
+	w->only = only_pool(w);
+	w->generation++;
+}
+
 /* Takes over the caller's reference. */
 static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 {
 	w->snapshot = snapshot;
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
+	make_routes(w);
 }
 
 bool worker_init(struct worker *w, unsigned id, struct server *server, struct snapshot *snapshot)
@@ -238,7 +311,6 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 
 	w->id = id;
 	w->server = server;
-	use_snapshot(w, snapshot_ref(snapshot));
 	event_config_set_flag(conf, EVENT_BASE_FLAG_NOLOCK);
 	w->base = event_base_new_with_config(conf);
 	event_config_free(conf);
@@ -251,11 +323,14 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	list_init(&w->dying_clients);
 	list_init(&w->dying_links);
 	list_init(&w->monitors);
+	list_init(&w->pools);
+	list_init(&w->parked);
 	list_init(&w->old_pools);
 	chunk_pool_init(&w->chunks, CHUNKS_KEPT);
 	w->scratch = xcalloc(1, SCRATCH_BYTES);
 	w->now_us = clock_now_us();
-	w->pool = pool_new(w, snapshot->node, &client_link_events);
+	w->link_events = &client_link_events;
+	use_snapshot(w, snapshot_ref(snapshot));
 	w->hub = hub_new(w);
 	w->mailbox_event = event_new(w->base, w->mailbox.fd, EV_READ | EV_PERSIST, on_mailbox, w);
 	w->tick_event = evtimer_new(w->base, on_tick, w);
@@ -286,15 +361,22 @@ void worker_close_clients(struct worker *w)
 		client_close(container_of(pos, struct client, node));
 }
 
-void worker_fini(struct worker *w)
+static void free_pools(struct list *pools)
 {
-	hub_free(&w->hub);
-	pool_free(&w->pool);
-	LIST_EACH (pos, next, &w->old_pools) {
+	LIST_EACH (pos, next, pools) {
 		struct pool *p = container_of(pos, struct pool, node);
 
 		pool_free(&p);
 	}
+}
+
+void worker_fini(struct worker *w)
+{
+	hub_free(&w->hub);
+	redirect_drop_all(w);
+	leave_routes(w);
+	free_pools(&w->pools);
+	free_pools(&w->old_pools);
 	reap(w);
 	event_free(w->mailbox_event);
 	event_free(w->tick_event);
@@ -334,26 +416,20 @@ void worker_run_on(struct worker *w, void (*fn)(struct worker *w, void *arg), vo
 
 void worker_take_snapshot(struct worker *w, void *arg)
 {
-	struct snapshot *fresh = arg;
-	bool moved = fresh->node != w->snapshot->node;
+	struct snapshot *old = w->snapshot;
+	struct route *old_routes = w->routes;
+	size_t n_old = w->n_routes;
 
-	snapshot_unref(&w->snapshot);
-	use_snapshot(w, fresh);
+	worker_now(w, clock_now_us());
+	use_snapshot(w, arg);
+	for (size_t i = 0; i < n_old; i++)
+		route_fini(&old_routes[i]);
+	free(old_routes);
+	snapshot_unref(&old);
 	LIST_EACH (pos, next, &w->clients)
 		container_of(pos, struct client, node)->frame.max_bulk =
-			(uint64_t)fresh->config->server.max_value_bytes;
-	if (!moved)
-		return;
-	/* Links to the old server answer what they have; everybody who waits tries the new one. */
-	LIST_EACH (pos, next, &w->pool->waiting) {
-		struct pool_wait *wait = container_of(pos, struct pool_wait, node);
-
-		pool_wait_cancel(w->pool, wait);
-		wait->resume(wait, true);
-	}
-	pool_retire_all(w->pool);
-	list_append(&w->old_pools, &w->pool->node);
-	w->pool = pool_new(w, fresh->node, &client_link_events);
+			(uint64_t)w->snapshot->config->server.max_value_bytes;
+	redirect_tick(w, true);
 	worker_wake_tick(w);
 }
 
@@ -381,10 +457,12 @@ void worker_hear(struct worker *w, void *arg)
 {
 	switch ((enum server_news)(intptr_t)arg) {
 	case SERVER_PLACE_FREED:
-		pool_place_freed(w->pool);
+		LIST_EACH (pos, next, &w->pools)
+			pool_place_freed(container_of(pos, struct pool, node));
 		break;
 	case SERVER_PLACE_WANTED:
-		pool_place_wanted(w->pool);
+		LIST_EACH (pos, next, &w->pools)
+			pool_place_wanted(container_of(pos, struct pool, node));
 		break;
 	case SERVER_PAUSE_CHANGED:
 		worker_wake_tick(w);

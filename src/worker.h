@@ -29,6 +29,8 @@ struct event;
 struct event_base;
 struct hub;
 struct pool;
+struct link_events;
+struct route;
 struct server;
 
 /* Counters: written by their worker only, read by anybody who sums them up. */
@@ -58,8 +60,14 @@ struct worker {
 	struct event *tick_event;
 	struct mailbox mailbox;
 	struct snapshot *snapshot; /* a reference */
-	struct pool *pool;	   /* links to [upstream.main] */
-	struct list old_pools;	   /* of nodes that a reload replaced, until their last link is gone */
+	struct route *routes;	   /* by upstream, as in the snapshot */
+	size_t n_routes;
+	struct pool *only;     /* where every command goes; NULL: that must be looked at */
+	struct list pools;     /* links to the nodes of the routes */
+	struct list old_pools; /* of nodes that are no longer wanted, until their last link is gone */
+	const struct link_events *link_events;
+	uint64_t generation; /* of the routes: one more with every snapshot */
+	struct list parked;  /* requests to be sent again in a moment, see client/redirect.c */
 	struct hub *hub;
 
 	char *scratch; /* SCRATCH_BYTES, what is read lands here */
@@ -94,6 +102,9 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 void worker_close_clients(struct worker *w); /* when its thread has ended, then what its mailbox holds */
 void worker_fini(struct worker *w);
 bool worker_start(struct worker *w);
+
+/* The pool for what has no key: a master of [upstream.main]. NULL: none is known now. */
+struct pool *worker_main_pool(struct worker *w);
 
 /* Something is in flight: time-outs must be looked at often. */
 void worker_wake_tick(struct worker *w);

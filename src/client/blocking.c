@@ -116,7 +116,7 @@ enum verdict handle_WAIT(struct client *c, const struct call *call)
 	if (c->n_upstream == 0) {
 		r = request_new(&c->w->requests);
 		r->start_us = c->w->now_us;
-		r->deadline_us = c->w->now_us + forward_timeout_us(c, NULL);
+		r->deadline_us = c->w->now_us + forward_timeout_us(c->bound, NULL);
 		link_send(c->bound, r, ping, sizeof(ping) - 1);
 	}
 	return block(c, call, us);

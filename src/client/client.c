@@ -16,9 +16,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "client/client_io.h"
+#include "client/fanout.h"
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "upstream/route.h"
 #include "server.h"
 
 #define OUTPUT_LOW_BYTES ((size_t)256 * 1024)
@@ -47,6 +49,10 @@ void client_new(struct worker *w, int fd)
 	c->proto = 2;
 	c->tx_db = -1;
 	c->window = CLIENT_WINDOW_FIRST;
+	c->lanes = &c->first_lane;
+	c->n_lanes = 1;
+	c->generation = w->generation;
+	c->db = w->routes[0].up->conf->target.db;
 	c->id = atomic_fetch_add(&w->server->next_client_id, 1) + 1;
 	c->created_us = c->active_us = w->now_us = clock_now_us();
 	c->frame.max_bulk = (uint64_t)w->snapshot->config->server.max_value_bytes;
@@ -84,7 +90,9 @@ static void orphan_requests(struct client *c)
 
 		if (r->flags & REQUEST_BLOCKING)
 			counter_add(&c->w->counters.blocked, (uint64_t)-1);
-		if (r->link && !(r->flags & REQUEST_DONE)) {
+		if (r->flags & REQUEST_PARTED)
+			fanout_abandon(r);
+		if ((r->link || r->flags & REQUEST_PARKED) && !(r->flags & REQUEST_DONE)) {
 			r->client = NULL;
 			r->next = NULL;
 			r->on_reply = NULL;
@@ -110,6 +118,16 @@ static void close_extra(struct client *c)
 	tracking_drop_feed(c);
 }
 
+static void resume_links(struct client *c, const struct link *except)
+{
+	for (uint32_t i = 0; i < c->n_lanes; i++) {
+		struct link *l = c->lanes[i].link;
+
+		if (l && l->paused && l != except)
+			link_resume(l);
+	}
+}
+
 void client_close(struct client *c)
 {
 	struct link *bound = c->bound;
@@ -121,7 +139,7 @@ void client_close(struct client *c)
 	list_append(&c->w->dying_clients, &c->node);
 	list_remove(&c->dirty);
 	list_remove(&c->resume);
-	pool_wait_cancel(c->w->pool, &c->place);
+	pool_wait_cancel(&c->place);
 	event_del(&c->event);
 	if (c->write_event)
 		event_free(c->write_event);
@@ -129,8 +147,7 @@ void client_close(struct client *c)
 	close(c->fd);
 	c->fd = -1;
 	/* A link paused for this client's sake reads on; one that it holds alone is closed when it is not clean. */
-	if (c->link && c->link->paused && c->link != bound)
-		link_resume(c->link);
+	resume_links(c, bound);
 	if (bound && (c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->acl_user || c->upload))
 		bound->tainted = true;
 	close_extra(c); /* what waits for an answer elsewhere looks at its request: before those go */
@@ -152,6 +169,8 @@ void client_free(struct client **cp)
 	assert(c->closed);
 	list_remove(&c->node);
 	buf_release(&c->in);
+	if (c->lanes != &c->first_lane)
+		free(c->lanes);
 	if (c->extra) {
 		free(c->extra->name);
 		free(c->extra->lib_name);
@@ -182,8 +201,6 @@ bool client_is_idle(const struct client *c)
 enum verdict client_wait_for(struct client *c, enum client_wait what)
 {
 	c->wait = (uint8_t)what;
-	if (what == WAIT_PLACE)
-		pool_wait_add(c->w->pool, &c->place);
 	return CALL_WAIT;
 }
 
@@ -263,8 +280,7 @@ static void wait_for_writable(struct client *c)
 /* Everything it was waiting for room in its output goes on. */
 static void output_is_low(struct client *c)
 {
-	if (c->link && c->link->paused)
-		link_resume(c->link);
+	resume_links(c, NULL);
 	if (c->wait == WAIT_OUTPUT)
 		client_resume_soon(c);
 }

@@ -82,6 +82,12 @@ struct client_extra {
 	struct job *job;	       /* what it waits for */
 };
 
+/* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */
+struct lane {
+	struct link *link; /* NULL when n is 0 */
+	uint32_t n;
+};
+
 struct client {
 	struct list node;   /* worker.clients or dying_clients */
 	struct list dirty;  /* worker.dirty_clients */
@@ -127,7 +133,12 @@ struct client {
 	struct request *head;
 	struct request *tail;
 	struct request *upload; /* a large request that is streaming through */
-	struct link *link;	/* where its requests on the way are; NULL when there are none */
+	struct lane *lanes;	/* by pool.index; n_lanes of them */
+	struct lane first_lane; /* enough where there is one server */
+	uint32_t n_lanes;
+	uint32_t n_parked;	/* requests that wait to be sent again */
+	uint64_t generation;	/* worker.generation of its requests on the way */
+	int64_t wrote_us;	/* its last write: reads go to the master for a while */
 	struct link *bound;	/* dedicated link it holds */
 	const struct command *last_cmd;
 	int64_t created_us;
@@ -217,7 +228,8 @@ void client_push_later(struct client *c, const char *p, size_t len); /* after th
 void client_push_ref(struct client *c, struct rcbuf *rb, size_t skip);
 
 /* For struct link_events. */
-void client_on_reply(struct request *r, const char *data, size_t len, const struct link *l, bool done);
+void client_on_reply(struct request *r, const char *data, size_t len, struct link *l, bool done);
+void client_on_reply_before(struct request *r, const char *data, size_t len, struct link *l, bool done);
 size_t client_on_plain_replies(struct link *l, const char *data, size_t len);
 void client_on_timed_out(struct request *r);
 void client_fail_request(struct request *r, const char *text);
@@ -262,15 +274,50 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 			   request_hook_fn hook, int64_t arg);
 
 /* How long an answer to cmd may take, unless it says so itself. */
-int64_t forward_timeout_us(const struct client *c, const struct command *cmd);
+int64_t forward_timeout_us(const struct link *l, const struct command *cmd);
 
 /* Binds the client to a dedicated link. False: the verdict to return is in *verdict (WAIT, or DONE with an error). */
 bool client_bind(struct client *c, const struct call *call, enum verdict *verdict);
 bool client_bind_db(struct client *c, const struct call *call, int db, enum verdict *verdict);
 void client_maybe_unbind(struct client *c);
 
+/* Binds to a link of this pool; the call goes there. */
+bool client_bind_pool(struct client *c, const struct call *call, struct pool *p, int db, enum verdict *verdict);
+
 /* Where the call would go now, without sending; as client_bind(). */
 bool client_route(struct client *c, const struct call *call, struct link **out, enum verdict *verdict);
+
+/* The link for the call to p; as client_bind(). */
+bool client_route_to(struct client *c, const struct call *call, struct pool *p, struct link **out,
+		     enum verdict *verdict);
+
+/*
+ * False: what is on the way must be answered first, since the map has changed, or since something is parked and must
+ * not be overtaken. Before anything is sent.
+ */
+bool client_in_order(struct client *c, enum verdict *verdict);
+
+/* What it has on the way to p. */
+struct lane *client_lane_new(struct client *c, const struct pool *p);
+static inline struct lane *client_lane(struct client *c, const struct pool *p)
+{
+	return __builtin_expect(p->index < c->n_lanes, 1) ? &c->lanes[p->index] : client_lane_new(c, p);
+}
+
+/*
+ * Sends r, which stands in the client's queue (or is a part), over l, which must be one that client_link_for() gave.
+ * Its deadline and slot must be set.
+ */
+void client_send(struct client *c, struct request *r, struct link *l, const char *bytes, size_t len);
+
+/* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
+enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);
+
+/* r leaves its link's accounts, but still counts as on the way. */
+void client_leave_lane(struct client *c, struct request *r);
+
+/* Which database a command of this client means on p. */
+int client_db_on(const struct client *c, const struct pool *p);
 
 /* Waits; returns CALL_WAIT. */
 enum verdict client_wait_for(struct client *c, enum client_wait what);

@@ -325,13 +325,13 @@ static bool unblock(struct worker *w, struct client *c, bool error)
 
 	if (!c->head || !(c->head->flags & REQUEST_BLOCKING) || !c->bound || c->bound->upstream_id == 0)
 		return false;
-	if (pool_shared(w->pool, 2, 0, &l) != POOL_OK)
+	if (pool_shared(c->bound->pool, 2, 0, &l) != POOL_OK)
 		return false;
 	snprintf(id, sizeof(id), "%lld", (long long)c->bound->upstream_id);
 	resp_request(&b, 4, (const char *const[]){"CLIENT", "UNBLOCK", id, error ? "ERROR" : "TIMEOUT"});
 	r = request_new(&w->requests);
 	r->start_us = w->now_us = clock_now_us();
-	r->deadline_us = w->now_us + forward_timeout_us(c, NULL);
+	r->deadline_us = w->now_us + forward_timeout_us(l, NULL);
 	link_send(l, r, buf_head(&b), buf_len(&b));
 	buf_release(&b);
 	return true;

@@ -108,7 +108,7 @@ static void upload_end(struct client *c)
 {
 	if (c->upload) {
 		c->upload->start_us = c->w->now_us;
-		c->upload->deadline_us = c->w->now_us + forward_timeout_us(c, c->upload->cmd);
+		c->upload->deadline_us = c->w->now_us + forward_timeout_us(c->upload->link, c->upload->cmd);
 	}
 	c->upload = NULL;
 	c->discarding = false;

@@ -47,7 +47,8 @@ void client_list_line(struct client *c, struct buf *out)
 {
 	char peer[ADDRESS_TEXT_MAX] = "", own[ADDRESS_TEXT_MAX] = "", flags[16], cmd[64] = "NULL";
 	struct client_extra none = {0}, *x = c->extra ? c->extra : &none;
-	int release = node_software(c->w->snapshot->node).release;
+	const struct pool *p = worker_main_pool(c->w);
+	int release = node_software(p ? p->server : NULL).release;
 	int64_t now_us = clock_now_us();
 	bool asking = c->wait == WAIT_ANSWER || c->dispatching;
 	struct address a;

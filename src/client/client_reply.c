@@ -10,6 +10,8 @@
 
 #include "base/log.h"
 #include "client/client.h"
+#include "client/fanout.h"
+#include "client/redirect.h"
 #include "client/slowlog.h"
 #include "client/stats.h"
 #include "resp/write.h"
@@ -220,11 +222,10 @@ static void adjust_window(struct client *c)
 	c->reply_bytes = 0;
 }
 
-/* Requests of the client were answered by its link: what they held up goes on. */
+/* Requests of the client were answered: what they held up goes on. */
 static void left_link(struct client *c)
 {
 	if (c->n_upstream == 0) {
-		c->link = NULL;
 		if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 			client_resume_soon(c);
 		client_maybe_unbind(c);
@@ -239,7 +240,7 @@ static void left_link(struct client *c)
 static inline void leave_link(struct client *c, struct request *r)
 {
 	adjust_window(c);
-	r->link = NULL;
+	client_leave_lane(c, r);
 	c->n_upstream--;
 	c->bytes_upstream -= r->len;
 	left_link(c);
@@ -249,14 +250,12 @@ static inline void leave_link(struct client *c, struct request *r)
  * A piece of a large reply: the link waits a little for a client that does not keep up. One for which others had to
  * wait once is not waited for again until it has read everything.
  */
-static void hold_back(struct client *c)
+static void hold_back(struct client *c, struct link *l)
 {
-	struct link *l = c->link;
-
 	/* Whoever comes while a huge reply passes takes another link, before there is anything to wait for. */
-	if (l && l->kind == LINK_SHARED && l->rf.skip > HUGE_REPLY_BYTES)
+	if (l->kind == LINK_SHARED && l->rf.skip > HUGE_REPLY_BYTES)
 		pool_retire_shared(l->pool, l);
-	if (!l || c->out.bytes <= OUTPUT_HIGH_BYTES || l->rf.skip <= OUTPUT_HIGH_BYTES / 4)
+	if (c->out.bytes <= OUTPUT_HIGH_BYTES || l->rf.skip <= OUTPUT_HIGH_BYTES / 4)
 		return;
 	if (l->impatient) {
 		l->impatient = false;
@@ -270,7 +269,7 @@ static void pass_on(struct client *c, struct request *r, const char *data, size_
 {
 	if (r->flags & REQUEST_SILENT)
 		return;
-	if ((r->flags & REQUEST_COLLECT) || r != c->head) {
+	if ((r->flags & (REQUEST_COLLECT | REQUEST_CUT)) || r != c->head) {
 		if (!buf_append(&r->reply, data, len))
 			client_close(c);
 	} else {
@@ -278,40 +277,52 @@ static void pass_on(struct client *c, struct request *r, const char *data, size_
 	}
 }
 
-void client_on_reply(struct request *r, const char *data, size_t len, const struct link *l, bool done)
+/* What the commands in a unit were told stands in front of its own reply, and is not for the client. */
+static void drop_before(struct request *r)
 {
-	struct client *c = r->client;
+	r->reply.start += r->part;
+	r->part = 0;
+}
 
-	if (!c) {
-		if (done) {
-			struct worker *w = l->w;
+/* An error that may be a redirection has come whole. True: it is one, and r is on its way elsewhere. */
+static bool redirected(struct request *r, const char *data, size_t len, struct link *l)
+{
+	bool in_pieces = r->flags & (REQUEST_CUT | REQUEST_COLLECT) && buf_len(&r->reply) > r->part;
+	bool followed;
 
-			request_free(&w->requests, &r);
-		}
-		return;
+	if (r->part > 0 && r->flags & REQUEST_UNIT) {
+		followed = redirect_follow(r, l, buf_head(&r->reply), r->part);
+		if (!followed)
+			drop_before(r);
+		return followed;
 	}
-	r->flags |= REQUEST_BEGUN;
-	c->reply_bytes += len;
-	pass_on(c, r, data, len);
-	if (c->closed) /* r is an orphan now */
-		goto orphaned;
-	if (!done) {
-		/* It is coming: the time-out is for silence. */
-		if (r->deadline_us > 0)
-			r->deadline_us = c->w->now_us + forward_timeout_us(c, r->cmd);
-		hold_back(c);
-		check_output(c);
-		return;
-	}
-	if (c->upload == r)
-		client_upload_lost(c);
-	if (r->on_reply)
-		r->on_reply(r, l->rf.type, l->rf.number);
-	if (c->closed)
-		goto orphaned;
+	if (!in_pieces)
+		return redirect_follow(r, l, data, len);
+	buf_put(&r->reply, data, len);
+	followed = redirect_follow(r, l, buf_head(&r->reply), buf_len(&r->reply));
+	if (!followed)
+		r->reply.end -= len;
+	return followed;
+}
+
+static void orphan_answered(struct request *r, const struct link *l, bool done)
+{
+	struct worker *w = l->w;
+
+	if (done)
+		request_free(&w->requests, &r);
+}
+
+/* All of the reply is here and on its way to the client. */
+static void answered(struct client *c, struct request *r, const struct link *l)
+{
 	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
 		slowlog_add(c, r, l);
 	leave_link(c, r);
+	if (r->flags & REQUEST_PART) {
+		fanout_part_done(r, l->rf.type, l->rf.number);
+		return;
+	}
 	/* Nearly always it is the head, its reply is out, and nothing waits behind it. */
 	if (__builtin_expect(r == c->head && !(r->flags & (REQUEST_COLLECT | REQUEST_BLOCKING)) && !r->reply.data, 1)) {
 		account(c, r);
@@ -322,14 +333,57 @@ void client_on_reply(struct request *r, const char *data, size_t len, const stru
 	} else {
 		client_request_done(r);
 	}
-	return;
-orphaned:
-	/* The link has taken it off its queue already when done: nobody else will free it. */
-	if (done) {
-		struct worker *w = l->w;
+}
 
-		request_free(&w->requests, &r);
+void client_on_reply(struct request *r, const char *data, size_t len, struct link *l, bool done)
+{
+	struct client *c = r->client;
+
+	if (!c) {
+		orphan_answered(r, l, done);
+		return;
 	}
+	if (__builtin_expect(l->rf.type == '-', 0) && redirect_possible(l)) {
+		if (!done && !(r->flags & REQUEST_BEGUN))
+			r->flags |= REQUEST_CUT;
+		else if (done && redirected(r, data, len, l))
+			return;
+	} else if (r->flags & REQUEST_UNIT && !(r->flags & REQUEST_BEGUN)) {
+		drop_before(r);
+	}
+	r->flags |= REQUEST_BEGUN;
+	c->reply_bytes += len;
+	pass_on(c, r, data, len);
+	if (c->closed) { /* r is an orphan now; when done the link has taken it off its queue already */
+		orphan_answered(r, l, done);
+		return;
+	}
+	if (!done) {
+		/* It is coming: the time-out is for silence. */
+		if (r->deadline_us > 0)
+			r->deadline_us = c->w->now_us + forward_timeout_us(l, r->cmd);
+		hold_back(c, l);
+		check_output(c);
+		return;
+	}
+	if (c->upload == r)
+		client_upload_lost(c);
+	if (r->on_reply)
+		r->on_reply(r, l->rf.type, l->rf.number);
+	if (c->closed)
+		orphan_answered(r, l, true);
+	else
+		answered(c, r, l);
+}
+
+void client_on_reply_before(struct request *r, const char *data, size_t len, struct link *l, bool done)
+{
+	/* Of a unit only the first error counts: it may be a redirection. */
+	if (!r->client || l->rf.type != '-' || r->part > 0)
+		return;
+	buf_put(&r->reply, data, len);
+	if (done)
+		r->part = (uint32_t)buf_len(&r->reply);
 }
 
 /* Nothing but passing on is to be done for its reply. */
@@ -346,6 +400,7 @@ static inline bool is_plain(const struct request *r, const struct client *c)
 size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 {
 	struct client *c = l->head ? l->head->client : NULL;
+	struct lane *lane;
 	uint32_t n = 0;
 	size_t at = 0;
 
@@ -356,6 +411,8 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 		size_t used;
 
 		__builtin_prefetch(r->next_in_link, 1);
+		if (data[at] == '-') /* it may be a redirection */
+			break;
 		used = reply_whole(&l->rf, data + at, len - at);
 		if (used == 0 || used > SMALL_REPLY_BYTES)
 			break;
@@ -375,6 +432,10 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 		c->tail = NULL;
 	l->n_queue -= n;
 	c->n_requests -= n;
+	lane = client_lane(c, l->pool);
+	lane->n -= n;
+	if (lane->n == 0)
+		lane->link = NULL;
 	c->n_upstream -= n;
 	c->window = c->window + n < CLIENT_WINDOW_MAX ? c->window + n : CLIENT_WINDOW_MAX;
 	put_out(c, data, at);
@@ -389,6 +450,11 @@ void client_fail_request(struct request *r, const char *text)
 {
 	struct client *c = r->client;
 
+	if (r->flags & REQUEST_PART) {
+		fanout_part_failed(r, text);
+		request_free(&c->w->requests, &r);
+		return;
+	}
 	if (c->upload == r)
 		client_upload_lost(c);
 	count_error(c, text);
@@ -404,6 +470,17 @@ void client_fail_request(struct request *r, const char *text)
 		client_request_done(r);
 }
 
+static void part_timed_out(struct client *c, struct request *r)
+{
+	struct link *l = r->link;
+
+	leave_link(c, r);
+	r->link = l; /* where it stays, an orphan */
+	r->client = NULL;
+	buf_release(&r->reply);
+	fanout_part_failed(r, reply_error_text(ERROR_TIMED_OUT));
+}
+
 void client_on_timed_out(struct request *r)
 {
 	struct client *c = r->client;
@@ -414,8 +491,13 @@ void client_on_timed_out(struct request *r)
 	 * The request's place in the link's queue stays taken by an orphan, so that the late reply is dropped; the
 	 * client's queue gets a stand-in with the error.
 	 */
+	redirect_stale(c->w, l->pool->server->up);
 	if (l->kind == LINK_DEDICATED)
 		l->tainted = true;
+	if (r->flags & REQUEST_PART) {
+		part_timed_out(c, r);
+		return;
+	}
 	if ((r->flags & REQUEST_BEGUN) && !(r->flags & REQUEST_COLLECT)) {
 		client_close(c);
 		return;

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/fanout.h"
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/slowlog.h"
@@ -233,6 +234,8 @@ static enum verdict run(struct client *c, struct call *call)
 	/* Redis words its own errors best: what has too few or too many arguments is sent for that. */
 	if (__builtin_expect(!command_arity_ok(cmd, call->frame->argc), 0) && cmd->handler != HANDLER_KEYWEIR)
 		return forward(c, call, 0, NULL, 0);
+	if (!c->w->only && fanout_wanted(c, call))
+		return fanout(c, call);
 	if (__builtin_expect(cmd->handler == HANDLER_FORWARD, 1))
 		return forward_plain(c, call);
 	return handlers[cmd->handler](c, call);

@@ -67,6 +67,7 @@ static void on_drained(struct link *l)
 
 const struct link_events client_link_events = {
 	.reply = client_on_reply,
+	.before = client_on_reply_before,
 	.replies = client_on_plain_replies,
 	.queue_lost = client_queue_lost,
 	.timed_out = client_on_timed_out,

@@ -2,36 +2,94 @@
 /*
  * Which link a command takes, and sending it there.
  *
- * A client's commands on the way are always on one link, so that order is kept for free: while there are some, the
- * next one takes the same link or waits. A client is bound to a dedicated link for what has connection state, and
- * everything it sends goes there until that state is over.
+ * What a client has on the way to one server is always on one link, so that order is kept for free: while there is
+ * some, the next command to that server takes the same link or waits. A client is bound to a dedicated link for what
+ * has connection state, and what it sends to that server goes there until that state is over.
  */
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "client/client.h"
+#include "client/fanout.h"
 #include "client/hub.h"
 #include "client/monitor.h"
+#include "client/target.h"
 #include "resp/write.h"
 #include "server.h"
 
 #define REQUEST_BYTES_MAX ((uint64_t)1 << 20) /* of one client on the way; more wait in its input */
 #define SLOW_TIMEOUT_US	  60000000
 
-int64_t forward_timeout_us(const struct client *c, const struct command *cmd)
+int64_t forward_timeout_us(const struct link *l, const struct command *cmd)
 {
-	return cmd && cmd->timeout == TIMEOUT_SLOW ? SLOW_TIMEOUT_US : c->w->pool->server->conf.read_timeout_ms * 1000;
+	return cmd && cmd->timeout == TIMEOUT_SLOW ? SLOW_TIMEOUT_US : l->pool->server->conf->read_timeout_ms * 1000;
 }
 
+/* ---- lanes ---- */
+
+struct lane *client_lane_new(struct client *c, const struct pool *p)
+{
+	uint32_t n = p->index + 1;
+
+	if (c->lanes == &c->first_lane) {
+		c->lanes = xcalloc(n, sizeof(*c->lanes));
+		c->lanes[0] = c->first_lane;
+	} else {
+		c->lanes = xreallocarray(c->lanes, n, sizeof(*c->lanes));
+		memset(c->lanes + c->n_lanes, 0, (n - c->n_lanes) * sizeof(*c->lanes));
+	}
+	c->n_lanes = n;
+	return &c->lanes[p->index];
+}
+
+int client_db_on(const struct client *c, const struct pool *p)
+{
+	return p->server->up == c->w->routes[0].up ? c->db : p->server->conf->target.db;
+}
+
+void client_send(struct client *c, struct request *r, struct link *l, const char *bytes, size_t len)
+{
+	struct lane *lane = client_lane(c, l->pool);
+
+	assert(lane->n == 0 || lane->link == l);
+	link_send(l, r, bytes, len);
+	lane->link = l;
+	lane->n++;
+	c->n_upstream++;
+	c->bytes_upstream += len;
+}
+
+void client_leave_lane(struct client *c, struct request *r)
+{
+	struct lane *lane = client_lane(c, r->link->pool);
+
+	r->link = NULL;
+	if (--lane->n == 0)
+		lane->link = NULL;
+}
+
+enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out)
+{
+	struct lane *lane = client_lane(c, p);
+
+	if (lane->n == 0)
+		return pool_shared(p, c->proto, db, out);
+	*out = lane->link;
+	return POOL_OK;
+}
+
+/* ---- no link ---- */
+
 /* The pool has nothing for us: an error, or waiting. */
-static enum verdict no_link(struct client *c, const struct call *call, enum pool_status status)
+static enum verdict no_link(struct client *c, const struct call *call, struct pool *p, enum pool_status status)
 {
 	if (status == POOL_DOWN) {
-		if (c->proto == 3 && atomic_load(&c->w->pool->server->no_resp3) && !c->w->pool->down)
+		if (c->proto == 3 && atomic_load(&p->server->no_resp3) && !p->down)
 			client_reply_own_error(c, call, ERROR_NO_RESP3);
 		else
-			client_reply_error(c, call,
-					   c->w->pool->down ? c->w->pool->why : reply_error_text(ERROR_UPSTREAM_DOWN));
+			client_reply_error(c, call, p->down ? p->why : reply_error_text(ERROR_UPSTREAM_DOWN));
 		counter_add(&c->w->counters.errors_upstream_down, 1);
 		return CALL_DONE;
 	}
@@ -40,7 +98,9 @@ static enum verdict no_link(struct client *c, const struct call *call, enum pool
 		client_reply_own_error(c, call, ERROR_POOL_TIMEOUT);
 		return CALL_DONE;
 	}
-	return client_wait_for(c, WAIT_PLACE);
+	client_wait_for(c, WAIT_PLACE);
+	pool_wait_add(p, &c->place);
+	return CALL_WAIT;
 }
 
 /* A leased link may come from the idle list with another database. */
@@ -56,30 +116,87 @@ static void select_db(struct client *c, struct link *l, int db)
 	len = snprintf(request, sizeof(request), "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", n_digits, number);
 	r = request_new(&c->w->requests); /* the proxy's own: its reply is dropped */
 	r->start_us = c->w->now_us;
-	r->deadline_us = c->w->now_us + forward_timeout_us(c, NULL);
+	r->deadline_us = c->w->now_us + forward_timeout_us(l, NULL);
 	link_send(l, r, request, (size_t)len);
 	l->db = db;
 }
 
+/* ---- where to ---- */
+
+bool client_in_order(struct client *c, enum verdict *verdict)
+{
+	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0) {
+		*verdict = client_wait_for(c, WAIT_DRAIN);
+		return false;
+	}
+	c->generation = c->w->generation;
+	return true;
+}
+
+/* The pool that the call goes to. False: it was answered, or has to wait. */
+static bool find_pool(struct client *c, const struct call *call, struct pool **out, int *slot, enum verdict *verdict)
+{
+	enum target_status status;
+	struct target t;
+
+	*slot = -1;
+	*out = c->w->only;
+	if (!client_in_order(c, verdict))
+		return false;
+	if (*out)
+		return true;
+	status = target_of_call(c, call, &t);
+	if (status != TARGET_OK) {
+		*verdict = target_failed(c, call, status);
+		return false;
+	}
+	*slot = t.slot;
+	*out = target_pool(c, call->cmd, &t);
+	if (*out)
+		return true;
+	client_reply_error(c, call, target_why(&t));
+	counter_add(&c->w->counters.errors_upstream_down, 1);
+	*verdict = CALL_DONE;
+	return false;
+}
+
 bool client_bind(struct client *c, const struct call *call, enum verdict *verdict)
 {
-	return client_bind_db(c, call, c->db, verdict);
+	struct pool *p;
+	int slot;
+
+	return find_pool(c, call, &p, &slot, verdict) && client_bind_pool(c, call, p, client_db_on(c, p), verdict);
 }
 
 bool client_bind_db(struct client *c, const struct call *call, int db, enum verdict *verdict)
 {
+	struct pool *p;
+	int slot;
+
+	return find_pool(c, call, &p, &slot, verdict) && client_bind_pool(c, call, p, db, verdict);
+}
+
+bool client_bind_pool(struct client *c, const struct call *call, struct pool *p, int db, enum verdict *verdict)
+{
 	enum pool_status status;
 
-	if (c->bound)
+	if (c->bound && (c->bound->pool == p || c->w->only))
 		return true;
 	if (c->n_upstream > 0) {
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
-	status = pool_lease(c->w->pool, c->proto, db, c, &c->bound);
+	client_maybe_unbind(c);
+	if (c->bound) { /* WATCH holds it to another node */
+		client_reply_own_error(c, call, p->server->conf->mode == UPSTREAM_CLUSTER ? ERROR_CROSSSLOT
+											: ERROR_CROSSUPSTREAM);
+		*verdict = CALL_DONE;
+		return false;
+	}
+	status = pool_lease(p, c->proto, db, c, &c->bound);
 	if (status != POOL_OK) {
 		c->bound = NULL;
-		*verdict = no_link(c, call, status);
+		*verdict = no_link(c, call, p, status);
 		return false;
 	}
 	c->place_refused = false;
@@ -97,30 +214,62 @@ void client_maybe_unbind(struct client *c)
 	pool_release(l->pool, l);
 }
 
-bool client_route(struct client *c, const struct call *call, struct link **out, enum verdict *verdict)
+/* The link of a client that is bound: its own, or, for another server, one that is shared. */
+static bool route_bound(struct client *c, const struct pool *p, struct link **out, enum verdict *verdict)
 {
-	enum pool_status status;
-
-	if (call->partial && !client_bind(c, call, verdict))
-		return false;
-	if (c->bound) {
+	if (c->bound->pool == p || c->w->only) {
 		*out = c->bound;
 		return true;
 	}
-	if (c->n_upstream > 0) {
-		if (c->link->proto == c->proto && c->link->db == c->db && (!c->link->retired || c->tx_run > 0)) {
-			*out = c->link;
+	/* What it waits for there (it may block) comes first. */
+	if (client_lane(c, c->bound->pool)->n == 0)
+		return false;
+	*verdict = client_wait_for(c, WAIT_DRAIN);
+	return true;
+}
+
+bool client_route_to(struct client *c, const struct call *call, struct pool *p, struct link **out,
+		     enum verdict *verdict)
+{
+	struct lane *lane = client_lane(c, p);
+	int db = client_db_on(c, p);
+	enum pool_status status;
+
+	*out = NULL;
+	if (c->bound && route_bound(c, p, out, verdict))
+		return *out != NULL;
+	if (lane->n > 0) {
+		if (lane->link->proto == c->proto && lane->link->db == db && (!lane->link->retired || c->tx_run > 0)) {
+			*out = lane->link;
 			return true;
 		}
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
-	status = pool_shared(c->w->pool, c->proto, c->db, out);
+	status = pool_shared(p, c->proto, db, out);
 	if (status != POOL_OK) {
-		*verdict = no_link(c, call, status);
+		*verdict = no_link(c, call, p, status);
 		return false;
 	}
 	return true;
+}
+
+static bool find_link(struct client *c, const struct call *call, struct link **out, int *slot, enum verdict *verdict)
+{
+	struct pool *p;
+
+	if (!find_pool(c, call, &p, slot, verdict))
+		return false;
+	if (call->partial && !client_bind_pool(c, call, p, client_db_on(c, p), verdict))
+		return false;
+	return client_route_to(c, call, p, out, verdict);
+}
+
+bool client_route(struct client *c, const struct call *call, struct link **out, enum verdict *verdict)
+{
+	int slot;
+
+	return find_link(c, call, out, &slot, verdict);
 }
 
 /* Bounds of what may be on the way. */
@@ -146,8 +295,9 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	enum verdict verdict;
 	struct request *r;
 	struct link *l;
+	int slot;
 
-	if (!client_route(c, call, &l, &verdict) || !has_room(c, call, l, &verdict))
+	if (!find_link(c, call, &l, &slot, &verdict) || !has_room(c, call, l, &verdict))
 		return verdict;
 	r = client_request_new(c, call);
 	r->flags |= flags | (call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0) |
@@ -156,12 +306,10 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 		counter_add(&c->w->counters.blocked, 1);
 	r->on_reply = hook;
 	r->arg = arg;
-	r->deadline_us = call->partial ? 0 : c->w->now_us + forward_timeout_us(c, call->cmd);
-	link_send(l, r, bytes, len);
-	c->link = l;
+	r->slot = (int16_t)slot;
+	r->deadline_us = call->partial ? 0 : c->w->now_us + forward_timeout_us(l, call->cmd);
+	client_send(c, r, l, bytes, len);
 	c->forwarded = true;
-	c->n_upstream++;
-	c->bytes_upstream += len;
 	return CALL_DONE;
 }
 
@@ -171,18 +319,25 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
  */
 enum verdict forward_plain(struct client *c, const struct call *call)
 {
-	struct link *l = c->link;
+	const struct pool *p = c->w->only;
+	struct lane *lane;
 	struct request *r;
+	struct link *l;
 
+	if (!p)
+		return forward(c, call, 0, NULL, 0);
+	lane = client_lane(c, p);
+	l = lane->link;
 	if (!l || c->bound || call->partial || l->retired || l->db != c->db || l->proto != c->proto ||
-	    c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX ||
+	    c->generation != c->w->generation || c->n_parked > 0 || c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX ||
 	    l->out.bytes >= LINK_BYTES_MAX)
 		return forward(c, call, 0, NULL, 0);
 	r = client_request_new(c, call);
 	r->flags |= call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
-	r->deadline_us = c->w->now_us + forward_timeout_us(c, call->cmd);
+	r->deadline_us = c->w->now_us + forward_timeout_us(l, call->cmd);
 	link_send(l, r, call->bytes, call->len);
 	c->forwarded = true;
+	lane->n++;
 	c->n_upstream++;
 	c->bytes_upstream += call->len;
 	return CALL_DONE;
@@ -194,7 +349,7 @@ static bool is_bare(const struct client *c, const struct link *l)
 	const struct server *s = c->w->server;
 
 	return l && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto && c->tx == TX_NONE &&
-	       c->tx_run == 0 && c->reply_mode == REPLY_ON && !c->upload && !c->discarding &&
+	       c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation && c->reply_mode == REPLY_ON && !c->upload && !c->discarding &&
 	       c->out.bytes <= c->w->output_pause_bytes && !hub_is_subscriber(c) &&
 	       atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
 	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
@@ -204,7 +359,8 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 {
 	struct request_frame *f = &c->frame;
 	struct call call = {.cmd = f->known, .frame = f};
-	struct link *l = c->link;
+	struct lane *lane = c->w->only ? client_lane(c, c->w->only) : NULL;
+	struct link *l = lane ? lane->link : NULL;
 	unsigned n = 0;
 	size_t at = 0;
 
@@ -219,7 +375,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 			break;
 		r = client_request_new(c, &call);
 		r->flags |= call.cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
-		r->deadline_us = c->w->now_us + forward_timeout_us(c, call.cmd);
+		r->deadline_us = c->w->now_us + forward_timeout_us(l, call.cmd);
 		link_enqueue(l, r, l->out.end_pos + at, f->len);
 		c->call_len = f->len;
 		at += f->len;
@@ -230,6 +386,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 	if (n == 0)
 		return 0;
 	link_put(l, data, at);
+	lane->n += n;
 	c->n_upstream += n;
 	c->bytes_upstream += at;
 	c->active_us = c->w->now_us;

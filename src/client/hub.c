@@ -95,9 +95,11 @@ static void subscribe_again(struct hub *hub, struct channel *ch)
 
 static bool open_link(struct hub *hub)
 {
+	struct pool *p = worker_main_pool(hub->w);
+
 	if (hub->link)
 		return true;
-	if (pool_special(hub->w->pool, LINK_HUB, 2, &hub->link) != POOL_OK) {
+	if (!p || pool_special(p, LINK_HUB, 2, &hub->link) != POOL_OK) {
 		hub->link = NULL;
 		return false;
 	}

@@ -113,7 +113,8 @@ static void info_answered(struct request *r, char type, int64_t number)
 
 static void without_upstream(struct client *c, const struct call *call)
 {
-	struct node_software software = node_software(c->w->snapshot->node);
+	struct pool *p = worker_main_pool(c->w);
+	struct node_software software = node_software(p ? p->server : NULL);
 	struct field fields[N_FIELDS];
 	struct buf text = {0}, b = {0};
 
@@ -132,11 +133,13 @@ static void without_upstream(struct client *c, const struct call *call)
 enum verdict handle_INFO(struct client *c, const struct call *call)
 {
 	bool own = call->frame->argc == 1;
+	const struct pool *p;
 
 	for (uint32_t i = 1; i < call->frame->argc && i < 64; i++)
 		own = own || call_arg_is(call, i, "keyweir") || call_arg_is(call, i, "all") ||
 		      call_arg_is(call, i, "everything") || call_arg_is(call, i, "default");
-	if (c->w->pool->down && !c->bound && c->n_upstream == 0) {
+	p = worker_main_pool(c->w);
+	if ((!p || p->down) && !c->bound && c->n_upstream == 0) {
 		without_upstream(c, call);
 		return CALL_DONE;
 	}

@@ -45,29 +45,59 @@ static enum verdict status(struct client *c, const struct call *call)
 	return CALL_DONE;
 }
 
-static enum verdict upstreams(struct client *c, const struct call *call)
+struct node_writer {
+	struct buf *b;
+	const struct upstream *up;
+	int proto;
+	size_t n;
+};
+
+static void count_node(void *ctx, struct node *n, bool master)
+{
+	(void)n;
+	(void)master;
+	((struct node_writer *)ctx)->n++;
+}
+
+static void put_node(void *ctx, struct node *n, bool master)
 {
 	static const char *const states[] = {"unknown", "up", "down"};
-	struct node *n = c->w->snapshot->node;
-	struct buf b = {0};
+	const struct node_writer *nw = ctx;
+	struct buf *b = nw->b;
 
-	resp_array(&b, 1);
-	resp_map(&b, c->proto, 9);
-	resp_bulks(&b, "name");
-	resp_bulks(&b, "main");
-	resp_bulks(&b, "url");
-	resp_bulks(&b, n->label);
-	resp_bulks(&b, "state");
-	resp_bulks(&b, states[atomic_load(&n->state)]);
-	resp_bulks(&b, "version");
+	resp_map(b, nw->proto, 10);
+	resp_bulks(b, "name");
+	resp_bulks(b, nw->up->conf->name);
+	resp_bulks(b, "url");
+	resp_bulks(b, n->label);
+	resp_bulks(b, "role");
+	resp_bulks(b, master ? "master" : "replica");
+	resp_bulks(b, "state");
+	resp_bulks(b, states[atomic_load(&n->state)]);
+	resp_bulks(b, "version");
 	pthread_mutex_lock(&n->lock);
-	resp_bulks(&b, n->version);
+	resp_bulks(b, n->version);
 	pthread_mutex_unlock(&n->lock);
-	put_field(&b, "connections", (uint64_t)atomic_load(&n->n_links));
-	put_field(&b, "pool_size", (uint64_t)n->conf.pool_size);
-	put_field(&b, "waiting", (uint64_t)atomic_load(&n->n_waiting));
-	put_field(&b, "connects", atomic_load(&n->n_connects));
-	put_field(&b, "losses", atomic_load(&n->n_losses));
+	put_field(b, "connections", (uint64_t)atomic_load(&n->n_links));
+	put_field(b, "pool_size", (uint64_t)n->conf->pool_size);
+	put_field(b, "waiting", (uint64_t)atomic_load(&n->n_waiting));
+	put_field(b, "connects", atomic_load(&n->n_connects));
+	put_field(b, "losses", atomic_load(&n->n_losses));
+}
+
+static enum verdict upstreams(struct client *c, const struct call *call)
+{
+	const struct snapshot *s = c->w->snapshot;
+	struct buf b = {0};
+	struct node_writer nw = {.b = &b, .proto = c->proto};
+
+	for (size_t i = 0; i < s->n_views; i++)
+		topology_each(s->views[i].topo, count_node, &nw);
+	resp_array(&b, nw.n);
+	for (size_t i = 0; i < s->n_views; i++) {
+		nw.up = s->views[i].up;
+		topology_each(s->views[i].topo, put_node, &nw);
+	}
 	client_reply(c, call, &b);
 	return CALL_DONE;
 }

@@ -175,6 +175,7 @@ void monitor_stop(struct client *c)
 enum verdict handle_MONITOR(struct client *c, const struct call *call)
 {
 	struct client_extra *x = client_extra(c);
+	struct pool *p;
 
 	if (c->monitor) {
 		client_reply_ok(c, call);
@@ -182,7 +183,8 @@ enum verdict handle_MONITOR(struct client *c, const struct call *call)
 	}
 	x->monitor_asked = client_request_new(c, call);
 	client_wait_for(c, WAIT_ANSWER);
-	if (pool_special(c->w->pool, LINK_FEED, 2, &x->monitor_feed) == POOL_OK) {
+	p = worker_main_pool(c->w);
+	if (p && pool_special(p, LINK_FEED, 2, &x->monitor_feed) == POOL_OK) {
 		x->monitor_feed->owner = c;
 	} else {
 		x->monitor_feed = NULL;

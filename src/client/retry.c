@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/client.h"
+#include "client/redirect.h"
 #include "server.h"
 
 static bool may_retry(const struct link *l, const struct request *r)
@@ -22,32 +22,23 @@ static bool may_retry(const struct link *l, const struct request *r)
 	if (l->kind != LINK_SHARED)
 		return false;
 	/* Also what never left is not tried for ever: a server may take connections and refuse each login. */
-	return (unwritten || only_reads) && r->retries < (uint32_t)l->pool->server->conf.max_retries;
+	return (unwritten || only_reads) && r->retries < (uint32_t)l->pool->server->conf->max_retries;
 }
 
-/* Sends r over the client's new link. False: it can't be. */
+/* Sends r, which has left its link, again. False: it can't be. */
 static bool send_again(struct link *old, struct request *r)
 {
-	struct client *c = r->client;
 	struct buf bytes = {0};
-	struct link *l;
+	bool ok = outq_peek(&old->out, r->pos, (size_t)r->len, &bytes);
 
-	if (c->link == old) {
-		if (pool_shared(c->w->pool, c->proto, old->db, &l) != POOL_OK)
-			return false;
-		c->link = l;
+	if (ok) {
+		r->retries++;
+		ok = redirect_send(r, old->pool->server->up, &bytes);
 	}
-	l = c->link;
-	if (!l || l == old || l->state == LINK_CLOSED || !outq_peek(&old->out, r->pos, (size_t)r->len, &bytes)) {
-		buf_release(&bytes);
-		return false;
-	}
-	r->link = NULL;
-	r->retries++;
-	counter_add(&c->w->counters.retries, 1);
-	link_send(l, r, buf_head(&bytes), buf_len(&bytes));
+	if (ok)
+		counter_add(&old->w->counters.retries, 1);
 	buf_release(&bytes);
-	return true;
+	return ok;
 }
 
 static void give_up(struct link *l, struct request *r)
@@ -67,11 +58,8 @@ static void give_up(struct link *l, struct request *r)
 		snprintf(refused, sizeof(refused), "%s: %s", reply_error_text(ERROR_UPSTREAM_DOWN), l->why);
 		text = refused;
 	}
-	r->link = NULL;
 	c->n_upstream--;
 	c->bytes_upstream -= r->len;
-	if (c->n_upstream == 0)
-		c->link = NULL;
 	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 		client_resume_soon(c);
 	client_fail_request(r, text);
@@ -84,9 +72,14 @@ void client_queue_lost(struct link *l, struct request *head)
 	for (r = head; r; r = r->next_in_link)
 		if (r->client)
 			r->client->retry_ok = true;
-	for (r = head; r; r = r->next_in_link)
-		if (r->client && !may_retry(l, r))
+	for (r = head; r; r = r->next_in_link) {
+		if (!r->client)
+			continue;
+		if (!may_retry(l, r))
 			r->client->retry_ok = false;
+		client_leave_lane(r->client, r);
+	}
+	redirect_stale(l->w, l->pool->server->up);
 	for (r = head; r; r = next) {
 		next = r->next_in_link;
 		r->next_in_link = NULL;

@@ -12,6 +12,7 @@
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "upstream/route.h"
 #include "resp/write.h"
 #include "server.h"
 
@@ -19,13 +20,14 @@
 
 enum verdict handle_PING(struct client *c, const struct call *call)
 {
+	const struct pool *p = c->w->only;
 	struct buf b = {0};
 	size_t len = 0;
 	const char *arg = call_arg(call, 1, &len);
 
 	/* Redis is stuck on something (a script ...): it says better than we how it is (-BUSY, -LOADING). */
-	if (__builtin_expect(atomic_load_explicit(&c->w->pool->server->n_stuck, memory_order_relaxed) > 0, 0) &&
-	    !c->w->pool->down && !hub_is_subscriber(c))
+	if (__builtin_expect(p && atomic_load_explicit(&p->server->n_stuck, memory_order_relaxed) > 0, 0) && !p->down &&
+	    !hub_is_subscriber(c))
 		return forward(c, call, 0, NULL, 0);
 	if (c->proto == 2 && hub_is_subscriber(c)) {
 		if (call->frame->argc > 2)
@@ -184,7 +186,8 @@ enum verdict handle_AUTH(struct client *c, const struct call *call)
 
 static void put_hello(struct client *c, struct buf *out)
 {
-	struct node_software software = node_software(c->w->snapshot->node);
+	struct pool *p = worker_main_pool(c->w);
+	struct node_software software = node_software(p ? p->server : NULL);
 
 	resp_map(out, c->proto, 7);
 	resp_bulks(out, "server");
@@ -321,6 +324,7 @@ static enum verdict hello_by_redis(struct client *c, const struct call *call, co
 enum verdict handle_HELLO(struct client *c, const struct call *call)
 {
 	struct hello h = {.proto = c->proto};
+	const struct pool *p;
 	struct buf b = {0};
 	bool auth;
 
@@ -328,7 +332,8 @@ enum verdict handle_HELLO(struct client *c, const struct call *call)
 		client_reply_error(c, call, "ERR Protocol version is not an integer or out of range");
 		return CALL_DONE;
 	}
-	if (h.proto < 2 || h.proto > 3 || (h.proto == 3 && atomic_load(&c->w->snapshot->node->no_resp3))) {
+	p = worker_main_pool(c->w);
+	if (h.proto < 2 || h.proto > 3 || (h.proto == 3 && p && atomic_load(&p->server->no_resp3))) {
 		client_reply_own_error(c, call, ERROR_NO_RESP3);
 		return CALL_DONE;
 	}
@@ -367,7 +372,7 @@ enum verdict handle_RESET(struct client *c, const struct call *call)
 		free(c->extra->user);
 		c->extra->user = NULL;
 	}
-	c->db = 0;
+	c->db = c->w->routes[0].up->conf->target.db;
 	c->proto = 2;
 	c->reply_mode = REPLY_ON;
 	c->no_evict = false;

@@ -70,7 +70,9 @@ static int64_t feed_id(struct client *c)
 	struct client_extra *x = client_extra(c);
 
 	if (!x->feed) {
-		if (pool_special(c->w->pool, LINK_FEED, 3, &x->feed) != POOL_OK)
+		struct pool *p = worker_main_pool(c->w);
+
+		if (!p || pool_special(p, LINK_FEED, 3, &x->feed) != POOL_OK)
 			x->feed = NULL;
 		else
 			x->feed->owner = c;

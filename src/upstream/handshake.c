@@ -32,7 +32,7 @@ static void put(struct buf *out, struct steps *steps, enum step step, size_t arg
 
 static void build(const struct link *l, struct buf *out, struct steps *steps)
 {
-	const struct upstream_url *target = &l->pool->server->conf.target;
+	const struct upstream_url *target = &l->pool->server->conf->target;
 	const char *user = target->username && *target->username ? target->username : "default";
 	char db[16];
 

@@ -131,7 +131,7 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 	list_init(&l->node);
 	list_init(&l->dirty);
 	outq_init(&l->out, &l->w->chunks, kind == LINK_SHARED || kind == LINK_DEDICATED);
-	l->deadline_us = clock_now_us() + pool->server->conf.connect_timeout_ms * 1000;
+	l->deadline_us = clock_now_us() + pool->server->conf->connect_timeout_ms * 1000;
 	l->n_addresses = node_addresses(pool->server, l->addresses);
 	atomic_fetch_add(&pool->server->n_links, 1);
 	worker_wake_tick(l->w);

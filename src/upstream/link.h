@@ -85,7 +85,9 @@ struct link {
 
 struct link_events {
 	/* Bytes of the reply r waits for; type and number are those of its first line; done: they end it. */
-	void (*reply)(struct request *r, const char *data, size_t len, const struct link *l, bool done);
+	void (*reply)(struct request *r, const char *data, size_t len, struct link *l, bool done);
+	/* Bytes of a reply that comes before the one r waits for (REQUEST_UNIT). */
+	void (*before)(struct request *r, const char *data, size_t len, struct link *l, bool done);
 	/* Between replies: takes whole ones from the front, as many as need only be passed on. Returns bytes. */
 	size_t (*replies)(struct link *l, const char *data, size_t len);
 	/* The link is gone with these requests unanswered (a chain by next_in_link); they are the callee's now. */

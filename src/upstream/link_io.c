@@ -24,6 +24,11 @@ static inline bool to_request(struct link *l, const char *data, size_t len, bool
 
 	if (!r)
 		return false; /* nobody asked */
+	if (__builtin_expect(r->n_before > 0, 0)) {
+		r->n_before -= done;
+		l->pool->events->before(r, data, len, l, done);
+		return true;
+	}
 	if (done) {
 		l->head = r->next_in_link;
 		if (!l->head)
@@ -152,7 +157,7 @@ void link_on_readable(evutil_socket_t fd, short what, void *arg)
 /* Tells the clients whose time is over. Requests of one class stand in order of their deadlines; few have another. */
 static void time_out_requests(struct link *l, int64_t now_us)
 {
-	int64_t read_timeout_us = l->pool->server->conf.read_timeout_ms * 1000;
+	int64_t read_timeout_us = l->pool->server->conf->read_timeout_ms * 1000;
 	struct request *r = l->head;
 
 	while (r) {
@@ -173,7 +178,7 @@ static void time_out_requests(struct link *l, int64_t now_us)
 /* Whether nothing at all was heard for so long that the connection itself is in doubt. */
 static bool is_silent(const struct link *l, int64_t now_us)
 {
-	int64_t limit_us = l->pool->server->conf.read_timeout_ms * 1000 * SILENT_TIMES;
+	int64_t limit_us = l->pool->server->conf->read_timeout_ms * 1000 * SILENT_TIMES;
 	const struct request *r = l->head;
 	int64_t since_us;
 
@@ -194,7 +199,7 @@ static bool is_stuck(const struct link *l, int64_t now_us)
 
 void link_tick(struct link *l, int64_t now_us)
 {
-	const struct upstream_config *conf = &l->pool->server->conf;
+	const struct upstream_config *conf = l->pool->server->conf;
 
 	if (l->state == LINK_CONNECTING || l->state == LINK_HANDSHAKE) {
 		time_out_requests(l, now_us);

@@ -3,17 +3,14 @@
 #include "upstream/node.h"
 
 #include <netdb.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
-
-static char *dup_or_null(const char *s)
-{
-	return s ? xstrdup(s) : NULL;
-}
+#include "upstream/upstream.h"
 
 static void set_addresses(struct node *n, const struct address *list, unsigned count)
 {
@@ -31,13 +28,13 @@ static int look_up(struct node *n, int flags)
 	char port[16];
 	int error;
 
-	if (n->conf.target.unix_socket) {
-		if (address_unix(n->conf.target.host, &list[0]))
+	if (n->port == 0) {
+		if (address_unix(n->host, &list[0]))
 			set_addresses(n, list, 1);
 		return 0;
 	}
-	snprintf(port, sizeof(port), "%d", n->conf.target.port);
-	error = getaddrinfo(n->conf.target.host, port, &hints, &found);
+	snprintf(port, sizeof(port), "%d", n->port);
+	error = getaddrinfo(n->host, port, &hints, &found);
 	if (error)
 		return error;
 	for (struct addrinfo *ai = found; ai && count < NODE_ADDRESSES_MAX; ai = ai->ai_next) {
@@ -58,23 +55,35 @@ int node_resolve(struct node *n)
 /* Unix sockets, addresses and "localhost" need no name server. */
 static void resolve_at_once(struct node *n)
 {
-	bool local = n->conf.target.host && strcmp(n->conf.target.host, "localhost") == 0;
+	bool local = n->host && strcmp(n->host, "localhost") == 0;
 
 	n->needs_lookup = look_up(n, local ? 0 : AI_NUMERICHOST) != 0;
 }
 
-struct node *node_new(const struct upstream_config *conf, unsigned n_workers)
+static char *make_label(const struct upstream *u, const char *host, int port)
+{
+	const char *scheme = u->conf->target.tls ? "rediss" : "redis";
+
+	if (port == 0)
+		return xasprintf("unix://%s", host);
+	return xasprintf(strchr(host, ':') ? "%s://[%s]:%d" : "%s://%s:%d", scheme, host, port);
+}
+
+struct node *node_new(struct upstream *u, const char *host, int port)
 {
 	struct node *n = xcalloc(1, sizeof(*n));
+	const struct upstream_url *t = &u->conf->target;
+	bool is_target = t->host && strcmp(t->host, host) == 0 && (t->unix_socket ? 0 : t->port) == port;
 
 	atomic_init(&n->refs, 1);
-	n->label = xstrdup(conf->url_masked);
-	n->conf = *conf;
-	n->conf.name = n->conf.url = n->conf.url_masked = n->conf.password_file = NULL;
-	n->conf.target.host = dup_or_null(conf->target.host);
-	n->conf.target.username = dup_or_null(conf->target.username);
-	n->conf.target.password = dup_or_null(conf->target.password);
-	n->general_max = (int)conf->pool_size - (int)n_workers;
+	list_init(&n->in_upstream);
+	n->up = upstream_ref(u);
+	n->conf = u->conf;
+	n->host = xstrdup(host);
+	n->port = port;
+	n->label = is_target && u->conf->mode == UPSTREAM_STANDALONE ? xstrdup(u->conf->url_masked)
+								     : make_label(u, host, port);
+	n->general_max = (int)u->conf->pool_size - (int)u->n_workers;
 	if (n->general_max < 1)
 		n->general_max = 1;
 	pthread_mutex_init(&n->lock, NULL);
@@ -91,39 +100,26 @@ struct node *node_ref(struct node *n)
 void node_unref(struct node **np)
 {
 	struct node *n = *np;
+	struct upstream *u;
+	bool last;
 
 	*np = NULL;
-	if (!n || atomic_fetch_sub(&n->refs, 1) != 1)
+	if (!n)
 		return;
-	if (n->conf.target.password)
-		sodium_memzero(n->conf.target.password, strlen(n->conf.target.password));
-	free(n->conf.target.host);
-	free(n->conf.target.username);
-	free(n->conf.target.password);
+	/* Under the lock, so that upstream_node() finds none that is going away. */
+	u = n->up;
+	pthread_mutex_lock(&u->lock);
+	last = atomic_fetch_sub(&n->refs, 1) == 1;
+	if (last)
+		list_remove(&n->in_upstream);
+	pthread_mutex_unlock(&u->lock);
+	if (!last)
+		return;
+	free(n->host);
 	free(n->label);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
-}
-
-static bool same_string(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-bool node_same(const struct node *n, const struct upstream_config *conf)
-{
-	struct upstream_config a = n->conf, b = *conf;
-
-	if (!same_string(a.target.host, b.target.host) || !same_string(a.target.username, b.target.username) ||
-	    !same_string(a.target.password, b.target.password))
-		return false;
-	return a.target.unix_socket == b.target.unix_socket && a.target.port == b.target.port &&
-	       a.target.db == b.target.db && a.mode == b.mode && a.pool_size == b.pool_size &&
-	       a.min_idle == b.min_idle && a.pool_timeout_ms == b.pool_timeout_ms &&
-	       a.connect_timeout_ms == b.connect_timeout_ms && a.read_timeout_ms == b.read_timeout_ms &&
-	       a.write_timeout_ms == b.write_timeout_ms && a.reconnect_delay_ms == b.reconnect_delay_ms &&
-	       a.reconnect_delay_max_ms == b.reconnect_delay_max_ms && a.max_retries == b.max_retries &&
-	       a.health_check_ms == b.health_check_ms;
+	upstream_unref(&u);
 }
 
 unsigned node_addresses(struct node *n, struct address out[NODE_ADDRESSES_MAX])
@@ -139,16 +135,118 @@ unsigned node_addresses(struct node *n, struct address out[NODE_ADDRESSES_MAX])
 
 struct node_software node_software(struct node *n)
 {
-	struct node_software sw;
+	struct node_software sw = {.version = "7.0.0", .name = "redis"};
 	int major = 0, minor = 0, patch = 0;
 
-	pthread_mutex_lock(&n->lock);
-	snprintf(sw.version, sizeof(sw.version), "%s", n->version[0] ? n->version : "7.0.0");
-	snprintf(sw.name, sizeof(sw.name), "%s", n->server_name[0] ? n->server_name : "redis");
-	pthread_mutex_unlock(&n->lock);
+	if (n) {
+		pthread_mutex_lock(&n->lock);
+		if (n->version[0])
+			memcpy(sw.version, n->version, sizeof(sw.version));
+		if (n->server_name[0])
+			memcpy(sw.name, n->server_name, sizeof(sw.name));
+		pthread_mutex_unlock(&n->lock);
+	}
 	sscanf(sw.version, "%2d.%2d.%2d", &major, &minor, &patch);
 	sw.release = major * 10000 + minor * 100 + patch;
 	return sw;
+}
+
+bool node_take_role(struct node *n, const struct node_role *role)
+{
+	int64_t now_us = clock_now_us();
+	bool turned;
+
+	pthread_mutex_lock(&n->lock);
+	turned = n->role_known && n->role.master != role->master;
+	n->role = *role;
+	n->role_known = true;
+	n->role_us = now_us;
+	if (turned)
+		n->n_samples = 0;
+	if (role->master) {
+		n->samples[n->n_samples % NODE_SAMPLES].at_us = now_us;
+		n->samples[n->n_samples++ % NODE_SAMPLES].offset = role->offset;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return turned;
+}
+
+/* Smoothed as TCP smooths its round trips: an eighth of each new one. */
+void node_note_latency(struct node *n, int64_t us)
+{
+	int64_t old = atomic_load(&n->latency_us);
+
+	atomic_store(&n->latency_us, old > 0 ? old + (us - old) / 8 : us > 0 ? us : 1);
+}
+
+int64_t node_lag_ms(struct node *replica, struct node *master)
+{
+	struct node_role role;
+	int64_t at_us, since_us = 0;
+
+	pthread_mutex_lock(&replica->lock);
+	role = replica->role;
+	at_us = replica->role_us;
+	if (!replica->role_known || role.master || !role.connected)
+		at_us = -1;
+	pthread_mutex_unlock(&replica->lock);
+	if (at_us < 0)
+		return -1;
+	/* It is behind since the first moment at which the master was seen further than it is now. */
+	pthread_mutex_lock(&master->lock);
+	for (unsigned i = 0; i < NODE_SAMPLES && i < master->n_samples; i++) {
+		int64_t sample_us = master->samples[i].at_us;
+
+		if (master->samples[i].offset > role.offset && sample_us <= at_us &&
+		    (since_us == 0 || sample_us < since_us))
+			since_us = sample_us;
+	}
+	pthread_mutex_unlock(&master->lock);
+	return since_us ? (at_us - since_us) / 1000 : 0;
+}
+
+/* ---- the circuit breaker ---- */
+
+bool node_failed(struct node *n, int64_t now_us)
+{
+	const struct breaker_config *conf = &n->conf->circuit_breaker;
+	bool opened = false;
+
+	if (conf->failures <= 0)
+		return false;
+	pthread_mutex_lock(&n->lock);
+	if (n->n_failures == 0 || now_us - n->window_us > conf->window_ms * 1000) {
+		n->window_us = now_us;
+		n->n_failures = 0;
+	}
+	if (++n->n_failures >= conf->failures && !atomic_load(&n->broken)) {
+		n->opened_us = now_us;
+		atomic_store(&n->broken, true);
+		opened = true;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return opened;
+}
+
+bool node_half_open(struct node *n, int64_t now_us)
+{
+	bool half;
+
+	pthread_mutex_lock(&n->lock);
+	half = atomic_load(&n->broken) && now_us - n->opened_us >= n->conf->circuit_breaker.open_for_ms * 1000;
+	pthread_mutex_unlock(&n->lock);
+	return half;
+}
+
+void node_heard(struct node *n)
+{
+	if (!node_half_open(n, clock_now_us()))
+		return;
+	pthread_mutex_lock(&n->lock);
+	n->n_failures = 0;
+	atomic_store(&n->broken, false);
+	pthread_mutex_unlock(&n->lock);
+	log_info("Circuit breaker of %s closed", n->label);
 }
 
 bool node_take_place(struct node *n)

@@ -17,11 +17,22 @@
 
 #define IDLE_MAX_US 60000000
 
-struct pool *pool_new(struct worker *w, struct node *node, const struct link_events *events)
+static bool index_taken(const struct list *pools, unsigned index)
+{
+	for (const struct list *pos = pools->next; pos != pools; pos = pos->next)
+		if (container_of(pos, struct pool, node)->index == index)
+			return true;
+	return false;
+}
+
+struct pool *pool_new(struct worker *w, struct node *node, bool readonly, const struct link_events *events)
 {
 	struct pool *p = xcalloc(1, sizeof(*p));
 
 	p->w = w;
+	p->readonly = readonly;
+	while (index_taken(&w->pools, p->index) || index_taken(&w->old_pools, p->index))
+		p->index++;
 	p->server = node_ref(node);
 	p->events = events;
 	list_init(&p->node);
@@ -59,6 +70,16 @@ void pool_retire_all(struct pool *p)
 	each_link(&p->shared, retire, 0);
 	each_link(&p->idle, close_stopping, 0);
 	each_link(&p->special, close_stopping, 0);
+}
+
+void pool_drop_all(struct pool *p, const char *why)
+{
+	struct list *all[] = {&p->shared, &p->retired, &p->idle, &p->leased, &p->special};
+
+	p->closing = true;
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+		while (!list_empty(all[i]))
+			link_close(container_of(all[i]->next, struct link, node), why);
 }
 
 bool pool_is_empty(const struct pool *p)
@@ -194,7 +215,8 @@ void pool_release(struct pool *p, struct link *l)
 void pool_wait_add(struct pool *p, struct pool_wait *wait)
 {
 	list_append(&p->waiting, &wait->node);
-	wait->deadline_us = p->w->now_us + p->server->conf.pool_timeout_ms * 1000;
+	wait->pool = p;
+	wait->deadline_us = p->w->now_us + p->server->conf->pool_timeout_ms * 1000;
 	atomic_fetch_add(&p->server->n_waiting, 1);
 	worker_wake_tick(p->w);
 	/* One that was given back between our look and our waiting was told to nobody. */
@@ -204,12 +226,13 @@ void pool_wait_add(struct pool *p, struct pool_wait *wait)
 		server_tell_workers(p->w->server, p->w, SERVER_PLACE_WANTED);
 }
 
-void pool_wait_cancel(struct pool *p, struct pool_wait *wait)
+void pool_wait_cancel(struct pool_wait *wait)
 {
 	if (!list_is_linked(&wait->node))
 		return;
 	list_remove(&wait->node);
-	atomic_fetch_sub(&p->server->n_waiting, 1);
+	atomic_fetch_sub(&wait->pool->server->n_waiting, 1);
+	wait->pool = NULL;
 }
 
 void pool_place_freed(struct pool *p)
@@ -219,7 +242,7 @@ void pool_place_freed(struct pool *p)
 	if (list_empty(&p->waiting))
 		return;
 	wait = container_of(p->waiting.next, struct pool_wait, node);
-	pool_wait_cancel(p, wait);
+	pool_wait_cancel(wait);
 	wait->resume(wait, true);
 }
 
@@ -269,7 +292,7 @@ static int64_t jitter_us(int64_t ms)
 
 void pool_link_failed(struct pool *p, struct link *l)
 {
-	const struct upstream_config *conf = &p->server->conf;
+	const struct upstream_config *conf = p->server->conf;
 
 	if (p->closing)
 		return;
@@ -319,7 +342,7 @@ static void tick_idle(struct link *l, int64_t now_us)
 		link_tick(l, now_us);
 		return;
 	}
-	if (now_us - l->idle_us > IDLE_MAX_US && atomic_load(&p->server->n_links) > p->server->conf.min_idle)
+	if (now_us - l->idle_us > IDLE_MAX_US && atomic_load(&p->server->n_links) > p->server->conf->min_idle)
 		link_drop(l, "idle");
 }
 
@@ -329,7 +352,7 @@ static void tick_waiting(struct pool *p, int64_t now_us)
 		struct pool_wait *wait = container_of(pos, struct pool_wait, node);
 
 		if (p->down || now_us >= wait->deadline_us) {
-			pool_wait_cancel(p, wait);
+			pool_wait_cancel(wait);
 			wait->resume(wait, p->down);
 		}
 	}
@@ -340,7 +363,7 @@ static void keep_min_idle(struct pool *p)
 {
 	struct link *l;
 
-	if (p->down || p->closing || atomic_load(&p->server->n_links) >= p->server->conf.min_idle)
+	if (p->down || p->closing || atomic_load(&p->server->n_links) >= p->server->conf->min_idle)
 		return;
 	if (!p->first) {
 		if (pool_shared(p, 2, 0, &l) == POOL_OK)

@@ -15,9 +15,13 @@
 #include "upstream/link.h"
 
 struct pool {
-	struct list node; /* in worker.old_pools */
+	struct list node; /* in worker.pools or old_pools */
 	struct worker *w;
 	struct node *server; /* a reference */
+	unsigned index;	     /* the worker's own small number for it: see client.lanes */
+	bool readonly;	     /* reads from a replica */
+	bool seen;	     /* scratch of worker_take_snapshot() */
+	int64_t keep_until_us; /* learnt from a redirection: stays so long without being in the topology */
 	const struct link_events *events;
 	struct list shared;  /* current ones, one for each (proto, db) */
 	struct list retired; /* shared ones that only answer what they have */
@@ -37,16 +41,20 @@ struct pool {
 /* A client that waits for a place; embedded in the client. */
 struct pool_wait {
 	struct list node;
+	struct pool *pool; /* while it waits */
 	int64_t deadline_us;
 	void (*resume)(struct pool_wait *wait, bool granted); /* try again (true), or pool_timeout is over */
 };
 
 enum pool_status { POOL_OK, POOL_DOWN, POOL_FULL };
 
-struct pool *pool_new(struct worker *w, struct node *node, const struct link_events *events);
+struct pool *pool_new(struct worker *w, struct node *node, bool readonly, const struct link_events *events);
 
 /* Node replaced or worker stopping: idle and unused links close now, the others when they are done. */
 void pool_retire_all(struct pool *p);
+
+/* The server is not what it was: every link closes now. */
+void pool_drop_all(struct pool *p, const char *why);
 bool pool_is_empty(const struct pool *p);
 void pool_free(struct pool **p); /* closes whatever is left */
 
@@ -63,7 +71,7 @@ void pool_release(struct pool *p, struct link *l);
 enum pool_status pool_special(struct pool *p, enum link_kind kind, int proto, struct link **out);
 
 void pool_wait_add(struct pool *p, struct pool_wait *wait);
-void pool_wait_cancel(struct pool *p, struct pool_wait *wait);
+void pool_wait_cancel(struct pool_wait *wait); /* also when it does not wait */
 
 /* A shared link whose head takes long: new clients get a fresh one. */
 void pool_retire_shared(struct pool *p, struct link *l);

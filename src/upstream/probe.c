@@ -2,42 +2,29 @@
 /* The control thread's connection to a node: see probe.h. */
 #include "upstream/probe.h"
 
-#include <errno.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "command/command.h"
+#include "upstream/talk.h"
 
-#define REPLY_BYTES_MAX ((size_t)16 << 20)
-
-enum question { ASK_AUTH, ASK_NAME, ASK_INFO, ASK_COMMAND, ASK_PING };
+#define SILENT_TIMES 5 /* read_timeouts that an answer to the probe may take */
 
 struct probe {
 	struct event_base *base;
 	struct node *node;
-	void (*learnt)(void *ctx, struct command_set *set);
+	const struct probe_events *events;
 	void *ctx;
-	int fd;
-	unsigned next_address;
-	bool connected;
-	bool announced; /* "Redis connected successfully" or "Failed to connect" is in the log */
-	struct event *io;
+	struct talk *talk;
 	struct event *timer;
-	redisReader *reader;
-	size_t bytes; /* of the reply under way */
-	enum question asked[16];
-	unsigned n_asked;
+	int64_t asked_us;
 	int64_t backoff_ms;
 };
-
-static void start(struct probe *p);
-static void on_io(evutil_socket_t fd, short what, void *arg);
 
 static void set_timer(struct probe *p, int64_t ms)
 {
@@ -46,79 +33,34 @@ static void set_timer(struct probe *p, int64_t ms)
 	event_add(p->timer, &tv);
 }
 
+static int64_t answer_ms(const struct probe *p)
+{
+	return p->node->conf->read_timeout_ms * SILENT_TIMES;
+}
+
 static void set_state(struct probe *p, enum node_state state, const char *why)
 {
 	int before = atomic_exchange(&p->node->state, state);
+	bool alone = p->node->conf->mode == UPSTREAM_STANDALONE;
 
 	if (before == (int)state)
 		return;
-	if (state == NODE_UP)
+	if (state == NODE_UP && alone)
 		log_info("Redis connected successfully");
+	else if (state == NODE_UP)
+		log_info("Redis at %s connected successfully", p->node->label);
 	else if (before == NODE_UP)
 		log_warn("Lost the connection to Redis at %s: %s", p->node->label, why);
-	else
+	else if (alone)
 		log_warn("Failed to connect to Redis: %s. Keyweir answers -UPSTREAMDOWN until it is there.", why);
+	else
+		log_warn("Failed to connect to Redis at %s: %s", p->node->label, why);
+	if (state != NODE_UP)
+		atomic_store(&p->node->readable, false);
+	p->events->changed(p->ctx, p);
 }
 
-static void disconnect(struct probe *p)
-{
-	if (p->io)
-		event_free(p->io);
-	p->io = NULL;
-	if (p->fd >= 0)
-		close(p->fd);
-	p->fd = -1;
-	if (p->reader)
-		redisReaderFree(p->reader);
-	p->reader = NULL;
-	p->connected = false;
-	p->n_asked = 0;
-	p->bytes = 0;
-}
-
-/* Lost or never there: again after the back-off. */
-static void failed(struct probe *p, const char *why)
-{
-	const struct upstream_config *conf = &p->node->conf;
-
-	disconnect(p);
-	set_state(p, NODE_DOWN, why);
-	p->backoff_ms = p->backoff_ms ? p->backoff_ms * 2 : conf->reconnect_delay_ms;
-	if (p->backoff_ms > conf->reconnect_delay_max_ms)
-		p->backoff_ms = conf->reconnect_delay_max_ms;
-	set_timer(p, p->backoff_ms > 0 ? p->backoff_ms : 1);
-}
-
-static bool ask(struct probe *p, enum question what, int argc, const char **argv)
-{
-	char *command = NULL;
-	long long len = redisFormatCommandArgv(&command, argc, argv, NULL);
-	ssize_t n;
-
-	if (len < 0 || p->n_asked == sizeof(p->asked) / sizeof(*p->asked)) {
-		redisFreeCommand(command);
-		return false;
-	}
-	n = send(p->fd, command, (size_t)len, MSG_NOSIGNAL);
-	explicit_bzero(command, (size_t)len);
-	redisFreeCommand(command);
-	p->asked[p->n_asked++] = what;
-	return n == len;
-}
-
-static bool introduce(struct probe *p)
-{
-	const struct upstream_url *t = &p->node->conf.target;
-	bool ok = true;
-
-	if (t->password && t->username && *t->username)
-		ok = ask(p, ASK_AUTH, 3, (const char *[]){"AUTH", t->username, t->password});
-	else if (t->password)
-		ok = ask(p, ASK_AUTH, 2, (const char *[]){"AUTH", t->password});
-	return ok && ask(p, ASK_NAME, 3, (const char *[]){"CLIENT", "SETNAME", "keyweir-health"}) &&
-	       ask(p, ASK_INFO, 2, (const char *[]){"INFO", "server"}) &&
-	       ask(p, ASK_COMMAND, 1, (const char *[]){"COMMAND"}) && ask(p, ASK_PING, 1, (const char *[]){"PING"});
-}
+/* ---- what it says ---- */
 
 /* "redis_version:7.0.15" out of INFO. */
 static void take_field(const char *info, const char *name, char *out, size_t size)
@@ -136,9 +78,9 @@ static void take_field(const char *info, const char *name, char *out, size_t siz
 	}
 }
 
-static void take_info(struct probe *p, const redisReply *reply)
+static void on_info(void *ctx, const redisReply *reply)
 {
-	struct node *n = p->node;
+	struct node *n = ((struct probe *)ctx)->node;
 
 	if (reply->type != REDIS_REPLY_STRING)
 		return;
@@ -149,172 +91,126 @@ static void take_info(struct probe *p, const redisReply *reply)
 	pthread_mutex_unlock(&n->lock);
 }
 
-/* Returns NULL, or why the server can't be used. */
-static const char *take_reply(struct probe *p, enum question what, const redisReply *reply)
+static void on_command(void *ctx, const redisReply *reply)
 {
-	bool error = reply->type == REDIS_REPLY_ERROR;
-	struct command_set *set;
+	struct probe *p = ctx;
+	struct command_set *set = reply->type == REDIS_REPLY_ERROR ? NULL : command_learn(reply);
 
-	switch (what) {
-	case ASK_AUTH:
-		return error ? reply->str : NULL;
-	case ASK_INFO:
-		take_info(p, reply);
-		return NULL;
-	case ASK_COMMAND:
-		set = error ? NULL : command_learn(reply);
-		if (set)
-			p->learnt(p->ctx, set);
-		return NULL;
-	case ASK_PING:
-		/* -LOADING, -BUSY, -MASTERDOWN: it is there, and clients hear that from itself. */
-		if (error && strncmp(reply->str, "NOAUTH", 6) == 0)
-			return reply->str;
-		p->backoff_ms = 0;
-		set_state(p, NODE_UP, "");
-		return NULL;
-	default:
-		return NULL;
-	}
+	if (set)
+		p->events->learnt(p->ctx, set);
 }
 
-static void take_replies(struct probe *p)
+static void on_name(void *ctx, const redisReply *reply)
 {
-	void *found = NULL;
-
-	while (p->reader && p->n_asked > 0) {
-		const char *why;
-		char text[160];
-		redisReply *reply;
-
-		if (redisReaderGetReply(p->reader, &found) != REDIS_OK) {
-			failed(p, "what answers there does not speak RESP");
-			return;
-		}
-		if (!found)
-			return;
-		reply = found;
-		p->bytes = 0;
-		why = take_reply(p, p->asked[0], reply);
-		snprintf(text, sizeof(text), "%s", why ? why : "");
-		freeReplyObject(reply);
-		memmove(p->asked, p->asked + 1, (--p->n_asked) * sizeof(*p->asked));
-		if (why) {
-			failed(p, text);
-			return;
-		}
-	}
-	if (p->n_asked == 0 && p->reader)
-		set_timer(p, p->node->conf.health_check_ms > 0 ? p->node->conf.health_check_ms : 5000);
+	(void)ctx;
+	(void)reply;
 }
 
-static void on_connected(struct probe *p)
+static void on_ping(void *ctx, const redisReply *reply)
 {
-	int error = 0;
-	socklen_t len = sizeof(error);
+	struct probe *p = ctx;
 
-	if (getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-		error = errno;
-	if (error) {
-		struct address list[NODE_ADDRESSES_MAX];
-
-		if (p->next_address < node_addresses(p->node, list)) {
-			disconnect(p);
-			start(p);
-		} else {
-			failed(p, strerror(error));
-		}
-		return;
-	}
-	p->connected = true;
-	p->reader = redisReaderCreate();
-	event_free(p->io);
-	p->io = event_new(p->base, p->fd, EV_READ | EV_PERSIST, on_io, p);
-	event_add(p->io, NULL);
-	set_timer(p, p->node->conf.connect_timeout_ms);
-	if (!introduce(p))
-		failed(p, "handshake could not be written");
+	(void)reply; /* -LOADING, -BUSY, -MASTERDOWN: it is there, and clients hear that from itself */
+	p->backoff_ms = 0;
+	node_note_latency(p->node, clock_now_us() - p->asked_us);
+	node_heard(p->node);
+	set_state(p, NODE_UP, "");
 }
 
-static void on_io(evutil_socket_t fd, short what, void *arg)
+/*
+ * "master", offset, replicas; or "slave", host, port, state, offset. https://redis.io/commands/role/
+ */
+static void on_role(void *ctx, const redisReply *reply)
 {
-	struct probe *p = arg;
-	char data[16384];
-	ssize_t n;
+	struct probe *p = ctx;
+	struct node_role role = {0};
+	bool turned;
 
-	(void)what;
-	if (!p->connected) {
-		on_connected(p);
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 || reply->element[0]->type != REDIS_REPLY_STRING)
 		return;
+	role.master = strcmp(reply->element[0]->str, "master") == 0;
+	if (role.master) {
+		role.offset = reply->element[1]->type == REDIS_REPLY_INTEGER ? reply->element[1]->integer : 0;
+	} else if (reply->elements >= 5) {
+		role.connected = reply->element[3]->type == REDIS_REPLY_STRING &&
+				 strcmp(reply->element[3]->str, "connected") == 0;
+		role.offset = reply->element[4]->type == REDIS_REPLY_INTEGER ? reply->element[4]->integer : 0;
 	}
-	n = recv((int)fd, data, sizeof(data), 0);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		failed(p, n == 0 ? "Redis closed the connection" : strerror(errno));
-		return;
-	}
-	p->bytes += (size_t)n;
-	if (p->bytes > REPLY_BYTES_MAX || redisReaderFeed(p->reader, data, (size_t)n) != REDIS_OK) {
-		failed(p, "an answer is too large");
-		return;
-	}
-	take_replies(p);
+	turned = node_take_role(p->node, &role);
+	if (turned)
+		p->events->changed(p->ctx, p);
 }
 
-/* Connecting, or an answer, took too long; or it is time to ask again. */
+/* ---- asking ---- */
+
+static void check(struct probe *p)
+{
+	const struct upstream_config *conf = p->node->conf;
+
+	p->asked_us = clock_now_us();
+	talk_ask(p->talk, answer_ms(p), on_ping, 1, (const char *const[]){"PING"});
+	if (conf->mode != UPSTREAM_STANDALONE)
+		talk_ask(p->talk, answer_ms(p), on_role, 1, (const char *const[]){"ROLE"});
+	set_timer(p, conf->health_check_ms);
+}
+
+static void on_ready(void *ctx)
+{
+	struct probe *p = ctx;
+
+	talk_ask(p->talk, answer_ms(p), on_name, 3, (const char *const[]){"CLIENT", "SETNAME", "keyweir-health"});
+	talk_ask(p->talk, answer_ms(p), on_info, 2, (const char *const[]){"INFO", "server"});
+	probe_learn(p);
+	check(p);
+}
+
+/* Lost or never there: again after the back-off. */
+static void on_failed(void *ctx, const char *why)
+{
+	struct probe *p = ctx;
+	const struct upstream_config *conf = p->node->conf;
+
+	talk_close(&p->talk);
+	p->backoff_ms = p->backoff_ms ? p->backoff_ms * 2 : conf->reconnect_delay_ms;
+	if (p->backoff_ms > conf->reconnect_delay_max_ms)
+		p->backoff_ms = conf->reconnect_delay_max_ms;
+	set_timer(p, p->backoff_ms > 0 ? p->backoff_ms : 1);
+	set_state(p, NODE_DOWN, why);
+}
+
+static const struct talk_events talk_events = {on_ready, on_failed, NULL};
+
+static void connect_now(struct probe *p)
+{
+	const struct upstream_url *t = &p->node->conf->target;
+	struct talk_login login = {t->username, t->password, "keyweir-health"};
+
+	p->talk = talk_open(p->base, p->node, &login, p->node->conf->connect_timeout_ms, &talk_events, p);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct probe *p = arg;
 
 	(void)fd;
 	(void)what;
-	if (p->fd < 0) {
-		p->next_address = 0;
-		start(p);
-	} else if (!p->connected || p->n_asked > 0) {
-		failed(p, p->connected ? "no answer in time" : "connect_timeout is over");
-	} else if (ask(p, ASK_PING, 1, (const char *[]){"PING"})) {
-		set_timer(p, p->node->conf.read_timeout_ms * 5);
-	} else {
-		failed(p, "it does not read");
-	}
+	if (!p->talk)
+		connect_now(p);
+	else if (talk_is_idle(p->talk) && talk_is_ready(p->talk))
+		check(p);
 }
 
-static void start(struct probe *p)
-{
-	struct address list[NODE_ADDRESSES_MAX];
-	unsigned n = node_addresses(p->node, list);
-	const struct address *a;
-
-	if (p->next_address >= n) {
-		failed(p, "host name can't be resolved");
-		return;
-	}
-	a = &list[p->next_address++];
-	p->fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (p->fd < 0 || (connect(p->fd, &a->sa, a->len) < 0 && errno != EINPROGRESS)) {
-		failed(p, strerror(errno));
-		return;
-	}
-	p->io = event_new(p->base, p->fd, EV_WRITE, on_io, p);
-	event_add(p->io, NULL);
-	set_timer(p, p->node->conf.connect_timeout_ms);
-}
-
-struct probe *probe_new(struct event_base *base, struct node *node, void (*learnt)(void *ctx, struct command_set *set),
-			void *ctx)
+struct probe *probe_new(struct event_base *base, struct node *node, const struct probe_events *events, void *ctx)
 {
 	struct probe *p = xcalloc(1, sizeof(*p));
 
 	p->base = base;
 	p->node = node_ref(node);
-	p->learnt = learnt;
+	p->events = events;
 	p->ctx = ctx;
-	p->fd = -1;
 	p->timer = evtimer_new(base, on_timer, p);
 	log_info("Connecting to Redis at %s...", node->label);
-	start(p);
+	connect_now(p);
 	return p;
 }
 
@@ -325,14 +221,25 @@ void probe_free(struct probe **pp)
 	*pp = NULL;
 	if (!p)
 		return;
-	disconnect(p);
+	talk_close(&p->talk);
 	event_free(p->timer);
 	node_unref(&p->node);
 	free(p);
 }
 
+struct node *probe_node(const struct probe *p)
+{
+	return p->node;
+}
+
 void probe_learn(struct probe *p)
 {
-	if (p->connected && p->n_asked == 0)
-		ask(p, ASK_COMMAND, 1, (const char *[]){"COMMAND"});
+	if (p->events->learnt && p->talk && talk_is_ready(p->talk))
+		talk_ask(p->talk, answer_ms(p), on_command, 1, (const char *const[]){"COMMAND"});
+}
+
+void probe_check(struct probe *p)
+{
+	if (p->talk && talk_is_ready(p->talk) && talk_is_idle(p->talk))
+		check(p);
 }

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Commands that several servers answer: see fanout.h. How their replies are joined: join.c. */
+#include "client/fanout.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "client/join.h"
+#include "client/scan.h"
+#include "client/target.h"
+#include "resp/write.h"
+
+/* One key with the arguments that belong to it. */
+struct piece {
+	const char *bytes; /* of the request, headers included */
+	size_t len;
+	uint32_t next; /* in the same part; NO_PIECE: the last */
+};
+
+#define NO_PIECE UINT32_MAX
+
+struct group {
+	struct target target;
+	uint32_t first, last; /* pieces */
+	uint32_t n;
+};
+
+/* A call taken apart by where its keys are. */
+struct split {
+	struct piece *pieces;
+	uint32_t *owner; /* of each piece: its group */
+	uint32_t n_pieces;
+	struct group *groups;
+	uint32_t n_groups;
+	uint32_t *table; /* open addressing over groups, by target */
+	uint32_t table_size;
+};
+
+static bool by_key(const struct command *cmd)
+{
+	/* MSETNX is all or nothing, whatever Redis 7.0's tip says (7.2 took it back). */
+	return cmd->request_policy == REQUEST_MULTI_SHARD && cmd->response_policy != RESPONSE_AGG_MIN;
+}
+
+static bool to_all(const struct command *cmd)
+{
+	return (cmd->request_policy == REQUEST_ALL_SHARDS || cmd->request_policy == REQUEST_ALL_NODES) &&
+	       cmd->response_policy != RESPONSE_SPECIAL &&
+	       (cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_CONFIG || cmd->handler == HANDLER_DEDICATED);
+}
+
+bool fanout_wanted(struct client *c, const struct call *call)
+{
+	const struct command *cmd = call->cmd;
+	uint32_t first, step;
+
+	if (cmd->request_policy == REQUEST_DEFAULT)
+		return false;
+	if (by_key(cmd))
+		return target_key_row(cmd, &first, &step) && call->frame->argc > first + step;
+	return c->w->routes[0].topo->n_shards > 1 && (to_all(cmd) || scan_wanted(cmd));
+}
+
+/* ---- taking apart ---- */
+
+static uint32_t group_of(struct worker *w, struct split *s, const struct target *t)
+{
+	uint32_t key = (uint32_t)(t->route - w->routes) << 16 | (uint32_t)(t->slot + 1);
+	uint32_t i = key * 2654435761u & (s->table_size - 1);
+
+	for (;; i = (i + 1) & (s->table_size - 1)) {
+		uint32_t g = s->table[i];
+
+		if (g == NO_PIECE)
+			break;
+		if (s->groups[g].target.route == t->route && s->groups[g].target.slot == t->slot)
+			return g;
+	}
+	s->groups[s->n_groups] = (struct group){*t, NO_PIECE, NO_PIECE, 0};
+	s->table[i] = s->n_groups;
+	return s->n_groups++;
+}
+
+static void split_init(struct split *s, uint32_t n_max)
+{
+	*s = (struct split){0};
+	s->pieces = xcalloc(n_max, sizeof(*s->pieces));
+	s->owner = xcalloc(n_max, sizeof(*s->owner));
+	s->groups = xcalloc(n_max, sizeof(*s->groups));
+	for (s->table_size = 16; s->table_size < 2 * n_max;)
+		s->table_size *= 2;
+	s->table = xcalloc(s->table_size, sizeof(*s->table));
+	memset(s->table, 0xff, s->table_size * sizeof(*s->table));
+}
+
+static void split_fini(struct split *s)
+{
+	free(s->pieces);
+	free(s->owner);
+	free(s->groups);
+	free(s->table);
+}
+
+/* False: the arguments do not come out even; Redis says so in its words. */
+static bool split_call(struct client *c, const struct call *call, struct split *s)
+{
+	uint32_t first = 1, step = 1, argc = call->frame->argc;
+	struct arg_cursor cur;
+	const char *arg;
+	size_t len;
+
+	target_key_row(call->cmd, &first, &step);
+	if ((argc - first) % step != 0)
+		return false;
+	split_init(s, (argc - first) / step);
+	arg_cursor_init(&cur, call->bytes, call->len);
+	for (uint32_t i = 0; i < first; i++)
+		arg_cursor_next(&cur, &arg, &len);
+	while (s->n_pieces < (argc - first) / step) {
+		struct piece *piece = &s->pieces[s->n_pieces];
+		struct target t;
+		struct group *g;
+
+		piece->bytes = cur.p;
+		piece->next = NO_PIECE;
+		if (!arg_cursor_next(&cur, &arg, &len))
+			break;
+		t = target_of_key(c->w, arg, len);
+		for (uint32_t i = 1; i < step; i++)
+			arg_cursor_next(&cur, &arg, &len);
+		piece->len = (size_t)(cur.p - piece->bytes);
+		s->owner[s->n_pieces] = group_of(c->w, s, &t);
+		g = &s->groups[s->owner[s->n_pieces]];
+		if (g->n++ == 0)
+			g->first = s->n_pieces;
+		else
+			s->pieces[g->last].next = s->n_pieces;
+		g->last = s->n_pieces++;
+	}
+	return true;
+}
+
+/* ---- sending ---- */
+
+static struct fanout *fanout_new(struct client *c, const struct call *call, uint32_t n)
+{
+	struct fanout *f = xcalloc(1, sizeof(*f) + n * sizeof(f->parts[0]));
+
+	f->cmd = call->cmd;
+	f->n = f->n_left = n;
+	f->parent = client_request_new(c, call);
+	f->parent->flags |= REQUEST_PARTED;
+	f->parent->arg = (int64_t)(intptr_t)f;
+	c->forwarded = true;
+	return f;
+}
+
+static void send_part(struct client *c, struct fanout *f, uint32_t i, struct link *l, int slot, const char *bytes,
+		      size_t len)
+{
+	struct request *r = request_new(&c->w->requests);
+
+	r->client = c;
+	r->cmd = f->cmd;
+	r->start_us = c->w->now_us;
+	r->flags = REQUEST_PART | REQUEST_COLLECT | REQUEST_NO_SLOWLOG |
+		   (f->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0);
+	r->slot = (int16_t)slot;
+	r->part = i;
+	r->arg = (int64_t)(intptr_t)f;
+	r->deadline_us = c->w->now_us + forward_timeout_us(l, f->cmd);
+	f->parts[i].request = r;
+	client_send(c, r, l, bytes, len);
+}
+
+static void put_group(const struct call *call, const struct split *s, const struct group *g, uint32_t first,
+		      uint32_t step, struct buf *out)
+{
+	struct arg_cursor cur;
+	const char *arg;
+	size_t len;
+
+	resp_array(out, first + g->n * step);
+	arg_cursor_init(&cur, call->bytes, call->len);
+	for (uint32_t i = 0; i < first && arg_cursor_next(&cur, &arg, &len); i++)
+		resp_bulk(out, arg, len);
+	for (uint32_t i = g->first; i != NO_PIECE; i = s->pieces[i].next)
+		buf_put(out, s->pieces[i].bytes, s->pieces[i].len);
+}
+
+/* All links are there before anything is sent: a command that can't be sent whole is not sent. */
+static bool find_links(struct client *c, const struct call *call, const struct split *s, struct link **links,
+		       enum verdict *verdict)
+{
+	for (uint32_t i = 0; i < s->n_groups; i++) {
+		const struct target *t = &s->groups[i].target;
+		struct pool *p = target_pool(c, call->cmd, t);
+
+		if (!p) {
+			client_reply_error(c, call, target_why(t));
+			*verdict = CALL_DONE;
+			return false;
+		}
+		if (!client_route_to(c, call, p, &links[i], verdict))
+			return false;
+	}
+	return true;
+}
+
+static enum verdict send_groups(struct client *c, const struct call *call, struct split *s)
+{
+	struct link **links = xcalloc(s->n_groups, sizeof(*links));
+	uint32_t first = 1, step = 1;
+	enum verdict verdict;
+	struct fanout *f;
+
+	if (!find_links(c, call, s, links, &verdict)) {
+		free(links);
+		return verdict;
+	}
+	target_key_row(call->cmd, &first, &step);
+	f = fanout_new(c, call, s->n_groups);
+	f->n_keys = s->n_pieces;
+	f->owner = s->owner;
+	s->owner = NULL;
+	for (uint32_t i = 0; i < s->n_groups; i++) {
+		struct buf bytes = {0};
+
+		put_group(call, s, &s->groups[i], first, step, &bytes);
+		send_part(c, f, i, links[i], s->groups[i].target.slot, buf_head(&bytes), buf_len(&bytes));
+		buf_release(&bytes);
+	}
+	free(links);
+	return CALL_DONE;
+}
+
+static enum verdict fanout_by_key(struct client *c, const struct call *call)
+{
+	enum verdict verdict;
+	struct split s;
+
+	if (!split_call(c, call, &s))
+		return forward(c, call, 0, NULL, 0);
+	if (s.n_groups == 1)
+		verdict = forward(c, call, 0, NULL, 0);
+	else if (c->n_upstream > 0 && c->n_upstream + s.n_groups > CLIENT_WINDOW_MAX)
+		verdict = client_wait_for(c, WAIT_DRAIN);
+	else
+		verdict = send_groups(c, call, &s);
+	split_fini(&s);
+	return verdict;
+}
+
+struct pool_list {
+	struct pool **items;
+	int *slots; /* one that each serves: it leads a part that must be sent again to the shard's new master */
+	uint32_t n;
+};
+
+/* Every master; and the replicas when scripts are to run there. */
+static struct pool_list all_pools(struct client *c, const struct command *cmd)
+{
+	struct route *r = &c->w->routes[0];
+	bool replicas = cmd->request_policy == REQUEST_ALL_NODES && r->up->conf->read_from != READ_FROM_MASTER;
+	size_t n_max = (size_t)r->topo->n_shards * (1 + SHARD_REPLICAS_MAX);
+	struct pool_list list = {xcalloc(n_max, sizeof(struct pool *)), xcalloc(n_max, sizeof(int)), 0};
+
+	for (unsigned i = 0; i < r->topo->n_shards; i++) {
+		const struct shard *s = &r->topo->shards[i];
+
+		list.slots[list.n] = s->any_slot;
+		if (r->masters[i])
+			list.items[list.n++] = r->masters[i];
+		for (unsigned j = 0; replicas && j < s->n_replicas; j++) {
+			list.slots[list.n] = s->any_slot;
+			if (atomic_load(&s->replicas[j]->readable))
+				list.items[list.n++] = route_replica(r, c->w, i, j);
+		}
+	}
+	return list;
+}
+
+static enum verdict fanout_to_all(struct client *c, const struct call *call)
+{
+	struct pool_list list = all_pools(c, call->cmd);
+	struct link **links = xcalloc(list.n + 1, sizeof(*links));
+	enum verdict verdict = CALL_DONE;
+	bool ok = list.n > 0;
+	struct fanout *f;
+
+	if (!ok)
+		client_reply_own_error(c, call, ERROR_NO_MASTER);
+	for (uint32_t i = 0; i < list.n && ok; i++)
+		ok = client_route_to(c, call, list.items[i], &links[i], &verdict);
+	if (ok) {
+		f = fanout_new(c, call, list.n);
+		for (uint32_t i = 0; i < list.n; i++)
+			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
+	}
+	free(links);
+	free(list.items);
+	free(list.slots);
+	return verdict;
+}
+
+enum verdict fanout(struct client *c, const struct call *call)
+{
+	enum verdict verdict;
+
+	if (call->partial)
+		return target_more(c, call);
+	if (!client_in_order(c, &verdict))
+		return verdict;
+	if (c->n_upstream >= c->window)
+		return client_wait_for(c, WAIT_ROOM);
+	if (scan_wanted(call->cmd))
+		return scan(c, call);
+	return by_key(call->cmd) ? fanout_by_key(c, call) : fanout_to_all(c, call);
+}
+
+/* ---- answers ---- */
+
+static void fanout_free(struct fanout *f)
+{
+	for (uint32_t i = 0; i < f->n; i++)
+		buf_release(&f->parts[i].reply);
+	free(f->owner);
+	free(f);
+}
+
+static void part_over(struct fanout *f, uint32_t i)
+{
+	struct request *parent = f->parent;
+
+	f->parts[i].request = NULL;
+	if (--f->n_left > 0)
+		return;
+	join_replies(f, &parent->reply);
+	parent->arg = 0;
+	parent->flags &= ~(uint32_t)REQUEST_PARTED;
+	fanout_free(f);
+	client_request_done(parent);
+}
+
+void fanout_part_done(struct request *r, char type, int64_t number)
+{
+	struct fanout *f = (struct fanout *)(intptr_t)r->arg;
+	struct worker *w = r->client->w;
+	uint32_t i = r->part;
+
+	f->parts[i].type = type;
+	f->parts[i].number = number;
+	f->parts[i].reply = r->reply;
+	r->reply = (struct buf){0};
+	request_free(&w->requests, &r);
+	part_over(f, i);
+}
+
+void fanout_part_failed(struct request *r, const char *text)
+{
+	struct fanout *f = (struct fanout *)(intptr_t)r->arg;
+	uint32_t i = r->part;
+
+	f->parts[i].type = '-';
+	resp_error(&f->parts[i].reply, text);
+	part_over(f, i);
+}
+
+void fanout_abandon(struct request *parent)
+{
+	struct fanout *f = (struct fanout *)(intptr_t)parent->arg;
+
+	for (uint32_t i = 0; i < f->n; i++) {
+		struct request *r = f->parts[i].request;
+
+		if (!r)
+			continue;
+		r->client = NULL;
+		r->on_reply = NULL;
+		buf_release(&r->reply);
+	}
+	fanout_free(f);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A command that several servers answer: its request stands in the client's queue and is answered by parts, each a
+ * request of its own on a link; when all of them are answered, one reply is made.
+ *
+ *   multi_shard         MGET, MSET, DEL ...: the keys of each slot (of each upstream without slots) in one part, since
+ *                       a Cluster takes no command with keys of two slots; all parts for one node go in one write
+ *   all_shards, all_nodes   DBSIZE, KEYS, FLUSHALL, SCRIPT LOAD ...: as it came, to every master of [upstream.main],
+ *                       and to the replicas where reads go there
+ * How replies are joined says the command's response_policy. https://redis.io/docs/reference/command-tips/
+ *
+ * When a part fails, its error is the reply; parts of a write that succeeded stay done, as the same commands sent one
+ * by one would.
+ */
+#ifndef KEYWEIR_CLIENT_FANOUT_H
+#define KEYWEIR_CLIENT_FANOUT_H
+
+#include "client/client.h"
+
+/* Whether the call may have to be split; only where there is more than one place to go to. */
+bool fanout_wanted(struct client *c, const struct call *call);
+enum verdict fanout(struct client *c, const struct call *call);
+
+/* A part was answered (its bytes are in r->reply), or will never be. r is freed, or an orphan of its link. */
+void fanout_part_done(struct request *r, char type, int64_t number);
+void fanout_part_failed(struct request *r, const char *text);
+
+/* The client of a request with parts leaves: the parts become orphans. */
+void fanout_abandon(struct request *parent);
+
+#endif

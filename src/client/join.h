@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One reply out of many, as the command's response_policy says. https://redis.io/docs/reference/command-tips/ */
+#ifndef KEYWEIR_CLIENT_JOIN_H
+#define KEYWEIR_CLIENT_JOIN_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "command/command.h"
+#include "request.h"
+
+struct fan_part {
+	struct request *request; /* NULL: answered */
+	struct buf reply;
+	char type; /* of the reply's first line */
+	int64_t number;
+};
+
+/* A command that is answered by parts. Owner: its parent's `arg`. */
+struct fanout {
+	struct request *parent;
+	const struct command *cmd;
+	uint32_t n;
+	uint32_t n_left;
+	uint32_t n_keys; /* by key: */
+	uint32_t *owner; /* which part has which key; NULL: not by key */
+	struct fan_part parts[];
+};
+
+/* All parts are answered: what the client gets is appended to out. */
+void join_replies(const struct fanout *f, struct buf *out);
+
+#endif

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Redirections and requests that are sent again: see redirect.h. */
+#include "client/redirect.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "client/target.h"
+#include "resp/number.h"
+#include "server.h"
+
+#define PARK_US		50000
+#define KEEP_POOL_US	60000000 /* a node named by a redirection, until the map has it */
+#define HOST_BYTES_MAX	256
+
+struct parked {
+	struct list node; /* in worker.parked */
+	struct request *request;
+	struct upstream *up; /* a reference */
+	struct buf bytes;
+	int64_t retry_us;
+};
+
+enum redirection { REDIRECT_NONE, REDIRECT_MOVED, REDIRECT_ASK, REDIRECT_LATER };
+
+/* Where "-MOVED 3999 127.0.0.1:6381" points; an empty host is that of the node itself, "?" is nobody. */
+struct endpoint {
+	char host[HOST_BYTES_MAX];
+	int port;
+};
+
+void redirect_stale(struct worker *w, struct upstream *up)
+{
+	if (up->conf->mode != UPSTREAM_STANDALONE && !atomic_exchange(&up->stale, true))
+		server_ask_topology(w->server);
+}
+
+static bool begins(const char *line, size_t len, const char *word)
+{
+	size_t n = strlen(word);
+
+	return len > n && memcmp(line + 1, word, n) == 0 && (line[n + 1] == ' ' || line[n + 1] == '\r');
+}
+
+static enum redirection classify(const char *line, size_t len, const struct request *r)
+{
+	if (begins(line, len, "MOVED"))
+		return REDIRECT_MOVED;
+	if (begins(line, len, "ASK"))
+		return REDIRECT_ASK;
+	if (begins(line, len, "TRYAGAIN") || begins(line, len, "CLUSTERDOWN") || begins(line, len, "READONLY") ||
+	    begins(line, len, "MASTERDOWN"))
+		return REDIRECT_LATER;
+	if (r->flags & REQUEST_BLOCKING && begins(line, len, "UNBLOCKED"))
+		return REDIRECT_LATER;
+	return REDIRECT_NONE;
+}
+
+/* "-MOVED 3999 host:port\r\n". False: nobody can be asked there. */
+static bool parse_endpoint(const char *line, size_t len, const struct node *from, struct endpoint *out)
+{
+	const char *end = line + len - 2, *space = memchr(line, ' ', len), *colon;
+	int64_t port;
+	size_t n;
+
+	if (len < 3 || !space)
+		return false;
+	space = memchr(space + 1, ' ', (size_t)(end - space - 1));
+	colon = space ? memrchr(space, ':', (size_t)(end - space)) : NULL;
+	if (!colon || !parse_int64(colon + 1, (size_t)(end - colon - 1), &port) || port < 1 || port > 65535)
+		return false;
+	n = (size_t)(colon - space - 1);
+	if (n >= sizeof(out->host) || (n == 1 && space[1] == '?'))
+		return false;
+	if (n == 0)
+		snprintf(out->host, sizeof(out->host), "%s", from->host);
+	else
+		snprintf(out->host, sizeof(out->host), "%.*s", (int)n, space + 1);
+	out->port = (int)port;
+	return true;
+}
+
+/* ---- sending ---- */
+
+static void send_asking(struct link *l)
+{
+	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+	struct request *r = request_new(&l->w->requests); /* the proxy's own: its reply is dropped */
+
+	r->start_us = l->w->now_us;
+	r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
+	link_send(l, r, asking, sizeof(asking) - 1);
+}
+
+/* A link for r to p. What blocks takes a dedicated one. */
+static bool link_for(struct client *c, struct request *r, struct pool *p, struct link **out)
+{
+	int db = client_db_on(c, p);
+
+	if (!(r->flags & REQUEST_BLOCKING))
+		return client_link_for(c, p, db, out) == POOL_OK;
+	if (c->bound && c->bound->pool != p) {
+		struct link *old = c->bound;
+
+		if (c->watching || c->tx != TX_NONE || client_lane(c, old->pool)->n > 0)
+			return false;
+		c->bound = NULL;
+		pool_release(old->pool, old);
+	}
+	if (!c->bound && pool_lease(p, c->proto, db, c, &c->bound) != POOL_OK) {
+		c->bound = NULL;
+		return false;
+	}
+	*out = c->bound;
+	return true;
+}
+
+/* A unit's replies are expected anew. */
+static void begin_anew(struct request *r, const struct buf *bytes)
+{
+	struct request_frame f = {.max_bulk = UINT64_MAX};
+	size_t at = 0;
+
+	r->reply.start = r->reply.end = 0;
+	if (!(r->flags & REQUEST_UNIT))
+		return;
+	r->n_before = 0;
+	while (at < buf_len(bytes) && request_frame_feed(&f, buf_head(bytes) + at, buf_len(bytes) - at) == FRAME_READY) {
+		at += f.len;
+		r->n_before += at < buf_len(bytes);
+		request_frame_reset(&f);
+	}
+}
+
+static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, bool asking)
+{
+	struct client *c = r->client;
+	struct link *l;
+
+	if (!link_for(c, r, p, &l))
+		return false;
+	c->n_upstream--; /* it counts already */
+	c->bytes_upstream -= r->len;
+	r->flags &= ~(uint32_t)(REQUEST_BEGUN | REQUEST_CUT);
+	begin_anew(r, bytes);
+	if (asking)
+		send_asking(l);
+	client_send(c, r, l, buf_head(bytes), buf_len(bytes));
+	return true;
+}
+
+/* ---- waiting ---- */
+
+static void park(struct request *r, struct upstream *up, const struct buf *bytes)
+{
+	struct parked *p = xcalloc(1, sizeof(*p));
+	struct worker *w = r->client->w;
+
+	p->request = r;
+	p->up = upstream_ref(up);
+	p->retry_us = w->now_us + PARK_US;
+	buf_put(&p->bytes, buf_head(bytes), buf_len(bytes));
+	list_append(&w->parked, &p->node);
+	r->flags |= REQUEST_PARKED;
+	r->client->n_parked++;
+	worker_wake_tick(w);
+}
+
+static void unpark(struct parked *p)
+{
+	list_remove(&p->node);
+	p->request->flags &= ~(uint32_t)REQUEST_PARKED;
+	if (p->request->client)
+		p->request->client->n_parked--;
+}
+
+static void parked_free(struct parked *p)
+{
+	upstream_unref(&p->up);
+	buf_release(&p->bytes);
+	free(p);
+}
+
+static struct route *find_route(struct worker *w, const struct upstream *up)
+{
+	for (size_t i = 0; i < w->n_routes; i++)
+		if (w->routes[i].up == up)
+			return &w->routes[i];
+	return NULL;
+}
+
+/* Nothing came of it: the client is told. */
+static void give_up(struct request *r, const char *text)
+{
+	struct client *c = r->client;
+
+	c->n_upstream--;
+	c->bytes_upstream -= r->len;
+	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
+		client_resume_soon(c);
+	client_fail_request(r, text);
+}
+
+static void try_parked(struct worker *w, struct parked *p)
+{
+	struct request *r = p->request;
+	struct route *route = find_route(w, p->up);
+	struct pool *pool = route ? route_master(route, r->slot) : NULL;
+
+	unpark(p);
+	if (!r->client) /* it has left */
+		request_free(&w->requests, &r);
+	else if (pool && !pool->down && send_to(r, pool, &p->bytes, false))
+		;
+	else if (r->deadline_us > 0 && w->now_us >= r->deadline_us)
+		give_up(r, pool && pool->down ? pool->why : reply_error_text(ERROR_NO_MASTER));
+	else
+		park(r, p->up, &p->bytes);
+	parked_free(p);
+}
+
+void redirect_tick(struct worker *w, bool changed)
+{
+	struct list all;
+
+	if (list_empty(&w->parked))
+		return;
+	list_init(&all);
+	LIST_EACH (pos, next, &w->parked) {
+		list_remove(pos);
+		list_append(&all, pos);
+	}
+	while (!list_empty(&all)) {
+		struct parked *p = container_of(all.next, struct parked, node);
+
+		if (changed || w->now_us >= p->retry_us || !p->request->client) {
+			try_parked(w, p);
+		} else {
+			list_remove(&p->node);
+			list_append(&w->parked, &p->node);
+		}
+	}
+}
+
+void redirect_drop_all(struct worker *w)
+{
+	while (!list_empty(&w->parked)) {
+		struct parked *p = container_of(w->parked.next, struct parked, node);
+		struct request *r = p->request;
+
+		unpark(p);
+		if (!r->client)
+			request_free(&w->requests, &r);
+		parked_free(p);
+	}
+}
+
+/* ---- deciding ---- */
+
+/* Whether a later request of the client with keys in the same slot was sent already: this one must not overtake it. */
+static bool overtaken(const struct request *r)
+{
+	if (r->flags & REQUEST_PART)
+		return false;
+	for (const struct request *later = r->next; later; later = later->next)
+		if (later->link && later->slot == r->slot)
+			return true;
+	return false;
+}
+
+/* The pool of a node that a redirection names; it may be new to us. */
+static struct pool *pool_at(struct worker *w, struct upstream *up, const struct endpoint *at)
+{
+	struct node *n = upstream_node(up, at->host, at->port);
+	struct pool *p = route_pool(w, n, false);
+
+	p->keep_until_us = w->now_us + KEEP_POOL_US;
+	server_resolve(w->server, n);
+	node_unref(&n);
+	return p;
+}
+
+bool redirect_send(struct request *r, struct upstream *up, const struct buf *bytes)
+{
+	struct worker *w = r->client->w;
+	struct route *route = find_route(w, up);
+	struct pool *p = route ? route_master(route, r->slot) : NULL;
+
+	if (p && !p->down && send_to(r, p, bytes, false))
+		return true;
+	if (!route || up->conf->mode == UPSTREAM_STANDALONE)
+		return false;
+	park(r, up, bytes);
+	return true;
+}
+
+bool redirect_follow(struct request *r, struct link *l, const char *line, size_t len)
+{
+	enum redirection what = classify(line, len, r);
+	struct worker *w = l->w;
+	struct upstream *up = l->pool->server->up;
+	struct endpoint at;
+	struct buf bytes = {0};
+	struct pool *p = NULL;
+
+	if (what == REDIRECT_NONE)
+		return false;
+	if (what != REDIRECT_ASK && !begins(line, len, "TRYAGAIN"))
+		redirect_stale(w, up);
+	atomic_fetch_add(&up->redirects, 1);
+	if (r->flags & (REQUEST_IN_TX | REQUEST_STREAMED) || (what != REDIRECT_LATER && r->redirects >= REDIRECTS_MAX))
+		return false;
+	if (what == REDIRECT_LATER && (overtaken(r) || (r->deadline_us > 0 && w->now_us >= r->deadline_us)))
+		return false;
+	if (!outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
+		buf_release(&bytes);
+		return false;
+	}
+	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
+		p = pool_at(w, up, &at);
+	r->redirects++;
+	client_leave_lane(r->client, r);
+	if (!p || p->down || !send_to(r, p, &bytes, what == REDIRECT_ASK))
+		park(r, up, &bytes);
+	buf_release(&bytes);
+	return true;
+}

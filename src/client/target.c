@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Which upstream, slot and node a command's keys mean: see target.h. */
+#include "client/target.h"
+
+#include <string.h>
+
+#define PARTIAL_MAX ((size_t)64 << 20) /* a command whose keys may stand anywhere is gathered up to this size */
+
+/* The longest prefix of a namespace that the key begins with decides. */
+static struct route *route_of_key(struct worker *w, const char *key, size_t len)
+{
+	const struct config *config = w->snapshot->config;
+	size_t best_len = 0, best = 0;
+
+	for (size_t i = 0; i < config->n_namespaces; i++) {
+		const struct namespace_config *ns = &config->namespaces[i];
+
+		if (strcmp(ns->name, "default") == 0 && best_len == 0)
+			best = ns->upstream_index;
+		for (size_t j = 0; j < ns->match.n; j++) {
+			size_t n = strlen(ns->match.items[j]);
+
+			if (n <= len && n > best_len && memcmp(ns->match.items[j], key, n) == 0) {
+				best_len = n;
+				best = ns->upstream_index;
+			}
+		}
+	}
+	return &w->routes[best];
+}
+
+struct target target_of_key(struct worker *w, const char *key, size_t len)
+{
+	struct target t = {&w->routes[0], -1};
+
+	if (w->n_routes > 1)
+		t.route = route_of_key(w, key, len);
+	if (t.route->topo->slots)
+		t.slot = (int)slot_of(key, len);
+	return t;
+}
+
+/* ---- all keys of a command ---- */
+
+/* Arguments in rising order cost one pass. */
+struct reader {
+	const struct call *call;
+	struct arg_cursor cur;
+	uint32_t next; /* index of the cursor's next argument */
+};
+
+static const char *read_arg(void *ctx, uint32_t index, size_t *len)
+{
+	struct reader *rd = ctx;
+	const char *arg;
+
+	if (index < FRAME_ARGS)
+		return call_arg(rd->call, index, len);
+	if (index < rd->next || rd->next == 0) {
+		arg_cursor_init(&rd->cur, rd->call->bytes, rd->call->len);
+		rd->next = 0;
+	}
+	while (arg_cursor_next(&rd->cur, &arg, len))
+		if (rd->next++ == index)
+			return arg;
+	rd->next = 0;
+	return NULL;
+}
+
+struct collected {
+	struct reader reader; /* of the positions */
+	struct reader keys;
+	struct worker *w;
+	struct target t;
+	bool any;
+	enum target_status status;
+};
+
+static void take_key(void *ctx, uint32_t index, unsigned flags)
+{
+	struct collected *all = ctx;
+	const char *key;
+	struct target t;
+	size_t len;
+
+	(void)flags;
+	key = read_arg(&all->keys, index, &len);
+	if (!key)
+		return;
+	t = target_of_key(all->w, key, len);
+	if (!all->any)
+		all->t = t;
+	else if (t.route != all->t.route)
+		all->status = TARGET_CROSSUPSTREAM;
+	else if (t.slot != all->t.slot && all->status == TARGET_OK)
+		all->status = TARGET_CROSSSLOT;
+	all->any = true;
+}
+
+static const char *read_position(void *ctx, uint32_t index, size_t *len)
+{
+	return read_arg(&((struct collected *)ctx)->reader, index, len);
+}
+
+static enum target_status of_all_keys(struct client *c, const struct call *call, struct target *t)
+{
+	struct collected all = {.reader = {.call = call}, .keys = {.call = call}, .w = c->w, .t = *t};
+
+	if (call->partial)
+		return call->len > PARTIAL_MAX ? TARGET_TOO_BIG : TARGET_MORE;
+	/* Positions that can't be determined: Redis says what is wrong with the command. */
+	command_keys(call->cmd, call->frame->argc, read_position, take_key, &all);
+	*t = all.t;
+	return all.status;
+}
+
+enum target_status target_of_call(struct client *c, const struct call *call, struct target *t)
+{
+	const struct command *cmd = call->cmd;
+	const struct key_spec *spec = cmd->specs;
+	const char *key;
+	size_t len;
+
+	*t = (struct target){&c->w->routes[0], -1};
+	if (cmd->n_specs == 0)
+		return TARGET_OK;
+	/* One key at a fixed place, or one shard channel: nearly every command. */
+	if (cmd->n_specs > 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE || spec->last_key != 0)
+		return of_all_keys(c, call, t);
+	key = call_arg(call, (uint32_t)spec->begin_index, &len);
+	if (!key)
+		return call->partial ? TARGET_TOO_BIG : TARGET_OK;
+	if (spec->flags & KEY_NOT_KEY)
+		t->slot = t->route->topo->slots ? (int)slot_of(key, len) : -1;
+	else
+		*t = target_of_key(c->w, key, len);
+	return TARGET_OK;
+}
+
+bool target_key_row(const struct command *cmd, uint32_t *first, uint32_t *step)
+{
+	const struct key_spec *spec = cmd->specs;
+
+	if (cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE ||
+	    spec->last_key != -1 || spec->limit > 1 || spec->flags & KEY_NOT_KEY)
+		return false;
+	*first = (uint32_t)spec->begin_index;
+	*step = spec->key_step > 0 ? (uint32_t)spec->key_step : 1;
+	return true;
+}
+
+/* ---- the node ---- */
+
+struct pool *target_pool(struct client *c, const struct command *cmd, const struct target *t)
+{
+	(void)c;
+	(void)cmd;
+	return route_master(t->route, t->slot);
+}
+
+enum verdict target_failed(struct client *c, const struct call *call, enum target_status status)
+{
+	switch (status) {
+	case TARGET_MORE:
+		return CALL_WAIT;
+	case TARGET_CROSSUPSTREAM:
+		client_reply_own_error(c, call, ERROR_CROSSUPSTREAM);
+		break;
+	case TARGET_TOO_BIG:
+		client_reply_own_error(c, call, ERROR_TOO_BIG);
+		break;
+	default:
+		client_reply_own_error(c, call, ERROR_CROSSSLOT);
+		break;
+	}
+	return CALL_DONE;
+}
+
+enum verdict target_more(struct client *c, const struct call *call)
+{
+	return target_failed(c, call, call->len > PARTIAL_MAX ? TARGET_TOO_BIG : TARGET_MORE);
+}
+
+const char *target_why(const struct target *t)
+{
+	const struct topology *topo = t->route->topo;
+
+	return topo->why[0] ? topo->why : reply_error_text(ERROR_NO_MASTER);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where a command goes when there is more than one place: its keys say which upstream (by [namespace.NAME] match) and,
+ * in a Cluster, which slot. A command without keys goes to [upstream.main].
+ */
+#ifndef KEYWEIR_CLIENT_TARGET_H
+#define KEYWEIR_CLIENT_TARGET_H
+
+#include "client/client.h"
+#include "upstream/route.h"
+
+struct target {
+	struct route *route;
+	int slot; /* -1: no Cluster, or no key */
+};
+
+enum target_status {
+	TARGET_OK,
+	TARGET_CROSSSLOT,     /* keys of one command in several slots */
+	TARGET_CROSSUPSTREAM, /* ... on several upstreams */
+	TARGET_TOO_BIG,	      /* the keys have not come yet, and it is too large to be waited for */
+	TARGET_MORE,	      /* the keys have not come yet */
+};
+
+/* One key's target. */
+struct target target_of_key(struct worker *w, const char *key, size_t len);
+
+/* The whole command's. */
+enum target_status target_of_call(struct client *c, const struct call *call, struct target *t);
+
+/* Where keys stand in a row from `first` to the end, every `step` arguments (MGET, MSET ...). False: elsewhere. */
+bool target_key_row(const struct command *cmd, uint32_t *first, uint32_t *step);
+
+/* The pool for the call: of the master, or of a replica for a read that may go there. NULL: t has no node now. */
+struct pool *target_pool(struct client *c, const struct command *cmd, const struct target *t);
+
+/* The call can't go on, for a status that is not OK: answered, or (MORE) not consumed until more of it has come. */
+enum verdict target_failed(struct client *c, const struct call *call, enum target_status status);
+
+/* The same for a call of which more must be seen. */
+enum verdict target_more(struct client *c, const struct call *call);
+
+/* What clients are told when there is no node for a slot. */
+const char *target_why(const struct target *t);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The control thread's watch over one upstream: see watch.h. */
+#include "upstream/watch.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "upstream/probe.h"
+
+struct watch {
+	struct event_base *base;
+	struct upstream *up;
+	const struct watch_events *events;
+	void *ctx;
+	struct topology *topo;
+	struct finder *finder; /* NULL: standalone */
+	struct probe **probes; /* one for each node of topo */
+	size_t n_probes;
+};
+
+/* ---- probes ---- */
+
+static void probe_changed(void *ctx, struct probe *p)
+{
+	struct watch *w = ctx;
+
+	(void)p;
+	if (w->finder)
+		w->finder->stale(w->finder);
+}
+
+static void probe_learnt(void *ctx, struct command_set *set)
+{
+	struct watch *w = ctx;
+
+	w->events->learnt(w->ctx, set);
+}
+
+static const struct probe_events quiet_events = {NULL, probe_changed};
+static const struct probe_events learning_events = {probe_learnt, probe_changed};
+
+static struct probe *take_probe(struct watch *w, const struct node *n)
+{
+	for (size_t i = 0; i < w->n_probes; i++) {
+		struct probe *p = w->probes[i];
+
+		if (p && probe_node(p) == n) {
+			w->probes[i] = NULL;
+			return p;
+		}
+	}
+	return NULL;
+}
+
+struct probes {
+	struct watch *w;
+	struct probe **items;
+	size_t n;
+};
+
+static void count_node(void *ctx, struct node *n, bool master)
+{
+	(void)n;
+	(void)master;
+	((struct probes *)ctx)->n++;
+}
+
+/* Each node once, however often the map names it. */
+static void keep_probe(void *ctx, struct node *n, bool master)
+{
+	struct probes *fresh = ctx;
+	struct watch *w = fresh->w;
+	struct probe *p;
+
+	for (size_t i = 0; i < fresh->n; i++)
+		if (probe_node(fresh->items[i]) == n)
+			return;
+	p = take_probe(w, n);
+	/* One that learns is enough, but any of the masters may be the one that is there. */
+	if (!p)
+		p = probe_new(w->base, n, master && w->events->learnt ? &learning_events : &quiet_events, w);
+	fresh->items[fresh->n++] = p;
+}
+
+static void watch_nodes(struct watch *w)
+{
+	struct probes fresh = {w, NULL, 0};
+
+	topology_each(w->topo, count_node, &fresh);
+	fresh.items = xcalloc(fresh.n + 1, sizeof(*fresh.items));
+	fresh.n = 0;
+	topology_each(w->topo, keep_probe, &fresh);
+	for (size_t i = 0; i < w->n_probes; i++)
+		probe_free(&w->probes[i]);
+	free(w->probes);
+	w->probes = fresh.items;
+	w->n_probes = fresh.n;
+}
+
+void watch_found(struct watch *w, struct topology *topo)
+{
+	struct topology *old = w->topo;
+
+	if (topology_same(old, topo)) {
+		old->epoch = topo->epoch > old->epoch ? topo->epoch : old->epoch;
+		topology_unref(&topo);
+		return;
+	}
+	w->topo = topo;
+	watch_nodes(w);
+	w->events->topology(w->ctx, w->up, topo);
+	topology_unref(&old);
+}
+
+/* ---- now and then ---- */
+
+static void look_at_replica(struct watch *w, struct node *master, struct node *replica)
+{
+	int64_t lag_ms = node_lag_ms(replica, master);
+	bool ok = atomic_load(&replica->state) == NODE_UP && lag_ms >= 0 && lag_ms <= w->up->conf->max_replica_lag_ms;
+
+	if (atomic_exchange(&replica->readable, ok) && !ok)
+		log_warn("Replica %s is not read from: it %s", replica->label,
+			 lag_ms < 0 ? "has lost its master" : "is behind its master by more than max_replica_lag");
+}
+
+static void look_at_replicas(struct watch *w)
+{
+	for (unsigned i = 0; i < w->topo->n_shards; i++) {
+		const struct shard *s = &w->topo->shards[i];
+
+		for (unsigned j = 0; s->master && j < s->n_replicas; j++)
+			look_at_replica(w, s->master, s->replicas[j]);
+	}
+}
+
+void watch_tick(struct watch *w)
+{
+	int64_t now_us = clock_now_us();
+
+	if (atomic_exchange(&w->up->stale, false) && w->finder)
+		w->finder->stale(w->finder);
+	for (size_t i = 0; i < w->n_probes; i++)
+		if (node_half_open(probe_node(w->probes[i]), now_us))
+			probe_check(w->probes[i]);
+	if (w->up->conf->read_from != READ_FROM_MASTER)
+		look_at_replicas(w);
+}
+
+void watch_learn(struct watch *w)
+{
+	if (w->n_probes > 0)
+		probe_learn(w->probes[0]);
+}
+
+/* ---- life ---- */
+
+static struct topology *standalone(struct upstream *up)
+{
+	const struct upstream_url *t = &up->conf->target;
+
+	return topology_of_node(upstream_node(up, t->host, t->unix_socket ? 0 : t->port));
+}
+
+struct watch *watch_new(struct event_base *base, struct upstream *up, const struct watch_events *events, void *ctx)
+{
+	struct watch *w = xcalloc(1, sizeof(*w));
+
+	w->base = base;
+	w->up = upstream_ref(up);
+	w->events = events;
+	w->ctx = ctx;
+	switch (up->conf->mode) {
+	case UPSTREAM_STANDALONE:
+		w->topo = standalone(up);
+		break;
+	case UPSTREAM_SENTINEL:
+		w->topo = topology_empty("no Sentinel has named the master yet");
+		w->finder = sentinel_finder(base, w);
+		break;
+	case UPSTREAM_CLUSTER:
+		w->topo = topology_empty("no node of the Cluster has answered yet");
+		w->finder = cluster_finder(base, w);
+		break;
+	}
+	watch_nodes(w);
+	return w;
+}
+
+void watch_free(struct watch **wp)
+{
+	struct watch *w = *wp;
+
+	*wp = NULL;
+	if (!w)
+		return;
+	if (w->finder)
+		w->finder->free(w->finder);
+	for (size_t i = 0; i < w->n_probes; i++)
+		probe_free(&w->probes[i]);
+	free(w->probes);
+	topology_unref(&w->topo);
+	upstream_unref(&w->up);
+	free(w);
+}
+
+struct upstream *watch_upstream(const struct watch *w)
+{
+	return w->up;
+}
+
+struct topology *watch_topology(const struct watch *w)
+{
+	return w->topo;
+}

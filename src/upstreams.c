@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The upstreams of the configuration on the control thread: their watches, and a new snapshot whenever one changes. */
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "control_private.h"
+#include "worker.h"
+
+static void publish(struct control *ctl, struct snapshot *fresh)
+{
+	if (ctl->running)
+		for (unsigned i = 0; i < ctl->server.n_workers; i++)
+			worker_run_on(&ctl->server.workers[i], worker_take_snapshot, snapshot_ref(fresh));
+	snapshot_unref(&ctl->snapshot);
+	ctl->snapshot = fresh;
+}
+
+static void on_topology(void *ctx, struct upstream *up, struct topology *topo)
+{
+	struct control *ctl = ctx;
+
+	publish(ctl, snapshot_with_topology(ctl->snapshot, up, topo));
+}
+
+static void on_learnt(void *ctx, struct command_set *set)
+{
+	struct control *ctl = ctx;
+
+	if (command_set_same(ctl->snapshot->learnt, set)) {
+		command_set_unref(&set);
+		return;
+	}
+	log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
+	publish(ctl, snapshot_with_commands(ctl->snapshot, set));
+	ctl->learnt = xreallocarray(ctl->learnt, ctl->n_learnt + 1, sizeof(struct command_set *));
+	ctl->learnt[ctl->n_learnt++] = set;
+}
+
+static const struct watch_events main_events = {on_topology, on_learnt};
+static const struct watch_events other_events = {on_topology, NULL};
+
+void control_learn(struct control *ctl)
+{
+	watch_learn(ctl->watches[0]);
+}
+
+static void look_up(void *ctx, struct node *n, bool master)
+{
+	(void)ctx;
+	(void)master;
+	server_resolve(NULL, n);
+}
+
+static void count_unknown(void *ctx, struct node *n, bool master)
+{
+	struct address list[NODE_ADDRESSES_MAX];
+
+	(void)master;
+	*(bool *)ctx |= n->needs_lookup && node_addresses(n, list) == 0;
+}
+
+/* At start a host name gets its time to be looked up. */
+static void wait_for_names(struct control *ctl)
+{
+	int64_t until_us = clock_now_us() + ctl->snapshot->config->upstreams[0].connect_timeout_ms * 1000;
+	struct timespec pause = {0, 2000000};
+	bool unknown = true;
+
+	while (unknown && clock_now_us() < until_us) {
+		unknown = false;
+		for (size_t i = 0; i < ctl->n_watches; i++) {
+			topology_each(watch_topology(ctl->watches[i]), look_up, NULL);
+			topology_each(watch_topology(ctl->watches[i]), count_unknown, &unknown);
+		}
+		if (unknown)
+			nanosleep(&pause, NULL);
+	}
+}
+
+/* The watch of an upstream that stays as it is. */
+static struct watch *take_watch(struct control *ctl, const struct upstream_config *conf)
+{
+	for (size_t i = 0; i < ctl->n_watches; i++) {
+		struct watch *w = ctl->watches[i];
+
+		if (w && upstream_same(watch_upstream(w)->conf, conf)) {
+			ctl->watches[i] = NULL;
+			return w;
+		}
+	}
+	return NULL;
+}
+
+void control_change_upstreams(struct control *ctl, struct config *config)
+{
+	struct shared_config *holder = shared_config_new(config);
+	size_t n = config->n_upstreams;
+	struct watch **watches = xcalloc(n, sizeof(struct watch *));
+	struct upstream_view *views = xcalloc(n, sizeof(*views));
+
+	for (size_t i = 0; i < n; i++) {
+		watches[i] = take_watch(ctl, &config->upstreams[i]);
+		if (!watches[i]) {
+			struct upstream *up = upstream_new(holder, &config->upstreams[i], ctl->server.n_workers);
+
+			watches[i] = watch_new(ctl->base, up, i == 0 ? &main_events : &other_events, ctl);
+			upstream_unref(&up);
+		}
+		views[i] = (struct upstream_view){watch_upstream(watches[i]), watch_topology(watches[i])};
+	}
+	for (size_t i = 0; i < ctl->n_watches; i++)
+		watch_free(&ctl->watches[i]);
+	free(ctl->watches);
+	ctl->watches = watches;
+	ctl->n_watches = n;
+	publish(ctl, snapshot_new(holder, views, n, ctl->snapshot ? ctl->snapshot->learnt : NULL));
+	shared_config_unref(&holder);
+	free(views);
+}
+
+void control_open_upstreams(struct control *ctl, struct config *config)
+{
+	control_change_upstreams(ctl, config);
+	wait_for_names(ctl);
+}
+
+void control_close_upstreams(struct control *ctl)
+{
+	for (size_t i = 0; i < ctl->n_watches; i++)
+		watch_free(&ctl->watches[i]);
+	free(ctl->watches);
+}
