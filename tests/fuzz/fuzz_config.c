@@ -67,8 +67,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	unsetenv("REDIS_URL");
 	setenv("FUZZ", "\xc3\xa4 ${x} \"\\", 1);
 	/* Files of the machine are not what is tested. */
-	if (memmem(data, size, "_file", 5) || memmem(data, size, "from", 4) || memmem(data, size, "\\u", 2) ||
-	    memmem(data, size, "\\U", 2))
+	if (memmem(data, size, "_file", 5) || (memmem(data, size, "cache", 5) && memmem(data, size, "from", 4)) ||
+	    memmem(data, size, "\\u", 2) || memmem(data, size, "\\U", 2))
 		return 0;
 	load(&source, (const char *)data, size);
 	source.file = NULL;
