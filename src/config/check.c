@@ -37,9 +37,7 @@ static int64_t number(const struct loader *l, struct slot s)
 
 static const char *string(const struct loader *l, struct slot s)
 {
-	const char *text = *(char *const *)schema_field_const(l->config, s);
-
-	return text ? text : "";
+	return *(char *const *)schema_field_const(l->config, s);
 }
 
 void check_not_above(struct loader *l, struct slot a, struct slot b)
@@ -109,8 +107,6 @@ static bool is_target(const struct listen_address *a, const struct upstream_url 
 	char *text;
 	bool same;
 
-	if (!t->host)
-		return false;
 	if (t->unix_socket || a->family == AF_UNIX)
 		return t->unix_socket && a->family == AF_UNIX && strcmp(t->host, a->path) == 0;
 	text = xasprintf(strchr(t->host, ':') ? "[%s]:%d" : "%s:%d", t->host, t->port);

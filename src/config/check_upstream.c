@@ -56,7 +56,7 @@ static void read_password(struct loader *l, struct slot s, const char *path, cha
 	char line[PASSWORD_MAX_BYTES + 1];
 	const char *why;
 
-	if (!path || !*path || setting_of(l, s)->bad)
+	if (!*path || setting_of(l, s)->bad)
 		return;
 	why = read_first_line(path, line, PASSWORD_MAX_BYTES);
 	if (why) {
