@@ -84,12 +84,17 @@ SOURCES := \
 	src/upstream/upstream.c \
 	src/upstream/watch.c \
 	src/config/address.c \
+	src/config/cache.c \
 	src/config/check.c \
+	src/config/check_upstream.c \
 	src/config/dump.c \
+	src/config/file.c \
+	src/config/instance.c \
 	src/config/load.c \
 	src/config/problem.c \
 	src/config/schema.c \
 	src/config/set.c \
+	src/config/suggest.c \
 	src/config/text.c \
 	src/config/url.c \
 	src/config/value.c

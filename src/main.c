@@ -36,8 +36,8 @@ static const char usage_text[] =
 	"       keyweir -V | -h\n"
 	"\n"
 	"  -c FILE        configuration (default: " DEFAULT_FILE ", where it exists)\n"
-	"  -l ADDR        listen here instead: 127.0.0.1:6380, [::1]:6380, unix:/path\n"
-	"  -u URL         the Redis to stand in front of: redis://host:6379/0, unix:///path\n"
+	"  -l ADDR        listen here instead: 127.0.0.1:6380, [::1]:6380, unix:/path, tls:127.0.0.1:6381\n"
+	"  -u URL         the Redis to stand in front of: redis://host:6379/0, rediss://host, unix:///path\n"
 	"  --set T.K=V    one option, as in the file\n"
 	"  -v, -q         log more, or only warnings\n"
 	"See keyweir(8) and keyweir.toml(5).\n";
@@ -128,6 +128,16 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 	return -1;
 }
 
+static void log_warnings(const struct config *config)
+{
+	for (size_t i = 0; i < config->warnings.n; i++) {
+		char *text = problem_format(&config->warnings.items[i]);
+
+		log_warn("%s", text);
+		free(text);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments args = {.action = ACTION_RUN};
@@ -152,11 +162,14 @@ int main(int argc, char **argv)
 		return EXIT_CONFIG;
 	}
 	if (args.action == ACTION_RUN) {
-		if (log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file))
+		if (log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
+			log_warnings(config);
 			return control_run(config, &args.source);
+		}
 		fprintf(stderr, "keyweir: can't open the log file %s: %s\n", config->log.file, strerror(errno));
 		status = EXIT_RUNTIME;
 	} else {
+		problems_print(&config->warnings, stderr);
 		if (args.action == ACTION_DUMP)
 			config_dump(config, stdout);
 		else

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Listen addresses as text: see address.h. */
+/* Addresses as text: see address.h. */
 #include "config/address.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/un.h>
 
 static const char not_address[] =
-	"is not an address to listen on: \"127.0.0.1:6380\", \"[::1]:6380\", \"localhost:6380\" or \"unix:/path\"";
+	"is not an address to listen on: \"127.0.0.1:6380\", \"[::1]:6380\", \"localhost:6380\", \"unix:/path\" "
+	"or \"tls:127.0.0.1:6381\"";
 
 static const char *parse_unix(const char *path, struct listen_address *out)
 {
@@ -68,18 +69,19 @@ static const char *parse_host(const char *s, size_t len, struct listen_address *
 
 const char *listen_address_parse(const char *text, struct listen_address *out)
 {
-	const char *colon = strrchr(text, ':');
 	struct in_addr alone;
+	const char *colon;
 
-	*out = (struct listen_address){0};
-	if (strncasecmp(text, "tls:", 4) == 0)
-		return "asks for TLS, which is not built yet";
+	*out = (struct listen_address){.tls = strncmp(text, "tls:", 4) == 0};
+	if (out->tls)
+		text += 4;
 	if (strncmp(text, "unix:", 5) == 0)
-		return parse_unix(text + 5, out);
+		return out->tls ? "must have a host and a port: TLS is for TCP" : parse_unix(text + 5, out);
 	if (text[0] == '/')
 		return "is a path; a Unix socket is written \"unix:/path\"";
 	if (inet_pton(AF_INET, text, &alone) == 1)
 		return "must have a port: \"127.0.0.1:6380\"";
+	colon = strrchr(text, ':');
 	if (!colon)
 		return not_address;
 	out->port = parse_port(colon + 1);
@@ -107,4 +109,40 @@ bool listen_address_same(const struct listen_address *a, const struct listen_add
 	if (a->family == AF_UNIX)
 		return strcmp(a->path, b->path) == 0;
 	return a->port == b->port && memcmp(a->ip, b->ip, a->family == AF_INET ? 4 : 16) == 0;
+}
+
+/* The end of the host: the colon of the port, or the end of the text. */
+static const char *node_host_end(const char *text)
+{
+	const char *bracket = *text == '[' ? strchr(text, ']') : NULL;
+
+	return bracket ? bracket + 1 : text + strcspn(text, ":");
+}
+
+bool node_address_fits(const char *text)
+{
+	const char *end = node_host_end(text);
+	size_t len = (size_t)(end - text);
+	unsigned char ip[16];
+	char v6[INET6_ADDRSTRLEN];
+
+	if (len == 0 || len > 255 || (*end && (*end != ':' || parse_port(end + 1) < 0)))
+		return false;
+	if (*text == '[') {
+		if (len < 2 || len - 2 >= sizeof(v6))
+			return false;
+		memcpy(v6, text + 1, len - 2);
+		v6[len - 2] = '\0';
+		return inet_pton(AF_INET6, v6, ip) == 1;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (!isalnum((unsigned char)text[i]) && !strchr("-._", text[i]))
+			return false;
+	}
+	return true;
+}
+
+bool node_address_has_port(const char *text)
+{
+	return *node_host_end(text) == ':';
 }

@@ -1,56 +1,103 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What can be said of a configuration only when all of it is known: rules between options, and the password file.
+ * What can be said of a configuration only when all of it is known: rules between options, and the files that options
+ * name. What concerns one upstream is in check_upstream.c.
  * A rule is silent when one of its options was wrong already: that mistake has been said.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "config/address.h"
 #include "config/load.h"
-#include "base/mem.h"
-#include "config/text.h"
-#include "config/url.h"
 
-#define PASSWORD_MAX_BYTES 4096
+/* ---- rules that several options share ---- */
 
 /* Where to point when two options do not go together: at the one that was written. */
-static struct place blame(const struct loader *l, enum option_id a, enum option_id b)
+static struct place blame(const struct loader *l, struct slot a, struct slot b)
 {
-	const struct setting *first = &l->settings[a], *second = &l->settings[b];
+	const struct setting *first = setting_of(l, a), *second = setting_of(l, b);
 
 	return first->at.file ? first->at : second->at;
 }
 
-static bool fine(const struct loader *l, enum option_id a, enum option_id b)
+bool settings_fine(const struct loader *l, struct slot a, struct slot b)
 {
-	return !l->settings[a].bad && !l->settings[b].bad;
+	return !setting_of(l, a)->bad && !setting_of(l, b)->bad;
 }
 
-static int64_t number(const struct loader *l, enum option_id id)
+static int64_t number(const struct loader *l, struct slot s)
 {
-	return *(const int64_t *)schema_field_const(l->config, schema_option(id));
+	return *(const int64_t *)schema_field_const(l->config, s);
 }
 
-static void check_not_above(struct loader *l, enum option_id a, enum option_id b)
+static const char *string(const struct loader *l, struct slot s)
 {
-	if (fine(l, a, b) && number(l, a) > number(l, b))
-		problem_add(l->problems, blame(l, a, b), "%s must not be more than %s", schema_option(a)->path,
-			    schema_option(b)->key);
+	return *(char *const *)schema_field_const(l->config, s);
 }
+
+void check_not_above(struct loader *l, struct slot a, struct slot b)
+{
+	struct place at = blame(l, a, b);
+
+	at.called = NULL;
+	if (settings_fine(l, a, b) && number(l, a) > number(l, b))
+		complain(l, a, at, "must not be more than %s", b.o->key);
+}
+
+void check_pair(struct loader *l, struct slot a, struct slot b)
+{
+	if (settings_fine(l, a, b) && *string(l, a) && !*string(l, b))
+		complain(l, a, setting_of(l, a)->at, "needs %s beside it", b.o->key);
+}
+
+/* NULL, or why not. */
+static const char *why_unreadable(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), error = 0;
+	char c;
+
+	if (fd < 0)
+		return strerror(errno);
+	if (read(fd, &c, 1) < 0) /* a folder */
+		error = errno;
+	close(fd);
+	return error ? strerror(error) : NULL;
+}
+
+static void check_file(struct loader *l, struct slot s)
+{
+	const char *path = string(l, s), *why;
+
+	if (!*path || setting_of(l, s)->bad)
+		return;
+	why = why_unreadable(path);
+	if (why)
+		complain(l, s, setting_of(l, s)->at, ": %s: %s", path, why);
+}
+
+static void check_files(struct loader *l)
+{
+	for (unsigned id = 0; id < N_OPTIONS; id++) {
+		const struct option *o = schema_option(id);
+
+		for (size_t i = 0; o->type == TYPE_FILE && i < instance_count(l->config, schema_scope(o)); i++)
+			check_file(l, (struct slot){o, i});
+	}
+}
+
+/* ---- server ---- */
 
 static void check_keepalive(struct loader *l)
 {
-	int64_t ms = l->config->server.tcp_keepalive_ms;
+	struct slot s = slot_of(OPTION_server_tcp_keepalive, 0);
 
-	if (ms % 1000)
-		problem_add(l->problems, l->settings[OPTION_server_tcp_keepalive].at,
-			    "server.tcp_keepalive must be a whole number of seconds, as the kernel counts it");
+	if (l->config->server.tcp_keepalive_ms % 1000)
+		complain(l, s, setting_of(l, s)->at, "must be a whole number of seconds, as the kernel counts it");
 }
 
 /* Is this listen address the one that the upstream is said to be at? */
@@ -68,96 +115,165 @@ static bool is_target(const struct listen_address *a, const struct upstream_url 
 	return same;
 }
 
-static void check_listen(struct loader *l)
+/* The place is that of the address where it was written; else it was the URL that came in its way. */
+static void check_not_target(struct loader *l, const char *text, struct place at, size_t upstream)
 {
-	const struct setting *setting = &l->settings[OPTION_server_listen], *url = &l->settings[OPTION_upstream_url];
-	const struct string_list *list = &l->config->server.listen;
+	const struct upstream_config *u = &l->config->upstreams[upstream];
+	const struct setting *url = setting_of(l, slot_of(OPTION_upstream_url, upstream));
 	struct listen_address address;
 
-	if (list->n == 0 && !setting->bad)
-		problem_add(l->problems, setting->at, "server.listen must have at least one address");
-	for (size_t i = 0; i < list->n && !url->bad; i++) {
-		struct place at = setting->items[i].file ? setting->items[i] : url->at;
-
-		if (!listen_address_parse(list->items[i], &address) &&
-		    is_target(&address, &l->config->upstreams[0].target))
-			problem_add(l->problems, at,
-				    "server.listen: \"%s\" is also the url of [upstream.main]: "
-				    "Keyweir would talk to itself",
-				    list->items[i]);
-	}
-}
-
-/* The first line of the file into buf; NULL, or what is wrong. */
-static const char *read_first_line(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	size_t total = 0;
-	ssize_t n = 1;
-	char *end;
-
-	if (fd < 0)
-		return strerror(errno);
-	while (n > 0 && total < size) {
-		n = read(fd, buf + total, size - total);
-		if (n > 0)
-			total += (size_t)n;
-		else if (n < 0 && errno == EINTR)
-			n = 1;
-	}
-	close(fd);
-	if (n < 0)
-		return strerror(errno);
-	end = memchr(buf, '\n', total);
-	if (!end && total == size)
-		return "its first line is too long for a password";
-	if (!end)
-		end = buf + total;
-	if (end > buf && end[-1] == '\r')
-		end--;
-	*end = '\0';
-	if (strlen(buf) != (size_t)(end - buf))
-		return "it has a NUL character in its first line";
-	return *buf ? NULL : "its first line is empty";
-}
-
-static void read_password(struct loader *l)
-{
-	struct upstream_config *u = &l->config->upstreams[0];
-	char line[PASSWORD_MAX_BYTES + 1];
-	const char *why;
-
-	if (!u->password_file || !*u->password_file || l->settings[OPTION_upstream_password_file].bad)
+	/* Sentinels and clusters say themselves where they are: a URL that nobody wrote has no meaning then. */
+	if (url->bad || (u->mode != UPSTREAM_STANDALONE && !url->at.file))
 		return;
-	why = read_first_line(u->password_file, line, PASSWORD_MAX_BYTES);
-	if (why) {
-		problem_add(l->problems, l->settings[OPTION_upstream_password_file].at,
-			    "upstream.main.password_file: %s: %s", u->password_file, why);
-		l->settings[OPTION_upstream_password_file].bad = true;
-	} else {
-		text_wipe(&u->target.password);
-		u->target.password = xmemdup0(line, strlen(line));
-	}
-	sodium_memzero(line, sizeof(line));
+	if (!at.file)
+		at = url->at;
+	if (!listen_address_parse(text, &address) && is_target(&address, &u->target))
+		problem_add(l->problems, at,
+			    "server.listen: \"%s\" is also the url of [upstream.%s]: Keyweir would talk to itself",
+			    text, u->name);
 }
 
-static void check_upstream(struct loader *l)
+static void check_listen_tls(struct loader *l, const char *text, struct place at)
 {
-	struct upstream_config *u = &l->config->upstreams[0];
+	struct slot cert = slot_of(OPTION_server_tls_cert, 0), key = slot_of(OPTION_server_tls_key, 0);
+	struct listen_address address;
 
-	read_password(l);
-	if (u->target.username && !u->target.password && fine(l, OPTION_upstream_url, OPTION_upstream_password_file))
-		problem_add(l->problems, l->settings[OPTION_upstream_url].at,
-			    "upstream.main.url has a user and no password (a password alone is written "
-			    "redis://:password@host, and password_file names a file that has it)");
-	u->url_masked = upstream_url_mask(&u->target);
+	if (!listen_address_parse(text, &address) && address.tls && settings_fine(l, cert, key) && !*string(l, cert) &&
+	    !*string(l, key))
+		problem_add(l->problems, at, "server.listen: \"%s\" needs cert and key in [server.tls]", text);
+}
+
+static void check_listen(struct loader *l)
+{
+	struct slot s = slot_of(OPTION_server_listen, 0);
+	const struct setting *setting = setting_of(l, s);
+	const struct string_list *list = &l->config->server.listen;
+
+	if (list->n == 0 && !setting->bad)
+		complain(l, s, setting->at, "must have at least one address");
+	for (size_t i = 0; i < list->n; i++) {
+		check_listen_tls(l, list->items[i], setting->items[i]);
+		for (size_t k = 0; k < l->config->n_upstreams; k++)
+			check_not_target(l, list->items[i], setting->items[i], k);
+	}
+}
+
+static void check_server_tls(struct loader *l)
+{
+	struct slot cert = slot_of(OPTION_server_tls_cert, 0), key = slot_of(OPTION_server_tls_key, 0);
+	struct slot ca = slot_of(OPTION_server_tls_ca, 0), want = slot_of(OPTION_server_tls_client_cert, 0);
+
+	check_pair(l, cert, key);
+	check_pair(l, key, cert);
+	/* The system's authorities would let anyone in. */
+	if (settings_fine(l, want, ca) && l->config->server.tls.client_cert != CLIENT_CERT_NONE && !*string(l, ca))
+		complain(l, want, setting_of(l, want)->at, "needs ca beside it, which signs the certificates");
+}
+
+/* ---- namespaces ---- */
+
+/* The default of match; default has the keys that match nothing. */
+static void check_match(struct loader *l, size_t i)
+{
+	struct namespace_config *ns = &l->config->namespaces[i];
+	struct slot s = slot_of(OPTION_namespace_match, i);
+	bool is_default = strcmp(ns->name, "default") == 0;
+
+	if (is_default && ns->match.n > 0) {
+		complain(l, s, setting_of(l, s)->at, "must be empty: default has the keys that match no other");
+	} else if (!is_default && ns->match.n == 0 && !setting_of(l, s)->bad) {
+		ns->match.items = xcalloc(1, sizeof(*ns->match.items));
+		ns->match.items[0] = xasprintf("%s:", ns->name);
+		ns->match.n = 1;
+	}
+}
+
+static void check_namespace(struct loader *l, size_t i)
+{
+	struct namespace_config *ns = &l->config->namespaces[i];
+	struct slot s = slot_of(OPTION_namespace_upstream, i);
+
+	check_match(l, i);
+	if (setting_of(l, s)->bad || instance_find(l->config, SCOPE_UPSTREAM, ns->upstream, &ns->upstream_index))
+		return;
+	ns->upstream_index = 0;
+	if (schema_name_fits(ns->upstream, strlen(ns->upstream)))
+		complain(l, s, setting_of(l, s)->at, "is %s, but there is no [upstream.%s]", ns->upstream,
+			 ns->upstream);
+	else
+		complain(l, s, setting_of(l, s)->at, "must be the name of an upstream");
+}
+
+/* One prefix of all namespaces. */
+struct prefix {
+	const char *text;
+	struct slot s;
+	struct place at;
+};
+
+/* Of equals the one that stands later comes last: there it is said. */
+static int compare_prefixes(const void *x, const void *y)
+{
+	const struct prefix *a = x, *b = y;
+	int texts = strcmp(a->text, b->text);
+
+	if (texts)
+		return texts;
+	if (!a->at.file || !b->at.file)
+		return (a->at.file != NULL) - (b->at.file != NULL);
+	if (a->at.line != b->at.line)
+		return a->at.line < b->at.line ? -1 : 1;
+	return a->at.col < b->at.col ? -1 : a->at.col > b->at.col;
+}
+
+static size_t collect_prefixes(const struct loader *l, struct prefix **prefixes)
+{
+	size_t n = 0;
+
+	*prefixes = NULL;
+	for (size_t i = 0; i < l->config->n_namespaces; i++) {
+		const struct string_list *match = &l->config->namespaces[i].match;
+		struct slot s = slot_of(OPTION_namespace_match, i);
+		const struct setting *setting = setting_of(l, s);
+
+		*prefixes = xreallocarray(*prefixes, n + match->n + 1, sizeof(**prefixes));
+		for (size_t k = 0; k < match->n; k++)
+			(*prefixes)[n++] =
+				(struct prefix){match->items[k], s, setting->items ? setting->items[k] : setting->at};
+	}
+	return n;
+}
+
+static void check_prefixes(struct loader *l)
+{
+	struct prefix *all;
+	size_t n = collect_prefixes(l, &all);
+
+	if (n > 1)
+		qsort(all, n, sizeof(*all), compare_prefixes);
+	for (size_t i = 1; i < n; i++) {
+		const struct prefix *a = &all[i - 1], *b = &all[i];
+
+		if (strcmp(a->text, b->text) != 0)
+			continue;
+		if (a->s.i == b->s.i)
+			complain(l, b->s, b->at, ": \"%s\" stands twice in the list", b->text);
+		else
+			complain(l, b->s, b->at, ": \"%s\" is the prefix of [namespace.%s] already", b->text,
+				 l->config->namespaces[a->s.i].name);
+	}
+	free(all);
 }
 
 void check_all(struct loader *l)
 {
-	check_upstream(l);
+	for (size_t i = 0; i < l->config->n_upstreams; i++)
+		check_upstream(l, i);
+	for (size_t i = 0; i < l->config->n_namespaces; i++)
+		check_namespace(l, i);
+	check_prefixes(l);
 	check_listen(l);
+	check_server_tls(l);
 	check_keepalive(l);
-	check_not_above(l, OPTION_upstream_min_idle, OPTION_upstream_pool_size);
-	check_not_above(l, OPTION_upstream_reconnect_delay, OPTION_upstream_reconnect_delay_max);
+	check_files(l);
 }

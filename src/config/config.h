@@ -42,7 +42,7 @@ struct server_config {
 	struct string_list listen; /* "127.0.0.1:6380", "[::1]:6380", "unix:/path", "tls:127.0.0.1:6381" */
 	bool cluster_emulation;
 	struct server_tls_config tls;
-	int64_t workers;	   /* as written; 0: one for each CPU */
+	int64_t workers; /* as written; 0: one for each CPU */
 	int64_t max_clients;
 	int64_t backlog;
 	int64_t tcp_keepalive_ms;
@@ -95,7 +95,7 @@ struct upstream_config {
 	int64_t reconnect_delay_max_ms;
 	int64_t max_retries;
 	int64_t health_check_ms;
-	char *password_file; /* "": none; its first line has become target.password */
+	char *password_file;	  /* "": none; its first line has become target.password */
 	struct string_list nodes; /* sentinels or cluster seeds, "host:port" */
 	char *service;		  /* sentinel: name of the master */
 	char *sentinel_username;
@@ -128,16 +128,7 @@ struct log_config {
 	int64_t slow_us; /* written as a duration, kept in microseconds; negative never, 0 logs every command */
 };
 
-struct config {
-	struct server_config server;
-	struct upstream_config *upstreams; /* [0] is always "main" */
-	size_t n_upstreams;
-	struct namespace_config *namespaces;
-	size_t n_namespaces;
-	struct log_config log;
-};
-
-/* One mistake in the configuration. line and col are 1-based; 0 when it has no place in a file (--set, $REDIS_URL). */
+/* One mistake or warning. line and col are 1-based; 0 when it has no place in a file (--set, $REDIS_URL). */
 struct problem {
 	char *file; /* file name, "--set", "-l", "-u" or "$REDIS_URL" */
 	unsigned line;
@@ -148,6 +139,16 @@ struct problem {
 struct problem_list {
 	struct problem *items;
 	size_t n;
+};
+
+struct config {
+	struct server_config server;
+	struct upstream_config *upstreams; /* [0] is always "main" */
+	size_t n_upstreams;
+	struct namespace_config *namespaces; /* by name, as the other upstreams are */
+	size_t n_namespaces;
+	struct log_config log;
+	struct problem_list warnings; /* nothing wrong, but not what somebody thinks either */
 };
 
 /* Where a configuration comes from. Strings are borrowed for the call. */
@@ -185,7 +186,8 @@ void config_dump(const struct config *config, FILE *out);
 /* Prints the option list in mdoc, for keyweir.toml(5) (hidden command line option --options). */
 void config_print_options(FILE *out);
 
-/* Takes a redis:// or unix:// URL apart. Returns NULL, or a static sentence that says what is wrong with it. */
+/* Takes a redis://, rediss:// or unix:// URL apart. Returns NULL, or a static sentence that says what is wrong with it.
+ */
 const char *upstream_url_parse(const char *url, struct upstream_url *target) __attribute__((warn_unused_result));
 void upstream_url_fini(struct upstream_url *target);
 

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "config/schema.h"
+#include "config/load.h"
 #include "config/text.h"
 #include "config/value.h"
 
@@ -60,25 +60,33 @@ static void print_size(int64_t bytes, FILE *out)
 	fprintf(out, strchr(text, 'b') ? "\"%s\"" : "%s", text);
 }
 
-static void print_value(const struct config *config, const struct option *o, FILE *out)
+static void print_value(const struct config *config, struct slot s, FILE *out)
 {
-	const void *field = schema_field_const(config, o);
-	const char *word;
+	const void *field = schema_field_const(config, s);
+	const struct option *o = s.o;
+	const char *word, *text;
 	size_t len;
 
 	switch (o->type) {
 	case TYPE_ADDRESSES:
+	case TYPE_NODES:
+	case TYPE_STRINGS:
 		print_list(field, out);
 		break;
 	case TYPE_URL:
-		print_string(config->upstreams[0].url_masked, out);
+		print_string(config->upstreams[s.i].url_masked, out);
 		break;
+	case TYPE_FILE:
 	case TYPE_STRING:
-		print_string(*(char *const *)field, out);
+		text = *(char *const *)field;
+		print_string(*text && o->flags & OPTION_SECRET ? "***" : text, out);
 		break;
 	case TYPE_ENUM:
 		word = value_word(o->range, *(const unsigned *)field, &len);
 		fprintf(out, "\"%.*s\"", (int)len, word);
+		break;
+	case TYPE_BOOL:
+		fputs(*(const bool *)field ? "true" : "false", out);
 		break;
 	case TYPE_INT:
 		fprintf(out, "%" PRId64, *(const int64_t *)field);
@@ -95,35 +103,53 @@ static void print_value(const struct config *config, const struct option *o, FIL
 	}
 }
 
+static void dump_table(const struct config *config, enum option_table table, size_t i, FILE *out)
+{
+	char path[SCHEMA_PATH_MAX];
+
+	fprintf(out, "%s[%s]\n", table ? "\n" : "",
+		schema_table_path(table, instance_name(config, schema_table(table)->scope, i), path));
+	for (unsigned id = 0; id < N_OPTIONS; id++) {
+		struct slot s = slot_of(id, i);
+
+		if (s.o->table != table)
+			continue;
+		fprintf(out, "%s = ", s.o->key);
+		print_value(config, s, out);
+		fputc('\n', out);
+	}
+}
+
+/* The tables of an instance stand together: those of one scope do in options.def. */
 void config_dump(const struct config *config, FILE *out)
 {
-	for (unsigned id = 0; id < N_OPTIONS; id++) {
-		const struct option *o = schema_option(id);
+	unsigned end;
 
-		if (id == 0 || o->table != schema_option(id - 1)->table)
-			fprintf(out, "%s[%s]\n", id ? "\n" : "", schema_path(o->table));
-		fprintf(out, "%s = ", o->key);
-		print_value(config, o, out);
-		fputc('\n', out);
+	for (unsigned first = 0; first < N_TABLES; first = end) {
+		enum option_scope scope = schema_table(first)->scope;
+
+		for (end = first; end < N_TABLES && schema_table(end)->scope == scope; end++)
+			;
+		for (size_t i = 0; i < instance_count(config, scope); i++) {
+			for (unsigned table = first; table < end; table++)
+				dump_table(config, table, i, out);
+		}
 	}
 }
 
 /* ---- mdoc ---- */
 
-static const char *const table_docs[N_TABLES] = {
-#define TABLE(table, doc) doc,
-#define OPTION(table, key, type, field, value, range, flags, doc)
-#include "config/options.def"
-#undef TABLE
-#undef OPTION
-};
-
 static const char *type_name(const struct option *o)
 {
 	switch (o->type) {
 	case TYPE_ADDRESSES:
+	case TYPE_NODES:
+	case TYPE_STRINGS:
 		return "list";
+	case TYPE_BOOL:
+		return "bool";
 	case TYPE_URL:
+	case TYPE_FILE:
 	case TYPE_STRING:
 		return "string";
 	case TYPE_ENUM:
@@ -210,12 +236,14 @@ static void print_default(const struct option *o, FILE *out)
 
 void config_print_options(FILE *out)
 {
+	char path[SCHEMA_PATH_MAX];
+
 	for (unsigned id = 0; id < N_OPTIONS; id++) {
 		const struct option *o = schema_option(id);
 
 		if (id == 0 || o->table != schema_option(id - 1)->table) {
-			fprintf(out, "%s.Ss [%s]\n", id ? ".El\n" : "", schema_path(o->table));
-			print_text(table_docs[o->table], out);
+			fprintf(out, "%s.Ss [%s]\n", id ? ".El\n" : "", schema_table_path(o->table, "NAME", path));
+			print_text(schema_table(o->table)->doc, out);
 			fputs(".Bl -tag -width Ds\n", out);
 		}
 		fprintf(out, ".It Ic %s No = Ar %s\n", o->key, type_name(o));

@@ -10,6 +10,7 @@ struct place {
 	const char *file; /* NULL: nowhere, a default */
 	unsigned line;
 	unsigned col;
+	const char *called; /* the option's name there, static; NULL: its path */
 };
 
 /* Bytes that could upset a terminal or a log line become "?". */

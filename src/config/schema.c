@@ -4,12 +4,17 @@
 
 #include <assert.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #define C_ADDRESSES   struct string_list
+#define C_NODES	      struct string_list
+#define C_STRINGS     struct string_list
 #define C_URL	      char *
+#define C_FILE	      char *
 #define C_STRING      char *
 #define C_ENUM	      unsigned
+#define C_BOOL	      bool
 #define C_INT	      int64_t
 #define C_SIZE	      int64_t
 #define C_DURATION_MS int64_t
@@ -19,20 +24,13 @@
 #define AT(type, table, field)                                                                                         \
 	(offsetof(struct table##_config, field) + 0 * sizeof((type *)0 == &((struct table##_config *)0)->field))
 
-#define PATH_server   "server"
-#define PATH_upstream "upstream.main"
-#define PATH_log      "log"
-
-#define NAME_MAX_BYTES 48 /* a longer name is not a slip of the pen */
-
 static const struct option options[N_OPTIONS] = {
-#define TABLE(table, doc)
+#define TABLE(table, scope, path, doc)
 #define OPTION(table_, key_, type_, field_, value_, range_, flags_, doc_)                                              \
 	{                                                                                                              \
 		.id = OPTION_##table_##_##key_,                                                                        \
 		.table = IN_##table_,                                                                                  \
 		.key = #key_,                                                                                          \
-		.path = PATH_##table_ "." #key_,                                                                       \
 		.type = TYPE_##type_,                                                                                  \
 		.offset = AT(C_##type_, table_, field_),                                                               \
 		.value = #value_,                                                                                      \
@@ -45,13 +43,25 @@ static const struct option options[N_OPTIONS] = {
 #undef OPTION
 };
 
-static const char *const paths[N_TABLES] = {
-#define TABLE(table, doc) PATH_##table,
+static const struct table tables[N_TABLES] = {
+#define TABLE(table, scope_, path_, doc_) {.scope = SCOPE_##scope_, .path = path_, .doc = doc_},
 #define OPTION(table, key, type, field, value, range, flags, doc)
 #include "config/options.def"
 #undef TABLE
 #undef OPTION
 };
+
+static const struct {
+	const char *name;
+	enum option_table table;
+	const char *any; /* the name of an instance that stands for all */
+} scopes[N_SCOPES] = {
+	[SCOPE_ONE] = {"", N_TABLES, ""},
+	[SCOPE_UPSTREAM] = {"upstream", IN_upstream, "main"},
+	[SCOPE_NAMESPACE] = {"namespace", IN_namespace, "NAME"},
+};
+
+/* ---- lookups ---- */
 
 const struct option *schema_option(enum option_id id)
 {
@@ -59,10 +69,15 @@ const struct option *schema_option(enum option_id id)
 	return &options[id];
 }
 
-const char *schema_path(enum option_table table)
+const struct table *schema_table(enum option_table table)
 {
 	assert(table < N_TABLES);
-	return paths[table];
+	return &tables[table];
+}
+
+enum option_scope schema_scope(const struct option *o)
+{
+	return tables[o->table].scope;
 }
 
 const struct option *schema_find(enum option_table table, const char *key)
@@ -74,120 +89,126 @@ const struct option *schema_find(enum option_table table, const char *key)
 	return NULL;
 }
 
-const struct option *schema_find_path(const char *path, size_t len)
+enum option_table schema_subtable(enum option_table parent, const char *key)
 {
-	for (size_t i = 0; i < N_OPTIONS; i++) {
-		if (strlen(options[i].path) == len && memcmp(options[i].path, path, len) == 0)
+	const char *prefix = parent < N_TABLES ? tables[parent].path : "";
+	size_t n = strlen(prefix), skip = n ? n + 1 : 0;
+
+	for (unsigned i = 0; i < N_TABLES && !strchr(key, '.'); i++) {
+		const char *path = tables[i].path;
+
+		if (strncmp(path, prefix, n) == 0 && (n == 0 || path[n] == '.') && strcmp(path + skip, key) == 0)
+			return i;
+	}
+	return N_TABLES;
+}
+
+enum option_scope schema_scope_named(const char *name)
+{
+	for (unsigned i = SCOPE_UPSTREAM; i < N_SCOPES; i++) {
+		if (strcmp(scopes[i].name, name) == 0)
+			return i;
+	}
+	return SCOPE_ONE;
+}
+
+const char *schema_scope_name(enum option_scope scope)
+{
+	return scopes[scope].name;
+}
+
+enum option_table schema_scope_table(enum option_scope scope)
+{
+	return scopes[scope].table;
+}
+
+/* ---- paths ---- */
+
+bool schema_name_fits(const char *name, size_t len)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+
+	return len > 0 && len <= INSTANCE_NAME_MAX && strspn(name, allowed) >= len;
+}
+
+/* Is the text the path of this table, its "*" being any name? */
+static bool is_table_path(const struct table *table, const char *text, size_t len, const char **name, size_t *name_len)
+{
+	const char *star = strchr(table->path, '*'), *dot;
+	size_t before = star ? (size_t)(star - table->path) : strlen(table->path);
+	const char *behind = table->path + before + (star ? 1 : 0);
+
+	*name_len = 0;
+	if (len < before || memcmp(text, table->path, before) != 0)
+		return false;
+	*name = text + before;
+	if (star) {
+		dot = memchr(*name, '.', len - before);
+		*name_len = dot ? (size_t)(dot - *name) : len - before;
+		if (!schema_name_fits(*name, *name_len))
+			return false;
+	}
+	return len - before - *name_len == strlen(behind) && memcmp(*name + *name_len, behind, strlen(behind)) == 0;
+}
+
+const struct option *schema_find_path(const char *path, size_t len, const char **name, size_t *name_len)
+{
+	const char *dot = memrchr(path, '.', len);
+	size_t key_len = dot ? len - (size_t)(dot + 1 - path) : 0;
+
+	for (size_t i = 0; i < N_OPTIONS && dot; i++) {
+		if (strlen(options[i].key) == key_len && memcmp(options[i].key, dot + 1, key_len) == 0 &&
+		    is_table_path(&tables[options[i].table], path, (size_t)(dot - path), name, name_len))
 			return &options[i];
 	}
 	return NULL;
 }
 
-const struct option *schema_elsewhere(const char *key)
+const char *schema_table_path(enum option_table table, const char *name, char buf[SCHEMA_PATH_MAX])
 {
-	for (size_t i = 0; i < N_OPTIONS; i++) {
-		if (strcmp(options[i].key, key) == 0)
-			return &options[i];
-	}
-	return NULL;
+	const char *path = tables[table].path, *star = strchr(path, '*');
+
+	if (!name || !*name)
+		name = scopes[tables[table].scope].any;
+	if (star)
+		snprintf(buf, SCHEMA_PATH_MAX, "%.*s%s%s", (int)(star - path), path, name, star + 1);
+	else
+		snprintf(buf, SCHEMA_PATH_MAX, "%s", path);
+	return buf;
 }
 
-static unsigned least(unsigned a, unsigned b)
+const char *schema_option_path(const struct option *o, const char *name, char buf[SCHEMA_PATH_MAX])
 {
-	return a < b ? a : b;
+	size_t n = strlen(schema_table_path(o->table, name, buf));
+
+	snprintf(buf + n, SCHEMA_PATH_MAX - n, ".%s", o->key);
+	return buf;
 }
 
-/* Edits (insert, delete, change, swap of neighbours) that make b out of a; "-" and "_" are the same. */
-static unsigned distance(const char *a, size_t na, const char *b, size_t nb)
-{
-	unsigned rows[3][NAME_MAX_BYTES + 1];
+/* ---- fields ---- */
 
-	if (na > NAME_MAX_BYTES || nb > NAME_MAX_BYTES)
-		return NAME_MAX_BYTES;
-	for (size_t j = 0; j <= nb; j++)
-		rows[0][j] = (unsigned)j;
-	for (size_t i = 1; i <= na; i++) {
-		unsigned *row = rows[i % 3], *above = rows[(i - 1) % 3], *second = rows[(i + 1) % 3];
-
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= nb; j++) {
-			char x = a[i - 1] == '-' ? '_' : a[i - 1];
-
-			row[j] = least(above[j - 1] + (x != b[j - 1]), 1 + least(above[j], row[j - 1]));
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-				row[j] = least(row[j], second[j - 2] + 1);
-		}
-	}
-	return rows[na % 3][nb];
-}
-
-/* How many edits are still a slip: one in a short name, at most three. */
-static unsigned slips(size_t len)
-{
-	return len <= 4 ? 1 : len <= 8 ? 2 : 3;
-}
-
-const struct option *schema_suggest(enum option_table table, const char *key)
-{
-	const struct option *best = NULL;
-	unsigned nearest = slips(strlen(key)) + 1;
-
-	for (size_t i = 0; i < N_OPTIONS; i++) {
-		unsigned d;
-
-		if (options[i].table != table)
-			continue;
-		d = distance(key, strlen(key), options[i].key, strlen(options[i].key));
-		if (d < nearest) {
-			nearest = d;
-			best = &options[i];
-		}
-	}
-	return best;
-}
-
-const struct option *schema_suggest_path(const char *path, size_t len)
-{
-	const struct option *best = NULL;
-	unsigned nearest = slips(len) + 1;
-
-	for (size_t i = 0; i < N_OPTIONS; i++) {
-		unsigned d = distance(path, len, options[i].path, strlen(options[i].path));
-
-		if (d < nearest) {
-			nearest = d;
-			best = &options[i];
-		}
-	}
-	return best;
-}
-
-const char *schema_suggest_table(const char *name)
-{
-	const char *best = NULL;
-	unsigned nearest = slips(strlen(name)) + 1;
-
-	for (size_t i = 0; i < N_TABLES; i++) {
-		unsigned d = distance(name, strlen(name), paths[i], strcspn(paths[i], "."));
-
-		if (d < nearest) {
-			nearest = d;
-			best = paths[i];
-		}
-	}
-	return best;
-}
-
-void *schema_field(struct config *config, const struct option *o)
+void *schema_field(struct config *config, struct slot s)
 {
 	void *base = NULL;
 
-	switch (o->table) {
+	switch (s.o->table) {
 	case IN_server:
 		base = &config->server;
 		break;
+	case IN_server_tls:
+		base = &config->server.tls;
+		break;
 	case IN_upstream:
-		base = &config->upstreams[0];
+		base = &config->upstreams[s.i];
+		break;
+	case IN_upstream_tls:
+		base = &config->upstreams[s.i].tls;
+		break;
+	case IN_breaker:
+		base = &config->upstreams[s.i].circuit_breaker;
+		break;
+	case IN_namespace:
+		base = &config->namespaces[s.i];
 		break;
 	case IN_log:
 		base = &config->log;
@@ -196,10 +217,10 @@ void *schema_field(struct config *config, const struct option *o)
 		break;
 	}
 	assert(base);
-	return (char *)base + o->offset;
+	return (char *)base + s.o->offset;
 }
 
-const void *schema_field_const(const struct config *config, const struct option *o)
+const void *schema_field_const(const struct config *config, struct slot s)
 {
-	return schema_field((struct config *)(uintptr_t)config, o);
+	return schema_field((struct config *)(uintptr_t)config, s);
 }

@@ -126,6 +126,11 @@ double toml_float(const struct toml_node *node) noexcept
 	return inside(node)->as_floating_point()->get();
 }
 
+bool toml_boolean(const struct toml_node *node) noexcept
+{
+	return inside(node)->as_boolean()->get();
+}
+
 size_t toml_size(const struct toml_node *array) noexcept
 {
 	return inside(array)->as_array()->size();

@@ -8,6 +8,7 @@
 #ifndef KEYWEIR_CONFIG_TOML_H
 #define KEYWEIR_CONFIG_TOML_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,7 @@ struct toml_position toml_position_of(const struct toml_node *node) TOML_NOEXCEP
 const char *toml_string(const struct toml_node *node, size_t *len) TOML_NOEXCEPT;
 int64_t toml_integer(const struct toml_node *node) TOML_NOEXCEPT;
 double toml_float(const struct toml_node *node) TOML_NOEXCEPT;
+bool toml_boolean(const struct toml_node *node) TOML_NOEXCEPT;
 
 /* Members of an array. */
 size_t toml_size(const struct toml_node *array) TOML_NOEXCEPT;

@@ -3,6 +3,7 @@
  * URLs of a Redis, taken apart and put together again without the password.
  *
  *   redis://[[user]:password@][host][:port][/db]      also valkey://; ?db=N instead of /N
+ *   rediss://...                                      the same with TLS; also valkeys://
  *   unix://[[user]:password@]/path[?db=N]             also unix:/path
  *
  * After the registrations of the "redis" scheme at IANA and what redis-cli, redis-py and redis-rb take. No message
@@ -209,26 +210,30 @@ static const char *parse_rest(const char *s, struct upstream_url *t)
 
 static const char *parse(const char *url, struct upstream_url *t)
 {
+	static const struct {
+		const char *prefix;
+		bool tls, unix_socket;
+		size_t path; /* so many bytes of the prefix belong to the rest */
+	} schemes[] = {
+		{"redis://", false, false, 0},	{"rediss://", true, false, 0}, {"valkey://", false, false, 0},
+		{"valkeys://", true, false, 0}, {"unix://", false, true, 0},   {"unix:/", false, true, 1},
+	};
+
 	for (const char *c = url; *c; c++) {
 		if ((unsigned char)*c <= 0x20 || *c == 0x7f)
 			return "has a space or a control character in it (a space is written %20)";
 		if (*c == '#')
 			return "has a # in it (in a password it is written %23)";
 	}
-	if (has_prefix(url, "rediss:") || has_prefix(url, "valkeys:"))
-		return "asks for TLS (rediss://), which is not built yet";
-	t->port = REDIS_PORT;
-	if (has_prefix(url, "redis://"))
-		return parse_rest(url + 8, t);
-	if (has_prefix(url, "valkey://"))
-		return parse_rest(url + 9, t);
-	t->unix_socket = true;
-	t->port = 0;
-	if (has_prefix(url, "unix://"))
-		return parse_rest(url + 7, t);
-	if (has_prefix(url, "unix:/"))
-		return parse_rest(url + 5, t);
-	return "must begin with redis:// or unix://";
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(*schemes); i++) {
+		if (has_prefix(url, schemes[i].prefix)) {
+			t->tls = schemes[i].tls;
+			t->unix_socket = schemes[i].unix_socket;
+			t->port = t->unix_socket ? 0 : REDIS_PORT;
+			return parse_rest(url + strlen(schemes[i].prefix) - schemes[i].path, t);
+		}
+	}
+	return "must begin with redis://, rediss:// or unix://";
 }
 
 const char *upstream_url_parse(const char *url, struct upstream_url *target)
@@ -277,7 +282,7 @@ char *upstream_url_mask(const struct upstream_url *t)
 	struct text_builder b = {0};
 	char *rest;
 
-	put(&b, t->unix_socket ? "unix://" : "redis://");
+	put(&b, t->unix_socket ? "unix://" : t->tls ? "rediss://" : "redis://");
 	if (t->username)
 		encode(&b, t->username, "");
 	if (t->password)

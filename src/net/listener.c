@@ -81,6 +81,10 @@ struct listener *listener_open(const char *text, int backlog, char *why, size_t 
 	struct listener *l;
 	int fd;
 
+	if (strncmp(text, "tls:", 4) == 0) {
+		snprintf(why, why_size, "Can't listen on %s: TLS listeners are not built yet", text);
+		return NULL;
+	}
 	if (!address_parse(text, &a)) {
 		snprintf(why, why_size, "%s is not an address", text);
 		return NULL;

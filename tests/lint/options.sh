@@ -32,26 +32,30 @@ elif ! diff -u "$man" "$tmp/man"; then
 	status=1
 fi
 
-# The sample: "[table]" and "#key = default" of every option in the order of options.def, and no other.
-printf '%s\n' '#define TABLE(table, doc)' '#define OPTION(t, k, type, f, value, range, flags, doc) @ t @ k @ value' \
+# The sample: "[table]" and "#key = default" of every option in the order of options.def, and no other. A header makes an
+# instance, so that of a namespace has a "#" as well.
+printf '%s\n' '#define TABLE(table, scope, path, doc) @ table @ path' \
+	'#define OPTION(t, k, type, f, value, range, flags, doc) @ t @ k @ value' \
 	'#include "src/config/options.def"' | ${CC:-cc} -E -P -I. -x c - |
-	awk -F ' *@ *' '/@/ {
-		if ($2 != table) print "[" ($2 == "upstream" ? "upstream.main" : $2) "]"
-		table = $2
-		print "#" $3 " = " $4
-	}' >"$tmp/wanted"
-grep -E '^(\[|#[a-z_]+ = )' "$sample" >"$tmp/found" || true
+	awk -F ' *@ *' 'NF == 3 {
+		gsub(/"/, "", $3)
+		comment = sub(/^namespace\.\*/, "namespace.product", $3) ? "#" : ""
+		sub(/^upstream\.\*/, "upstream.main", $3)
+		print comment "[" $3 "]"
+	}
+	NF == 4 { print "#" $3 " = " $4 }' >"$tmp/wanted"
+grep -E '^(#?\[|#[a-z_]+ = )' "$sample" >"$tmp/found" || true
 if [ ! -s "$tmp/wanted" ] || ! diff -u "$tmp/found" "$tmp/wanted"; then
 	echo "$sample: not the options and defaults of options.def (-: in the sample, +: in the table)" >&2
 	status=1
 fi
 
 # The sample is a configuration that Keyweir takes, as it stands and with every option uncommented.
-sed -E 's/^#([a-z_]+ = )/\1/' "$sample" >"$tmp/all.toml"
-for file in "$sample" "$tmp/all.toml"; do
-	env -u REDIS_URL "$keyweir" -c "$file" --dump >"$tmp/dump.$(basename "$file")" || status=1
-done
-if ! diff -u "$tmp/dump.keyweir.toml" "$tmp/dump.all.toml"; then
+sed -E 's/^#(\[|[a-z_]+ = )/\1/' "$sample" >"$tmp/all.toml"
+env -u REDIS_URL "$keyweir" -c "$sample" --dump >/dev/null || status=1
+env -u REDIS_URL "$keyweir" -c "$sample" --set namespace.product.upstream=main --dump >"$tmp/dump.sample" || status=1
+env -u REDIS_URL "$keyweir" -c "$tmp/all.toml" --dump >"$tmp/dump.all" || status=1
+if ! diff -u "$tmp/dump.sample" "$tmp/dump.all"; then
 	echo "$sample: a default in it is not the default" >&2
 	status=1
 fi

@@ -10,7 +10,9 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/mem.h"
 #include "config/load.h"
 #include "config/text.h"
 
@@ -82,6 +84,32 @@ static inline void bad(const char *text, const char *lines)
 {
 	load(text);
 	expect_said(lines);
+}
+
+/* Loads text, which must be right, and the warnings about it. */
+static inline void warned(const char *text, const char *lines)
+{
+	char *said = NULL;
+	size_t len;
+	FILE *out = open_memstream(&said, &len);
+
+	good(text);
+	problems_print(&config->warnings, out);
+	fclose(out);
+	ck_assert_str_eq(said, lines);
+	free(said);
+}
+
+/* A file with this content; the name is the caller's to free, the file to unlink. */
+static inline char *temporary(const char *content, size_t len)
+{
+	char *name = xstrdup("/tmp/keyweir-test-config-XXXXXX");
+	int fd = mkstemp(name);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, content, len), (ssize_t)len);
+	close(fd);
+	return name;
 }
 
 /* One wrong line in [server] (or another table) whose one problem stands at 2:col and contains `part`. */

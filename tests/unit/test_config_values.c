@@ -196,7 +196,57 @@ START_TEST(word_options)
 	bad_value("log", "level = \"\"", 9, "must be one of");
 	bad_value("log", "level = \"debug|info\"", 9, "must be one of");
 	bad_value("log", "format = 1", 10, "log.format must be a string, not a number");
-	bad_value("upstream.main", "mode = \"cluster\"", 8, "must be standalone, not \"cluster\"");
+	bad_value("upstream.main", "mode = \"sharded\"", 8,
+		  "must be one of standalone sentinel cluster, not \"sharded\"");
+}
+END_TEST
+
+START_TEST(bool_options)
+{
+	static const char *const sets[] = {"server.cluster_emulation=yes"};
+	static const struct config_source source = {.set = sets, .n_set = 1};
+
+	good("[server]\ncluster_emulation = true\n[upstream.main]\nmirror_compare = false\n");
+	ck_assert(config->server.cluster_emulation);
+	ck_assert(!config->upstreams[0].mirror_compare);
+	bad_value("server", "cluster_emulation = 1", 21, "must be true or false, not a number");
+	bad_value("server", "cluster_emulation = \"true\"", 21, "must be true or false, not a string");
+	load_source(&source, NULL);
+	expect_said("--set: server.cluster_emulation must be true or false, not \"yes\"\n");
+}
+END_TEST
+
+START_TEST(list_options)
+{
+	good("[namespace.a]\nmatch = \"x:\"\n[namespace.b]\nmatch = [\"y:\", \"z:\"]\n");
+	ck_assert_uint_eq(config->namespaces[0].match.n, 1);
+	ck_assert_str_eq(config->namespaces[0].match.items[0], "x:");
+	ck_assert_uint_eq(config->namespaces[1].match.n, 2);
+	ck_assert_str_eq(config->namespaces[1].match.items[1], "z:");
+	bad_value("namespace.a", "match = 1", 9,
+		  "namespace.a.match must be a string or a list of strings, not a number");
+	bad_value("namespace.a", "match = [\"x\", 1]", 15, "must have strings in its list, not a number");
+	bad_value("namespace.a", "match = \"\"", 9, "must not be empty, nor have an empty string in its list");
+	bad_value("namespace.a", "match = [\"x\", \"\"]", 15, "an empty string in its list");
+	bad_value("upstream.main", "nodes = \"h:1\"", 9, "must be a list of strings, not a string");
+}
+END_TEST
+
+START_TEST(node_addresses)
+{
+	static const char *const right[] = {"h", "h:1", "a-b._c.example:65535", "10.0.0.1", "[::1]:6379", "[fe80::2]"};
+	static const char *const wrong[] = {"",	     ":1",  "h:",    "h:0",	 "h:65536",	"h:x",	       "::1",
+					    "[::1",  "[]",  "[h]",   "[::1]x",	 "h:1:2",	"a b",	       "a/b",
+					    "u@h:1", "[:1", "h,i:1", "[::1]1:2", "redis://h:1", "unix:/path/x"};
+
+	for (size_t i = 0; i < sizeof(right) / sizeof(*right); i++)
+		ck_assert_msg(node_address_fits(right[i]), "%s", right[i]);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		ck_assert_msg(!node_address_fits(wrong[i]), "%s", wrong[i]);
+	ck_assert(node_address_has_port("h:1"));
+	ck_assert(node_address_has_port("[::1]:1"));
+	ck_assert(!node_address_has_port("[::1]"));
+	ck_assert(!node_address_has_port("h"));
 }
 END_TEST
 
@@ -247,7 +297,12 @@ START_TEST(listen_wrong)
 		{"[::]:1", "without any [user.NAME]"},
 		{"10.0.0.1:1", "without any [user.NAME]"},
 		{"[::ffff:10.0.0.1]:1", "without any [user.NAME]"},
-		{"tls:127.0.0.1:1", "TLS, which is not built yet"},
+		{"tls:127.0.0.1:1", "needs cert and key in [server.tls]"},
+		{"tls:127.0.0.1", "must have a port"},
+		{"tls:0.0.0.0:1", "without any [user.NAME]"},
+		{"tls:127.0.0.1:7", "stands twice in the list"},
+		{"tls:unix:/a", "TLS is for TCP"},
+		{"tls:", "is not an address"},
 		{"unix:a", "must have an absolute path"},
 		{"unix:", "must have an absolute path"},
 		{"unix:/", "must have the path of a socket"},
@@ -296,6 +351,9 @@ START_TEST(listen_where_redis_is)
 	bad("[server]\nlisten = [\"unix:/r\"]\n[upstream.main]\nurl = \"unix:///r\"\n",
 	    "t.toml:2:11: server.listen: \"unix:/r\" is also the url of [upstream.main]: "
 	    "Keyweir would talk to itself\n");
+	bad("[server]\nlisten = [\"127.0.0.1:7\"]\n[upstream.cache]\nurl = \"redis://localhost:7\"\n",
+	    "t.toml:2:11: server.listen: \"127.0.0.1:7\" is also the url of [upstream.cache]: "
+	    "Keyweir would talk to itself\n");
 	bad("[upstream.main]\nurl = \"redis://localhost:6380\"\n",
 	    "t.toml:2:7: server.listen: \"127.0.0.1:6380\" is also the url of [upstream.main]: "
 	    "Keyweir would talk to itself\n");
@@ -323,6 +381,7 @@ static const struct {
 	int port, db;
 	bool unix_socket;
 	const char *masked;
+	bool tls;
 } right_urls[] = {
 	{"redis://localhost:6379/0", NULL, NULL, "localhost", 6379, 0, false, "redis://localhost:6379/0"},
 	{"redis://h", NULL, NULL, "h", 6379, 0, false, "redis://h:6379/0"},
@@ -341,6 +400,9 @@ static const struct {
 	{"redis://u@h", "u", NULL, "h", 6379, 0, false, "redis://u@h:6379/0"},
 	{"redis://[::1]:7/1", NULL, NULL, "::1", 7, 1, false, "redis://[::1]:7/1"},
 	{"redis://u:p@[fe80::2]", "u", "p", "fe80::2", 6379, 0, false, "redis://u:***@[fe80::2]:6379/0"},
+	{"rediss://u:p@h/2", "u", "p", "h", 6379, 2, false, "rediss://u:***@h:6379/2", true},
+	{"valkeys://[::1]:7", NULL, NULL, "::1", 7, 0, false, "rediss://[::1]:7/0", true},
+	{"Rediss://", NULL, NULL, "localhost", 6379, 0, false, "rediss://localhost:6379/0", true},
 	{"unix:///run/r.sock", NULL, NULL, "/run/r.sock", 0, 0, true, "unix:///run/r.sock?db=0"},
 	{"unix:/run/r.sock?db=1", NULL, NULL, "/run/r.sock", 0, 1, true, "unix:///run/r.sock?db=1"},
 	{"unix:///a%20b%3Fc?db=2", NULL, NULL, "/a b?c", 0, 2, true, "unix:///a%20b%3Fc?db=2"},
@@ -367,6 +429,7 @@ START_TEST(urls_right)
 	ck_assert_int_eq(t.port, right_urls[_i].port);
 	ck_assert_int_eq(t.db, right_urls[_i].db);
 	ck_assert_int_eq(t.unix_socket, right_urls[_i].unix_socket);
+	ck_assert_int_eq(t.tls, right_urls[_i].tls);
 	masked = upstream_url_mask(&t);
 	ck_assert_str_eq(masked, right_urls[_i].masked);
 	/* But for the password the masked form is the same place. */
@@ -374,6 +437,7 @@ START_TEST(urls_right)
 	expect_string(url, again.host, t.host);
 	expect_string(url, again.username, t.username);
 	ck_assert_int_eq(again.db, t.db);
+	ck_assert_int_eq(again.tls, t.tls);
 	free(masked);
 	upstream_url_fini(&t);
 	upstream_url_fini(&again);
@@ -387,8 +451,8 @@ static const struct {
 	{"localhost:6379", "must begin with"},
 	{"redis:/h", "must begin with"},
 	{"http://h", "must begin with"},
-	{"rediss://h", "TLS (rediss://), which is not built yet"},
-	{"valkeys://h", "not built yet"},
+	{"rediss:/h", "must begin with"},
+	{"tls://h", "must begin with"},
 	{"redis://h:0", "port"},
 	{"redis://h:65536", "port"},
 	{"redis://h:x", "port"},
@@ -449,7 +513,7 @@ START_TEST(no_secret_in_messages)
 {
 	static const char *const urls[] = {
 		"http://:topsecret@h", "redis://:topsecret/x@h", "redis://:topsecret%@h",    "redis://:topsecret@h:bad",
-		"topsecret",	       "rediss://:topsecret@h",	 "redis://:topsecret@h/bad",
+		"topsecret",	       "tls://:topsecret@h",	 "redis://:topsecret@h/bad",
 	};
 
 	for (size_t i = 0; i < sizeof(urls) / sizeof(*urls); i++) {
@@ -477,6 +541,9 @@ static TCase *values_case(void)
 	tcase_add_test(c, duration_options);
 	tcase_add_test(c, number_options);
 	tcase_add_test(c, word_options);
+	tcase_add_test(c, bool_options);
+	tcase_add_test(c, list_options);
+	tcase_add_test(c, node_addresses);
 	tcase_add_test(c, string_options);
 	tcase_add_test(c, utf8);
 	tcase_add_test(c, listen_right);
