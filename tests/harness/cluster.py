@@ -9,7 +9,7 @@ import binascii
 import time
 
 from .resp import Conn, RespError
-from .servers import Redis, free_ports, wait_until
+from .servers import Keyweir, Redis, calls_of, free_ports, wait_until
 
 SLOTS = 16384
 
@@ -309,13 +309,22 @@ class Cluster:
         self.all.remove(node)
         node.stop()
 
+    def calls(self, *names, nodes=None):
+        """How often each node has run these commands: {node: count}."""
+        return {n: sum(calls_of(n, name) for name in names) for n in nodes or self.nodes()}
+
     def map_fetches(self):
         """Calls of CLUSTER SLOTS and SHARDS that each node has seen. The harness itself uses neither."""
-        return {n: sum(_calls(n, "cluster|" + sub) for sub in ("slots", "shards")) for n in self.nodes()}
+        return self.calls("cluster|slots", "cluster|shards")
 
-    def clients(self, proto=2):
-        """A connection to each node, in the order of nodes()."""
-        return [n.client(proto) for n in self.nodes()]
+    # ---- Keyweir in front of it ----
+
+    def keyweir(self, head="", tables="", seeds=None, **kwargs):
+        """A Keyweir, not started: `head` for [upstream.main], then `tables`."""
+        nodes = ", ".join('"%s"' % n.address for n in seeds or self.nodes()[:2])
+        if self.tls:
+            tables = self.tls.upstream_table() + tables
+        return Keyweir(self.nodes()[0].url, 'mode = "cluster"\nnodes = [%s]\n%s\n%s' % (nodes, head, tables), **kwargs)
 
 
 def _up(node):
@@ -329,13 +338,6 @@ def _up(node):
 
 def _state_ok(node):
     return b"cluster_state:ok" in node.cmd("CLUSTER", "INFO")
-
-
-def _calls(node, name):
-    for line in must(node.cmd("INFO", "commandstats")).decode().splitlines():
-        if line.startswith("cmdstat_%s:calls=" % name):
-            return int(line.partition("calls=")[2].split(",")[0])
-    return 0
 
 
 def follow(cluster, *args):

@@ -5,7 +5,7 @@ import time
 
 from .cluster import must
 from .resp import Conn
-from .servers import Process, Redis, free_ports, wait_until
+from .servers import Keyweir, Process, Redis, free_ports, wait_until
 
 SENTINEL_CONF = """port {port}
 bind 127.0.0.1
@@ -130,6 +130,16 @@ class SentinelSet:
 
     def __exit__(self, *_):
         self.close()
+
+    def keyweir(self, head="", tables="", **kwargs):
+        """A Keyweir, not started: `head` for [upstream.main], then `tables`."""
+        nodes = ", ".join('"%s"' % a for a in self.addresses)
+        head = 'mode = "sentinel"\nservice = "%s"\nnodes = [%s]\n%s' % (self.service, nodes, head)
+        if self.sentinel_password:
+            head += '\nsentinel_password = "%s"' % self.sentinel_password
+        if self.tls:
+            tables = self.tls.upstream_table() + tables
+        return Keyweir(self.servers[0].url, head + "\n" + tables, **kwargs)
 
     # ---- looking ----
 

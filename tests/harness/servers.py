@@ -174,6 +174,14 @@ class Redis(Process):
         self.clean()
 
 
+def calls_of(server, name):
+    """How often the server has run a command ("get", "cluster|slots")."""
+    for line in server.cmd("INFO", "commandstats").decode().splitlines():
+        if line.startswith("cmdstat_%s:calls=" % name):
+            return int(line.partition("calls=")[2].split(",")[0])
+    return 0
+
+
 class Keyweir(Process):
     """Keyweir in front of a Redis (or a URL, or None: then `config` says where Redis is).
 

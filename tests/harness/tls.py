@@ -94,6 +94,18 @@ class Certificates:
         own = ["--cert", self.crt(cert), "--key", self.key(cert)] if cert else []
         return ["--tls", "--cacert", self.crt(ca), *own]
 
+    def upstream_table(self, cert="client", ca="ca", extra=""):
+        """[upstream.main.tls] of keyweir.toml."""
+        text = '[upstream.main.tls]\nca = "%s"\n' % self.crt(ca)
+        if cert:
+            text += 'cert = "%s"\nkey = "%s"\n' % (self.crt(cert), self.key(cert))
+        return text + extra + "\n"
+
+    def server_table(self, cert="server", ca="ca", clients="none"):
+        """[server.tls] of keyweir.toml."""
+        return '[server.tls]\ncert = "%s"\nkey = "%s"\nca = "%s"\nclient_cert = "%s"\n' % (
+            self.crt(cert), self.key(cert), self.crt(ca), clients)
+
     def serial(self, name):
         return int(subprocess.run(["openssl", "x509", "-in", self.crt(name), "-noout", "-serial"], capture_output=True,
                                   text=True, timeout=30, check=True).stdout.strip().split("=")[1], 16)
