@@ -27,7 +27,7 @@ def cluster():
 
 @pytest.fixture
 def keyweir(cluster):
-    cluster.wait_ok()
+    cluster.repair()
     for master in cluster.masters():
         master.cmd("FLUSHALL")
     with cluster.keyweir(CONFIG) as proxy:
@@ -207,7 +207,7 @@ def group():
 @pytest.fixture
 def guarded(group):
     """A Keyweir in front of the Sentinel set."""
-    group.wait_ok()
+    group.repair()
     group.master().cmd("FLUSHALL")
     with group.keyweir(CONFIG) as proxy:
         yield proxy

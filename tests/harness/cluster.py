@@ -255,6 +255,15 @@ class Cluster:
             wait_until(lambda: conn.cmd("ROLE")[0] == b"master", timeout, "%r was elected" % replica)
             return time.monotonic()
 
+    def repair(self):
+        """After a test that failed half-way: everybody runs again."""
+        for node in self.all:
+            if node.frozen:
+                self.cont(node)
+            if not node.alive():
+                self.restart(node)
+        self.wait_ok()
+
     # ---- resharding, step by step as redis-cli does it ----
 
     def begin_migration(self, src, dst, slot):

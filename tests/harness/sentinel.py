@@ -205,6 +205,15 @@ class SentinelSet:
         """Starts it as it was configured at first: the Sentinels make a replica of an old master."""
         server.restart()
 
+    def repair(self):
+        """After a test that failed half-way: everybody runs again."""
+        for server in list(self.frozen):
+            self.cont(server)
+        for server in self.servers:
+            if not server.alive():
+                self.restart(server)
+        self.wait_ok()
+
     def failover(self):
         """SENTINEL FAILOVER; gives the old master and the new one."""
         old = self.master()

@@ -28,7 +28,7 @@ def keyweir(cluster):
 
 @pytest.fixture(autouse=True)
 def empty(cluster):
-    cluster.wait_ok()
+    cluster.repair()
     for master in cluster.masters():
         master.cmd("FLUSHALL")
 

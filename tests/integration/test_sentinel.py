@@ -20,7 +20,7 @@ def group():
 @pytest.fixture(autouse=True)
 def settled(request):
     if "group" in request.fixturenames:
-        request.getfixturevalue("group").wait_ok()
+        request.getfixturevalue("group").repair()
 
 
 @pytest.fixture
