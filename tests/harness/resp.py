@@ -2,6 +2,7 @@
 """A raw, blocking RESP client: what goes over the wire is what the test says, and what comes back is kept as bytes."""
 import select
 import socket
+import ssl
 import time
 
 
@@ -98,7 +99,7 @@ def parse(raw):
 class Conn:
     """One connection. read_raw() gives exactly one reply (or push) as bytes."""
 
-    def __init__(self, host="127.0.0.1", port=None, path=None, timeout=10.0):
+    def __init__(self, host="127.0.0.1", port=None, path=None, timeout=10.0, tls=None, name=None):
         if path:
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.connect(path)
@@ -107,6 +108,10 @@ class Conn:
             self.sock = socket.socket(family)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sock.connect((host, port))
+        if tls:  # an ssl.SSLContext; `name` is what the certificate must say
+            self.sock.settimeout(timeout)
+            self.sock = tls.wrap_socket(self.sock, server_hostname=name or host)
+        self.tls = tls
         self.timeout = timeout
         self.buffer = bytearray()
 
@@ -117,6 +122,19 @@ class Conn:
     def send(self, *args):
         self.send_raw(encode(*args))
 
+    def _receive(self, deadline):
+        """What came, b"" at the end, None when nothing came by the deadline."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        if self.tls:  # records may wait in the library, or carry nothing for us: select() can't tell
+            self.sock.settimeout(left)
+            try:
+                return self.sock.recv(1 << 20)
+            except TimeoutError:
+                return None
+        return self.sock.recv(1 << 20) if select.select([self.sock], [], [], left)[0] else None
+
     def read_raw(self, timeout=None):
         deadline = time.monotonic() + (timeout or self.timeout)
         while True:
@@ -125,10 +143,9 @@ class Conn:
                 raw = bytes(self.buffer[:end])
                 del self.buffer[:end]
                 return raw
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+            data = self._receive(deadline)
+            if data is None:
                 raise TimeoutError("no whole reply; so far %r" % bytes(self.buffer[:200]))
-            data = self.sock.recv(1 << 20)
             if not data:
                 raise ConnectionError("closed; so far %r" % bytes(self.buffer[:200]))
             self.buffer += data
@@ -154,13 +171,12 @@ class Conn:
         """Whether the peer closes within the time; what it still says is in buffer."""
         deadline = time.monotonic() + timeout
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.sock], [], [], left)[0]:
-                return False
             try:
-                data = self.sock.recv(1 << 20)
-            except ConnectionError:
+                data = self._receive(deadline)
+            except (ConnectionError, ssl.SSLError):
                 return True
+            if data is None:
+                return False
             if not data:
                 return True
             self.buffer += data

@@ -5,6 +5,7 @@ They die with the test run (PR_SET_PDEATHSIG) and are stopped by pid.
 """
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,9 +23,19 @@ BAD_WORDS = ("Sanitizer", "runtime error:", "Assertion")
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    return free_ports(1)[0]
+
+
+def free_ports(count):
+    """Ports that differ from each other."""
+    socks = [socket.socket() for _ in range(count)]
+    try:
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in socks]
+    finally:
+        for sock in socks:
+            sock.close()
 
 
 def wait_until(fn, timeout=10.0, what=""):
@@ -106,28 +117,49 @@ def _answers(make):
 
 
 class Redis(Process):
-    """A redis-server."""
+    """A redis-server. `tls` is a harness.tls.Certificates: then it speaks nothing but TLS."""
 
-    def __init__(self, args=(), port=None, unix=False):
+    def __init__(self, args=(), port=None, unix=False, password=None, tls=None):
         super().__init__()
         self.args = list(args)
+        self.password = password
+        self.tls = tls
         self.port = port or free_port()
         self.path = os.path.join(self.folder, "redis.sock") if unix else None
 
     @property
     def url(self):
-        return "unix://" + self.path if self.path else "redis://127.0.0.1:%d/0" % self.port
+        if self.path:
+            return "unix://" + self.path
+        user = ":%s@" % self.password if self.password else ""
+        return "redis%s://%s127.0.0.1:%d/0" % ("s" if self.tls else "", user, self.port)
 
-    def client(self, proto=2):
-        conn = Conn(port=self.port, path=self.path)
+    def client(self, proto=2, timeout=10.0):
+        conn = Conn(port=self.port, path=self.path, timeout=timeout, tls=self.tls and self.tls.client_context())
+        if self.password:
+            conn.cmd("AUTH", self.password)
         if proto == 3:
             conn.hello(3)
         return conn
 
-    def start(self):
+    def cmd(self, *args, timeout=10.0):
+        """One command on a connection of its own."""
+        with self.client(timeout=timeout) as conn:
+            return conn.cmd(*args)
+
+    def launch(self):
+        """Starts it without waiting for it."""
         where = ["--port", "0", "--unixsocket", self.path] if self.path else ["--port", str(self.port)]
+        if self.tls:
+            where = ["--port", "0", "--tls-port", str(self.port), *self.tls.redis_args()]
+        if self.password:
+            where += ["--requirepass", self.password, "--masterauth", self.password]
         self.spawn(["redis-server", *where, "--bind", "127.0.0.1", "--save", "", "--dir", self.folder,
                     "--enable-debug-command", "yes", *self.args])
+        return self
+
+    def start(self):
+        self.launch()
         wait_until(lambda: _answers(self.client), what="redis-server answers")
         return self
 
@@ -142,12 +174,23 @@ class Redis(Process):
         self.clean()
 
 
+def calls_of(server, name):
+    """How often the server has run a command ("get", "cluster|slots")."""
+    for line in server.cmd("INFO", "commandstats").decode().splitlines():
+        if line.startswith("cmdstat_%s:calls=" % name):
+            return int(line.partition("calls=")[2].split(",")[0])
+    return 0
+
+
 class Keyweir(Process):
-    """Keyweir in front of a Redis (or a URL). Its stop() fails on a bad exit or a sanitizer's word."""
+    """Keyweir in front of a Redis (or a URL, or None: then `config` says where Redis is).
+
+    Its stop() fails on a bad exit or a sanitizer's word.
+    """
 
     def __init__(self, upstream, config="", args=(), env=None, listen=None, workers=2):
         super().__init__()
-        self.url = upstream if isinstance(upstream, str) else upstream.url
+        self.url = upstream if isinstance(upstream, str) or upstream is None else upstream.url
         self.port = free_port()
         self.listen = listen or ["127.0.0.1:%d" % self.port]
         self.config = config
@@ -157,26 +200,28 @@ class Keyweir(Process):
         self.file = os.path.join(self.folder, "keyweir.toml")
 
     def write_config(self, config=None):
-        """`config` holds whole tables; lines before its first table belong to [upstream.main]."""
-        config = self.config if config is None else config
-        head, _, tables = config.partition("[")
-        listen = ", ".join('"%s"' % item for item in self.listen)
-        text = "[server]\nlisten = [%s]\n" % listen
-        server = ""
-        if "[server]" in config:
-            tables = "[" + tables
-            before, _, after = tables.partition("[server]\n")
-            body, bracket, rest = after.partition("\n[")
-            server, tables = body + "\n", before + bracket + rest
-            head, _, tables = (head, "", tables.lstrip("["))
-        text += server
+        """`config` holds whole tables; lines before its first table belong to [upstream.main], and so does the URL
+        unless there is none (Cluster, Sentinel: `nodes` instead) or the config has an [upstream.main] of its own."""
+        head, *tables = re.split(r"(?m)^(?=\[)", self.config if config is None else config)
+        server = "".join(t[len("[server]\n"):] for t in tables if t.startswith("[server]\n"))
         if "workers" not in server:
-            text += "workers = %d\n" % self.workers
-        text += "[upstream.main]\nurl = \"%s\"\n%s\n" % (self.url, head)
-        if tables.strip():
-            text += "[" + tables
+            server += "\nworkers = %d\n" % self.workers
+        listen = ", ".join('"%s"' % item for item in self.listen)
+        text = "[server]\nlisten = [%s]\n%s\n" % (listen, server)
+        if not any(t.startswith("[upstream.main]") for t in tables):
+            text += "[upstream.main]\n%s%s\n" % ('url = "%s"\n' % self.url if self.url else "", head)
+        text += "\n".join(t for t in tables if not t.startswith("[server]\n"))
         with open(self.file, "w", encoding="utf-8") as file:
             file.write(text)
+
+    def reload(self, config=None):
+        """SIGHUP, with a new config or only for files that changed. Waits until the log speaks of it."""
+        if config is not None:
+            self.config = config
+            self.write_config()
+        before = len(self.log())
+        self.signal(signal.SIGHUP)
+        wait_until(lambda: "eload" in self.log()[before:], what="the reload in the log")
 
     def start(self, wait=True):
         self.write_config()
