@@ -36,7 +36,7 @@ struct target target_of_key(struct worker *w, const char *key, size_t len)
 	if (w->n_routes > 1)
 		t.route = route_of_key(w, key, len);
 	if (t.route->topo->slots)
-		t.slot = (int)slot_of(key, len);
+		t.slot = (int)hash_slot(key, len);
 	return t;
 }
 
@@ -131,7 +131,7 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	if (!key)
 		return call->partial ? TARGET_TOO_BIG : TARGET_OK;
 	if (spec->flags & KEY_NOT_KEY)
-		t->slot = t->route->topo->slots ? (int)slot_of(key, len) : -1;
+		t->slot = t->route->topo->slots ? (int)hash_slot(key, len) : -1;
 	else
 		*t = target_of_key(c->w, key, len);
 	return TARGET_OK;

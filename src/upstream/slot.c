@@ -28,7 +28,7 @@ static unsigned crc16(const char *p, size_t len)
 	return crc;
 }
 
-unsigned slot_of(const char *key, size_t len)
+unsigned hash_slot(const char *key, size_t len)
 {
 	const char *open = memchr(key, '{', len), *close;
 

@@ -11,6 +11,6 @@
 #define SLOTS 16384
 
 /* The slot of a key, 0 to SLOTS - 1. */
-unsigned slot_of(const char *key, size_t len);
+unsigned hash_slot(const char *key, size_t len);
 
 #endif
