@@ -57,6 +57,7 @@ SOURCES := \
 	src/client/target.c \
 	src/client/tracking.c \
 	src/client/transaction.c \
+	src/client/unit.c \
 	src/command/keys.c \
 	src/command/learn.c \
 	src/command/table.c \

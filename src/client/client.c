@@ -20,6 +20,7 @@
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "client/unit.h"
 #include "upstream/route.h"
 #include "server.h"
 
@@ -171,6 +172,7 @@ void client_free(struct client **cp)
 	buf_release(&c->in);
 	if (c->lanes != &c->first_lane)
 		free(c->lanes);
+	unit_drop(c);
 	if (c->extra) {
 		free(c->extra->name);
 		free(c->extra->lib_name);

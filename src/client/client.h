@@ -47,6 +47,7 @@ enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
 enum tx_state {
 	TX_NONE,
 	TX_OPEN,    /* on a dedicated link */
+	TX_UNIT,    /* kept here until EXEC, see unit.h */
 	TX_REFUSED, /* a command was refused by the proxy: EXEC must fail */
 	TX_LOST,    /* its link is gone */
 };
@@ -80,6 +81,7 @@ struct client_extra {
 	struct link *monitor_feed;     /* Redis's own MONITOR, for what scripts do */
 	struct request *monitor_asked; /* MONITOR, until the feed is there */
 	struct job *job;	       /* what it waits for */
+	struct unit *unit;	       /* a transaction that is kept here, see unit.h */
 };
 
 /* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */

@@ -39,15 +39,15 @@ struct split {
 
 static bool by_key(const struct command *cmd)
 {
-	/* MSETNX is all or nothing, whatever Redis 7.0's tip says (7.2 took it back). */
-	return cmd->request_policy == REQUEST_MULTI_SHARD && cmd->response_policy != RESPONSE_AGG_MIN;
+	return cmd->request_policy == REQUEST_MULTI_SHARD;
 }
 
 static bool to_all(const struct command *cmd)
 {
 	return (cmd->request_policy == REQUEST_ALL_SHARDS || cmd->request_policy == REQUEST_ALL_NODES) &&
 	       cmd->response_policy != RESPONSE_SPECIAL &&
-	       (cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_CONFIG || cmd->handler == HANDLER_DEDICATED);
+	       (cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_CONFIG || cmd->handler == HANDLER_PUBSUB ||
+		cmd->handler == HANDLER_DEDICATED);
 }
 
 bool fanout_wanted(struct client *c, const struct call *call)

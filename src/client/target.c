@@ -31,7 +31,7 @@ static struct route *route_of_key(struct worker *w, const char *key, size_t len)
 
 struct target target_of_key(struct worker *w, const char *key, size_t len)
 {
-	struct target t = {&w->routes[0], -1};
+	struct target t = {&w->routes[0], -1, true};
 
 	if (w->n_routes > 1)
 		t.route = route_of_key(w, key, len);
@@ -121,7 +121,7 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	const char *key;
 	size_t len;
 
-	*t = (struct target){&c->w->routes[0], -1};
+	*t = (struct target){&c->w->routes[0], -1, false};
 	if (cmd->n_specs == 0)
 		return TARGET_OK;
 	/* One key at a fixed place, or one shard channel: nearly every command. */
