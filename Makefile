@@ -33,6 +33,7 @@ SOURCES := \
 	src/client/client_io.c \
 	src/client/client_list.c \
 	src/client/client_reply.c \
+	src/client/cluster_cmd.c \
 	src/client/config_cmd.c \
 	src/client/dispatch.c \
 	src/client/events.c \

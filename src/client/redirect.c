@@ -126,7 +126,7 @@ static void begin_anew(struct request *r, const struct buf *bytes)
 	r->reply.start = r->reply.end = 0;
 	if (!(r->flags & REQUEST_UNIT))
 		return;
-	r->n_before = 0;
+	r->part = r->n_before = 0;
 	while (at < buf_len(bytes) && request_frame_feed(&f, buf_head(bytes) + at, buf_len(bytes) - at) == FRAME_READY) {
 		at += f.len;
 		r->n_before += at < buf_len(bytes);

@@ -200,7 +200,7 @@ static void put_hello(struct client *c, struct buf *out)
 	resp_bulks(out, "id");
 	resp_int(out, (int64_t)c->id);
 	resp_bulks(out, "mode");
-	resp_bulks(out, "standalone");
+	resp_bulks(out, c->w->snapshot->config->server.cluster_emulation ? "cluster" : "standalone");
 	resp_bulks(out, "role");
 	resp_bulks(out, "master");
 	resp_bulks(out, "modules");

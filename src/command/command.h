@@ -137,6 +137,7 @@ enum response_policy {
 	X(WAIT) /* WAIT, WAITAOF */ \
 	X(HTTP) /* POST, Host: of a browser: the client is closed, as Redis does */ \
 	X(REFUSED) /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */ \
+	X(CLUSTER) X(CLUSTER_STATE) /* a standalone server, or a Cluster of one node: see client/cluster_cmd.c */ \
 	X(CONFIG) /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */ \
 	X(PUBLISH) /* forwarded; the number of receivers is corrected by the hub's */ \
 	X(PUBSUB) /* PUBSUB CHANNELS, NUMSUB ...: forwarded, corrected likewise */ \
