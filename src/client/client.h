@@ -315,8 +315,9 @@ void client_send(struct client *c, struct request *r, struct link *l, const char
 /* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);
 
-/* r leaves its link's accounts, but still counts as on the way. */
+/* r leaves its link's accounts, but still counts as on the way. The other: one request less to p. */
 void client_leave_lane(struct client *c, struct request *r);
+void client_lane_forget(struct client *c, const struct pool *p);
 
 /* Which database a command of this client means on p. */
 int client_db_on(const struct client *c, const struct pool *p);

@@ -61,13 +61,18 @@ void client_send(struct client *c, struct request *r, struct link *l, const char
 	c->bytes_upstream += len;
 }
 
-void client_leave_lane(struct client *c, struct request *r)
+void client_lane_forget(struct client *c, const struct pool *p)
 {
-	struct lane *lane = client_lane(c, r->link->pool);
+	struct lane *lane = client_lane(c, p);
 
-	r->link = NULL;
 	if (--lane->n == 0)
 		lane->link = NULL;
+}
+
+void client_leave_lane(struct client *c, struct request *r)
+{
+	client_lane_forget(c, r->link->pool);
+	r->link = NULL;
 }
 
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out)
