@@ -104,7 +104,7 @@ static void orphan_requests(struct client *c)
 		r = next;
 	}
 	c->head = c->tail = NULL;
-	c->n_requests = c->n_upstream = 0;
+	c->n_requests = c->n_upstream = c->n_replica = 0;
 }
 
 static void close_extra(struct client *c)

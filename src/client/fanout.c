@@ -2,6 +2,7 @@
 /* Commands that several servers answer: see fanout.h. How their replies are joined: join.c. */
 #include "client/fanout.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -240,8 +241,13 @@ static enum verdict fanout_by_key(struct client *c, const struct call *call)
 	enum verdict verdict;
 	struct split s;
 
-	if (!split_call(c, call, &s))
-		return forward(c, call, 0, NULL, 0);
+	if (!split_call(c, call, &s)) {
+		char text[96];
+
+		snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call->cmd->name);
+		client_reply_error(c, call, text);
+		return CALL_DONE;
+	}
 	if (s.n_groups == 1)
 		verdict = forward(c, call, 0, NULL, 0);
 	else if (c->n_upstream > 0 && c->n_upstream + s.n_groups > CLIENT_WINDOW_MAX)

@@ -44,7 +44,7 @@ static bool begins(const char *line, size_t len, const char *word)
 	return len > n && memcmp(line + 1, word, n) == 0 && (line[n + 1] == ' ' || line[n + 1] == '\r');
 }
 
-static enum redirection classify(const char *line, size_t len, const struct request *r)
+static enum redirection classify(const char *line, size_t len, const struct request *r, bool from_replica)
 {
 	if (begins(line, len, "MOVED"))
 		return REDIRECT_MOVED;
@@ -52,6 +52,8 @@ static enum redirection classify(const char *line, size_t len, const struct requ
 		return REDIRECT_ASK;
 	if (begins(line, len, "TRYAGAIN") || begins(line, len, "CLUSTERDOWN") || begins(line, len, "READONLY") ||
 	    begins(line, len, "MASTERDOWN"))
+		return REDIRECT_LATER;
+	if (from_replica && begins(line, len, "LOADING"))
 		return REDIRECT_LATER;
 	if (r->flags & REQUEST_BLOCKING && begins(line, len, "UNBLOCKED"))
 		return REDIRECT_LATER;
@@ -144,6 +146,7 @@ static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, 
 	c->n_upstream--; /* it counts already */
 	c->bytes_upstream -= r->len;
 	r->flags &= ~(uint32_t)(REQUEST_BEGUN | REQUEST_CUT);
+	r->next_in_link = NULL;
 	begin_anew(r, bytes);
 	if (asking)
 		send_asking(l);
@@ -265,7 +268,7 @@ static bool overtaken(const struct request *r)
 	if (r->flags & REQUEST_PART)
 		return false;
 	for (const struct request *later = r->next; later; later = later->next)
-		if (later->link && later->slot == r->slot)
+		if (later->link && later->slot == r->slot && (later->flags | r->flags) & REQUEST_WRITE)
 			return true;
 	return false;
 }
@@ -298,7 +301,7 @@ bool redirect_send(struct request *r, struct upstream *up, const struct buf *byt
 
 bool redirect_follow(struct request *r, struct link *l, const char *line, size_t len)
 {
-	enum redirection what = classify(line, len, r);
+	enum redirection what = classify(line, len, r, l->pool->readonly);
 	struct worker *w = l->w;
 	struct upstream *up = l->pool->server->up;
 	struct endpoint at;
@@ -320,6 +323,11 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	}
 	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
 		p = pool_at(w, up, &at);
+	if (l->pool->readonly) { /* what a replica can't answer, its master can */
+		struct route *route = find_route(w, up);
+
+		p = route ? route_master(route, r->slot) : NULL;
+	}
 	r->redirects++;
 	client_leave_lane(r->client, r);
 	if (!p || p->down || !send_to(r, p, &bytes, what == REDIRECT_ASK))
