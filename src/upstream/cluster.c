@@ -200,7 +200,8 @@ static void on_failed(void *ctx, const char *why)
 	size_t n = c->n_seeds + watch_topology(c->watch)->n_shards;
 
 	if (++c->n_failed >= n && !c->told) {
-		log_warn("Cluster %s: no node answers, %s says: %s", c->up->conf->name, c->node->label, why);
+		log_warn("Failed to connect to Redis: no node of the Cluster answers, the last was %s: %s",
+			 c->node->label, why);
 		c->told = true;
 	}
 	hang_up(c);
