@@ -50,6 +50,7 @@ SOURCES := \
 	src/client/redirect.c \
 	src/client/retry.c \
 	src/client/scan.c \
+	src/client/scripts.c \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
@@ -75,6 +76,7 @@ SOURCES := \
 	src/upstream/handshake.c \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
+	src/upstream/loaded.c \
 	src/upstream/node.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "client/join.h"
 #include "client/scan.h"
+#include "client/scripts.h"
 #include "client/target.h"
 #include "resp/write.h"
 
@@ -48,7 +49,7 @@ static bool to_all(const struct command *cmd)
 	return (cmd->request_policy == REQUEST_ALL_SHARDS || cmd->request_policy == REQUEST_ALL_NODES) &&
 	       cmd->response_policy != RESPONSE_SPECIAL &&
 	       (cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_CONFIG || cmd->handler == HANDLER_PUBSUB ||
-		cmd->handler == HANDLER_DEDICATED);
+		cmd->handler == HANDLER_DEDICATED || scripts_concerned(cmd));
 }
 
 bool fanout_wanted(struct client *c, const struct call *call)
@@ -301,6 +302,8 @@ static enum verdict fanout_to_all(struct client *c, const struct call *call)
 		ok = client_route_to(c, call, list.items[i], &links[i], &verdict);
 	if (ok) {
 		f = fanout_new(c, call, list.n);
+		if (scripts_concerned(call->cmd))
+			buf_put(&f->request, call->bytes, call->len);
 		for (uint32_t i = 0; i < list.n; i++)
 			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
 	}
@@ -331,6 +334,7 @@ static void fanout_free(struct fanout *f)
 {
 	for (uint32_t i = 0; i < f->n; i++)
 		buf_release(&f->parts[i].reply);
+	buf_release(&f->request);
 	free(f->owner);
 	free(f);
 }
@@ -343,6 +347,8 @@ static void part_over(struct fanout *f, uint32_t i)
 	if (--f->n_left > 0)
 		return;
 	join_replies(f, &parent->reply);
+	if (scripts_concerned(f->cmd))
+		scripts_answered(parent->client->w->routes[0].up, f->cmd, &f->request, &parent->reply);
 	parent->arg = 0;
 	parent->flags &= ~(uint32_t)REQUEST_PARTED;
 	fanout_free(f);
