@@ -300,6 +300,9 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
  */
 bool client_in_order(struct client *c, enum verdict *verdict);
 
+/* Whether there is one server to tie a connection to (CLIENT TRACKING ...); else the call is answered with an error. */
+bool client_may_tie(struct client *c, const struct call *call);
+
 /* What it has on the way to p. */
 struct lane *client_lane_new(struct client *c, const struct pool *p);
 static inline struct lane *client_lane(struct client *c, const struct pool *p)

@@ -130,6 +130,14 @@ static void select_db(struct client *c, struct link *l, int db)
 
 /* ---- where to ---- */
 
+bool client_may_tie(struct client *c, const struct call *call)
+{
+	if (c->w->only || (c->w->n_routes == 1 && c->w->routes[0].topo->n_shards <= 1))
+		return true;
+	client_reply_own_error(c, call, ERROR_ONE_NODE);
+	return false;
+}
+
 bool client_in_order(struct client *c, enum verdict *verdict)
 {
 	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0) {
@@ -229,7 +237,7 @@ void client_maybe_unbind(struct client *c)
 /* The link of a client that is bound: its own, or, for another server, one that is shared. */
 static bool route_bound(struct client *c, const struct pool *p, struct link **out, enum verdict *verdict)
 {
-	if (c->bound->pool == p || c->w->only) {
+	if (c->bound->pool == p || c->w->only || c->pinned || c->acl_user) {
 		*out = c->bound;
 		return true;
 	}

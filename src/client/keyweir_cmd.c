@@ -65,7 +65,7 @@ static void put_node(void *ctx, struct node *n, bool master)
 	const struct node_writer *nw = ctx;
 	struct buf *b = nw->b;
 
-	resp_map(b, nw->proto, 10);
+	resp_map(b, nw->proto, 12);
 	resp_bulks(b, "name");
 	resp_bulks(b, nw->up->conf->name);
 	resp_bulks(b, "url");
@@ -83,6 +83,11 @@ static void put_node(void *ctx, struct node *n, bool master)
 	put_field(b, "waiting", (uint64_t)atomic_load(&n->n_waiting));
 	put_field(b, "connects", atomic_load(&n->n_connects));
 	put_field(b, "losses", atomic_load(&n->n_losses));
+	resp_bulks(b, "breaker");
+	resp_bulks(b, !atomic_load(&n->broken)		    ? "closed"
+		      : node_half_open(n, clock_now_us()) ? "half-open"
+							    : "open");
+	put_field(b, "breaker_opened", atomic_load(&n->n_opened));
 }
 
 static enum verdict upstreams(struct client *c, const struct call *call)
