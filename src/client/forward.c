@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/absent.h"
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/hub.h"
@@ -92,6 +93,8 @@ enum pool_status client_link_for(struct client *c, struct pool *p, int db, struc
 /* The pool has nothing for us: an error, or waiting. */
 static enum verdict no_link(struct client *c, const struct call *call, struct pool *p, enum pool_status status)
 {
+	if (status == POOL_DOWN && absent_answer(c, call))
+		return CALL_DONE;
 	if (status == POOL_DOWN) {
 		if (c->proto == 3 && atomic_load(&p->server->no_resp3) && !p->down)
 			client_reply_own_error(c, call, ERROR_NO_RESP3);
@@ -174,9 +177,11 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 	*out = target_pool(c, call->cmd, &t);
 	if (*out)
 		return true;
+	*verdict = CALL_DONE;
+	if (absent_answer(c, call))
+		return false;
 	client_reply_error(c, call, target_why(&t));
 	counter_add(&c->w->counters.errors_upstream_down, 1);
-	*verdict = CALL_DONE;
 	return false;
 }
 
