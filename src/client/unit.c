@@ -229,6 +229,10 @@ enum verdict unit_queue(struct client *c, const struct call *call)
 	case HANDLER_WATCH:
 		client_reply_error(c, call, "ERR WATCH inside MULTI is not allowed");
 		return CALL_DONE;
+	case HANDLER_SELECT: /* a Cluster has no database but 0: it says so in EXEC */
+		if (c->w->n_routes == 1 && c->w->routes[0].topo->slots)
+			return queue(c, call);
+		break;
 	default:
 		break;
 	}
