@@ -26,6 +26,7 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/client/absent.c \
 	src/client/blocking.c \
 	src/client/client.c \
 	src/client/client_admin.c \
@@ -50,6 +51,7 @@ SOURCES := \
 	src/client/redirect.c \
 	src/client/retry.c \
 	src/client/scan.c \
+	src/client/scripts.c \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
@@ -75,6 +77,7 @@ SOURCES := \
 	src/upstream/handshake.c \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
+	src/upstream/loaded.c \
 	src/upstream/node.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \

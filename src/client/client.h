@@ -140,6 +140,7 @@ struct client {
 	uint32_t n_lanes;
 	uint32_t n_replica;	/* reads on the way to replicas */
 	uint32_t n_parked;	/* requests that wait to be sent again */
+	size_t forced_route;	/* KEYWEIR UPSTREAM: where the command being dispatched goes; 0: as its keys say */
 	uint64_t generation;	/* worker.generation of its requests on the way */
 	int64_t wrote_us;	/* its last write: reads go to the master for a while */
 	struct link *bound;	/* dedicated link it holds */
@@ -299,6 +300,9 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
  * not be overtaken. Before anything is sent.
  */
 bool client_in_order(struct client *c, enum verdict *verdict);
+
+/* Whether there is one server to tie a connection to (CLIENT TRACKING ...); else the call is answered with an error. */
+bool client_may_tie(struct client *c, const struct call *call);
 
 /* What it has on the way to p. */
 struct lane *client_lane_new(struct client *c, const struct pool *p);

@@ -31,6 +31,7 @@ struct pool {
 	struct list waiting; /* struct pool_wait of clients */
 	struct link *first;  /* the shared link that holds the worker's reserved place */
 	bool down;
+	bool broken; /* the node's circuit breaker is open: down until it closes */
 	bool closing; /* node replaced: nothing new */
 	int64_t backoff_ms;
 	int64_t retry_at_us; /* while down: next attempt */
