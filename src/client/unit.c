@@ -153,7 +153,8 @@ static bool find_link(struct client *c, const struct call *call, struct link **o
 		return false;
 	}
 	if (c->watching && c->bound && c->bound->pool != p) {
-		target_failed(c, call, TARGET_CROSSSLOT);
+		target_failed(c, call,
+			      c->bound->pool->server->up == p->server->up ? TARGET_CROSSSLOT : TARGET_CROSSUPSTREAM);
 		*verdict = CALL_DONE;
 		return false;
 	}
