@@ -241,6 +241,29 @@ static void *worker_main(void *arg)
 
 /* ---- life ---- */
 
+struct search {
+	const struct node *node;
+	bool found;
+};
+
+static void look_for(void *ctx, struct node *n, bool master)
+{
+	struct search *s = ctx;
+
+	(void)master;
+	s->found = s->found || n == s->node;
+}
+
+/* A master that has become a replica hears all messages of its Cluster as before: subscriptions stay where they are. */
+static bool is_member(const struct worker *w, const struct node *n)
+{
+	struct search s = {n, false};
+
+	for (size_t i = 0; i < w->n_routes; i++)
+		topology_each(w->routes[i].topo, look_for, &s);
+	return s.found;
+}
+
 /* Links to a server that is no longer ours answer what they have; everybody who waits tries another one. */
 static void leave_pool(struct worker *w, struct pool *p)
 {
@@ -256,7 +279,7 @@ static void leave_pool(struct worker *w, struct pool *p)
 	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly)
 		pool_drop_all(p, "Sentinel says that the master is another one");
 	else
-		pool_retire_all(p);
+		pool_retire_all(p, is_member(w, p->server));
 }
 
 static void leave_routes(struct worker *w)

@@ -317,6 +317,9 @@ static inline struct lane *client_lane(struct client *c, const struct pool *p)
  */
 void client_send(struct client *c, struct request *r, struct link *l, const char *bytes, size_t len);
 
+/* A dedicated link of p that is not the client's bound one; as client_bind(). */
+bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict);
+
 /* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);
 

@@ -332,12 +332,68 @@ enum verdict fanout(struct client *c, const struct call *call)
 	return by_key(call->cmd) ? fanout_by_key(c, call) : fanout_to_all(c, call);
 }
 
+/* ---- WAIT ---- */
+
+static void give_back(struct fan_part *p)
+{
+	struct link *l = p->leased;
+
+	p->leased = NULL;
+	if (l)
+		pool_release(l->pool, l);
+}
+
+/* What a connection waits for is its own last write: any command brings that up to date, see handle_WAIT(). */
+static void send_ping(struct client *c, struct link *l)
+{
+	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+	struct request *r = request_new(&c->w->requests);
+
+	r->start_us = c->w->now_us;
+	r->deadline_us = c->w->now_us + forward_timeout_us(l, NULL);
+	link_send(l, r, ping, sizeof(ping) - 1);
+}
+
+enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us)
+{
+	struct pool_list list = all_pools(c, call->cmd);
+	struct link **links = xcalloc(list.n + 1, sizeof(*links));
+	enum verdict verdict = CALL_DONE;
+	uint32_t n = 0;
+	struct fanout *f;
+
+	while (n < list.n && client_lease(c, call, list.items[n], &links[n], &verdict))
+		n++;
+	if (n == list.n && n > 0) {
+		f = fanout_new(c, call, n);
+		for (uint32_t i = 0; i < n; i++) {
+			send_ping(c, links[i]);
+			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
+			f->parts[i].leased = links[i];
+			f->parts[i].request->flags |= REQUEST_IN_TX;
+			f->parts[i].request->deadline_us =
+				us == 0 ? 0 : c->w->now_us + us + forward_timeout_us(links[i], NULL);
+		}
+	} else {
+		for (uint32_t i = 0; i < n; i++)
+			pool_release(links[i]->pool, links[i]);
+		if (list.n == 0)
+			client_reply_own_error(c, call, ERROR_NO_MASTER);
+	}
+	free(links);
+	free(list.items);
+	free(list.slots);
+	return verdict;
+}
+
 /* ---- answers ---- */
 
 static void fanout_free(struct fanout *f)
 {
-	for (uint32_t i = 0; i < f->n; i++)
+	for (uint32_t i = 0; i < f->n; i++) {
+		give_back(&f->parts[i]);
 		buf_release(&f->parts[i].reply);
+	}
 	buf_release(&f->request);
 	upstream_unref(&f->up);
 	free(f->owner);
@@ -349,6 +405,7 @@ static void part_over(struct fanout *f, uint32_t i)
 	struct request *parent = f->parent;
 
 	f->parts[i].request = NULL;
+	give_back(&f->parts[i]);
 	if (--f->n_left > 0)
 		return;
 	join_replies(f, &parent->reply);

@@ -229,6 +229,17 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 	return true;
 }
 
+bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict)
+{
+	enum pool_status status = pool_lease(p, c->proto, client_db_on(c, p), c, out);
+
+	if (status != POOL_OK)
+		*verdict = no_link(c, call, p, status);
+	else
+		select_db(c, *out, client_db_on(c, p));
+	return status == POOL_OK;
+}
+
 void client_maybe_unbind(struct client *c)
 {
 	struct link *l = c->bound;

@@ -12,6 +12,7 @@
 
 struct fan_part {
 	struct request *request; /* NULL: answered */
+	struct link *leased;	 /* a dedicated link of its own (WAIT); else NULL */
 	struct buf reply;
 	char type; /* of the reply's first line */
 	int64_t number;

@@ -64,12 +64,13 @@ static void retire(struct link *l, int64_t arg)
 	pool_retire_shared(l->pool, l);
 }
 
-void pool_retire_all(struct pool *p)
+void pool_retire_all(struct pool *p, bool keep_special)
 {
 	p->closing = true;
 	each_link(&p->shared, retire, 0);
 	each_link(&p->idle, close_stopping, 0);
-	each_link(&p->special, close_stopping, 0);
+	if (!keep_special)
+		each_link(&p->special, close_stopping, 0);
 }
 
 void pool_drop_all(struct pool *p, const char *why)
