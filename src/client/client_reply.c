@@ -82,7 +82,9 @@ static void pop_done(struct client *c)
 	while (c->head && (c->head->flags & REQUEST_DONE)) {
 		struct request *r = c->head;
 
-		if (buf_len(&r->reply) > 0 && !(r->flags & REQUEST_SILENT))
+		if (r->n_small > 0)
+			put_out(c, r->small, r->n_small);
+		else if (buf_len(&r->reply) > 0 && !(r->flags & REQUEST_SILENT))
 			put_out(c, buf_head(&r->reply), buf_len(&r->reply));
 		pop_request(c);
 	}
@@ -395,6 +397,51 @@ static inline bool is_plain(const struct request *r, const struct client *c)
 	       !r->reply.data && r->cmd && !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
 }
 
+/* The same where there are many servers: a reply may come before its turn. */
+static inline bool is_plain_of_many(const struct request *r, const struct client *c)
+{
+	return !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->reply.data && r->cmd &&
+	       c->reply_bytes == 0 && !(c->extra && buf_len(&c->extra->deferred) > 0) &&
+	       !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
+}
+
+/* What client_on_plain_replies() does, one by one: a client's replies come over several links. */
+static size_t plain_replies_of_many(struct link *l, const char *data, size_t len)
+{
+	size_t at = 0;
+
+	while (at < len && l->head && l->head->client && is_plain_of_many(l->head, l->head->client)) {
+		struct request *r = l->head;
+		struct client *c = r->client;
+		size_t used = data[at] == '-' ? 0 : reply_whole(&l->rf, data + at, len - at);
+
+		if (used == 0 || used > (r == c->head ? SMALL_REPLY_BYTES : REQUEST_SMALL_BYTES))
+			break;
+		l->head = r->next_in_link;
+		if (!l->head)
+			l->tail = NULL;
+		l->n_queue--;
+		account(c, r);
+		c->window += c->window < CLIENT_WINDOW_MAX;
+		client_leave_lane(c, r);
+		c->n_upstream--;
+		c->bytes_upstream -= r->len;
+		if (r == c->head) {
+			put_out(c, data + at, used);
+			pop_request(c);
+			pop_done(c);
+		} else {
+			memcpy(r->small, data + at, used);
+			r->n_small = (uint8_t)used;
+			r->flags |= REQUEST_DONE;
+		}
+		at += used;
+		left_link(c);
+		check_output(c);
+	}
+	return at;
+}
+
 /*
  * The path of nearly every reply: small, whole, and its request is the client's next. A run of them goes out in one
  * piece. Whatever is not so goes the long way, through client_on_reply().
@@ -409,6 +456,8 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 	/* Where replicas are read from, the time of each write counts. */
 	if (l->pool->server->conf->read_from != READ_FROM_MASTER && !l->pool->readonly)
 		return 0;
+	if (!l->w->only)
+		return plain_replies_of_many(l, data, len);
 	if (!c || c->reply_bytes > 0 || (c->extra && buf_len(&c->extra->deferred) > 0))
 		return 0;
 	while (at < len && l->head && is_plain(l->head, c)) {

@@ -396,6 +396,70 @@ static bool is_bare(const struct client *c, const struct link *l)
 	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
 }
 
+/* Whether cmd's one key says all about where it goes. */
+static bool goes_by_slot(const struct client *c, const struct command *cmd)
+{
+	const struct route *r = &c->w->routes[0];
+	const struct key_spec *spec = cmd->specs;
+
+	return c->w->n_routes == 1 && r->topo->slots && r->up->conf->read_from == READ_FROM_MASTER &&
+	       cmd->n_specs == 1 && spec->begin == KEY_BEGIN_INDEX && spec->find == KEY_FIND_RANGE &&
+	       spec->last_key == 0 && spec->begin_index < FRAME_ARGS && !(spec->flags & KEY_NOT_KEY);
+}
+
+/* The link for a key of this slot, when it is there and nothing is to be waited for. */
+static struct link *link_of_slot(struct client *c, unsigned slot)
+{
+	struct pool *p = route_master(&c->w->routes[0], (int)slot);
+	struct lane *lane;
+	struct link *l;
+
+	if (!p || p->down)
+		return NULL;
+	lane = client_lane(c, p);
+	l = lane->link;
+	if (!l && pool_shared(p, c->proto, c->db, &l) != POOL_OK)
+		return NULL;
+	return is_bare(c, l) && l->n_queue < LINK_QUEUE_MAX && l->out.bytes < LINK_BYTES_MAX ? l : NULL;
+}
+
+/* forward_run() in a Cluster: one by one, each to its node. */
+static size_t forward_run_by_slot(struct client *c, const char *data, size_t len)
+{
+	struct request_frame *f = &c->frame;
+	struct call call = {.cmd = f->known, .frame = f};
+	const struct command *cmd = call.cmd;
+	size_t at = 0;
+
+	while (at < len && c->n_upstream < c->window && c->bytes_upstream <= REQUEST_BYTES_MAX) {
+		const struct frame_arg *key;
+		struct request *r;
+		struct link *l;
+		unsigned slot;
+
+		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != cmd ||
+		    !command_arity_ok(cmd, f->argc))
+			break;
+		key = &f->arg[cmd->specs->begin_index];
+		slot = hash_slot(data + at + key->offset, key->len);
+		l = link_of_slot(c, slot);
+		if (!l)
+			break;
+		r = client_request_new(c, &call);
+		r->flags |= cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
+		r->slot = (int16_t)slot;
+		r->deadline_us = c->w->now_us + forward_timeout_us(l, cmd);
+		client_send(c, r, l, data + at, f->len);
+		c->call_len = f->len;
+		at += f->len;
+		counter_add(&c->w->counters.commands, 1);
+		request_frame_reset(f);
+	}
+	request_frame_reset(f);
+	c->active_us = c->w->now_us;
+	return at;
+}
+
 size_t forward_run(struct client *c, const char *data, size_t len)
 {
 	struct request_frame *f = &c->frame;
@@ -405,7 +469,11 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 	unsigned n = 0;
 	size_t at = 0;
 
-	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD || !is_bare(c, l))
+	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
+		return 0;
+	if (!c->w->only && goes_by_slot(c, call.cmd))
+		return forward_run_by_slot(c, data, len);
+	if (!is_bare(c, l))
 		return 0;
 	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
 	       c->bytes_upstream + at <= REQUEST_BYTES_MAX && l->out.bytes + at < LINK_BYTES_MAX) {
