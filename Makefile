@@ -33,6 +33,7 @@ SOURCES := \
 	src/client/client_io.c \
 	src/client/client_list.c \
 	src/client/client_reply.c \
+	src/client/client_tls.c \
 	src/client/config_cmd.c \
 	src/client/dispatch.c \
 	src/client/events.c \
@@ -63,6 +64,9 @@ SOURCES := \
 	src/net/addr.c \
 	src/net/listener.c \
 	src/net/systemd.c \
+	src/net/tls.c \
+	src/net/tls_why.c \
+	src/net/transport.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \
@@ -78,6 +82,7 @@ SOURCES := \
 	src/upstream/probe.c \
 	src/upstream/route.c \
 	src/upstream/sentinel.c \
+	src/upstream/shared_config.c \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
 	src/upstream/topology.c \

@@ -62,7 +62,7 @@ void link_write_handshake(struct link *l)
 	l->n_steps = steps.n;
 	l->step = 0;
 	/* A fresh socket takes a few hundred bytes at once. */
-	n = send(l->fd, buf_head(&out), buf_len(&out), MSG_NOSIGNAL);
+	n = send(l->io.fd, buf_head(&out), buf_len(&out), MSG_NOSIGNAL);
 	if (n != (ssize_t)buf_len(&out))
 		link_close(l, n < 0 ? strerror(errno) : "handshake could not be written");
 	explicit_bzero(out.data, out.end);

@@ -34,13 +34,13 @@ static void set_why(struct link *l, const char *why)
 
 static void stop_events(struct link *l)
 {
-	if (l->fd < 0)
+	if (l->io.fd < 0)
 		return;
 	event_del(&l->read_event);
 	event_del(&l->write_event);
 	l->want_write = false;
-	close(l->fd);
-	l->fd = -1;
+	close(l->io.fd);
+	l->io.fd = -1;
 }
 
 /* This address did not answer: the next one, or give up. */
@@ -59,7 +59,7 @@ static void on_connected(struct link *l)
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+	if (getsockopt(l->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
 	if (error) {
 		connect_failed(l, strerror(error));
@@ -100,15 +100,15 @@ static void start_connect(struct link *l)
 {
 	const struct address *a = &l->addresses[l->next_address++];
 
-	l->fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (l->fd < 0) {
+	l->io.fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (l->io.fd < 0) {
 		connect_failed(l, strerror(errno));
 		return;
 	}
-	set_socket_options(l->fd, a);
-	event_assign(&l->read_event, l->w->base, l->fd, EV_READ | EV_PERSIST, link_on_readable, l);
-	event_assign(&l->write_event, l->w->base, l->fd, EV_WRITE | EV_PERSIST, link_on_writable, l);
-	if (connect(l->fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
+	set_socket_options(l->io.fd, a);
+	event_assign(&l->read_event, l->w->base, l->io.fd, EV_READ | EV_PERSIST, link_on_readable, l);
+	event_assign(&l->write_event, l->w->base, l->io.fd, EV_WRITE | EV_PERSIST, link_on_writable, l);
+	if (connect(l->io.fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
 		connect_failed(l, strerror(errno));
 		return;
 	}
@@ -127,7 +127,7 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 	l->kind = kind;
 	l->proto = proto;
 	l->db = db;
-	l->fd = -1;
+	l->io.fd = -1;
 	list_init(&l->node);
 	list_init(&l->dirty);
 	outq_init(&l->out, &l->w->chunks, kind == LINK_SHARED || kind == LINK_DEDICATED);
@@ -178,7 +178,7 @@ void link_flush(struct link *l)
 
 	if (l->state != LINK_READY)
 		return;
-	if (!outq_flush(&l->out, l->fd, &written)) {
+	if (!outq_flush(&l->out, l->io.fd, &written)) {
 		link_close(l, strerror(errno));
 		return;
 	}
@@ -202,7 +202,7 @@ void link_flush(struct link *l)
 
 void link_pause(struct link *l)
 {
-	if (l->paused || l->fd < 0)
+	if (l->paused || l->io.fd < 0)
 		return;
 	l->paused = true;
 	l->paused_us = l->w->now_us;
@@ -213,7 +213,7 @@ void link_pause(struct link *l)
 
 void link_resume(struct link *l)
 {
-	if (!l->paused || l->fd < 0)
+	if (!l->paused || l->io.fd < 0)
 		return;
 	l->paused = false;
 	l->read_us = l->w->now_us;
@@ -229,7 +229,7 @@ void link_close(struct link *l, const char *why)
 		return;
 	if (why != l->why)
 		set_why(l, why);
-	log_debug("Link %d of %s closed: %s", l->fd, l->pool->server->label, l->why);
+	log_debug("Link %d of %s closed: %s", l->io.fd, l->pool->server->label, l->why);
 	stop_events(l);
 	l->state = LINK_CLOSED;
 	list_remove(&l->dirty);

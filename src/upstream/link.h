@@ -24,6 +24,7 @@
 #include "base/list.h"
 #include "base/outq.h"
 #include "net/addr.h"
+#include "net/transport.h"
 #include "request.h"
 #include "resp/errors.h"
 #include "resp/reply_frame.h"
@@ -45,7 +46,7 @@ struct link {
 	struct list dirty; /* in worker.dirty_links when it has something to write */
 	struct worker *w;
 	struct pool *pool;
-	int fd;
+	struct transport io;
 	enum link_kind kind;
 	enum link_state state;
 	int proto;

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What TLS connections of one kind have in common: our certificate, whom we trust, which versions are spoken. OpenSSL.
+ * Never changed once made: a reload makes a new one for connections to come, and those that stand keep theirs.
+ * Reference-counted; any thread.
+ */
+#ifndef KEYWEIR_TLS_H
+#define KEYWEIR_TLS_H
+
+#include <openssl/types.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define TLS_DIGEST_BYTES 32
+
+struct tls {
+	atomic_uint refs;
+	SSL_CTX *ctx;
+	char *server_name; /* client: "" for the host that is connected to */
+	bool verify;	   /* client */
+	unsigned char digest[TLS_DIGEST_BYTES]; /* of what the files held */
+};
+
+/* PEM files; NULL or "": none. */
+struct tls_files {
+	const char *cert;
+	const char *key;
+	const char *ca;
+};
+
+enum tls_client_cert { TLS_CLIENT_CERT_NONE, TLS_CLIENT_CERT_OPTIONAL, TLS_CLIENT_CERT_REQUIRED };
+
+/* For those who connect to us. NULL with a text in why. */
+struct tls *tls_server_new(const struct tls_files *files, enum tls_client_cert want, char *why, size_t why_size);
+
+/* For those whom we connect to; without a `ca` the system's store is trusted. NULL with a text in why. */
+struct tls *tls_client_new(const struct tls_files *files, const char *server_name, bool verify, char *why,
+			   size_t why_size);
+
+struct tls *tls_ref(struct tls *t); /* NULL stays NULL */
+void tls_unref(struct tls **t);
+
+/* Whether both read the same from their files; NULLs are the same. */
+bool tls_same_content(const struct tls *a, const struct tls *b);
+
+/* The last session with a server, to be resumed by the next connection to it. Any thread. */
+struct tls_memory {
+	pthread_mutex_t lock;
+	SSL_SESSION *last;
+};
+void tls_memory_init(struct tls_memory *m);
+void tls_memory_fini(struct tls_memory *m);
+SSL_SESSION *tls_memory_take(struct tls_memory *m); /* a copy of its own, since handshakes write into it; or NULL */
+
+/*
+ * What went wrong in OpenSSL's last call of this thread, in words; its error queue is empty then. ssl and error (what
+ * SSL_get_error() says) may be NULL and 0.
+ */
+void tls_why(const SSL *ssl, int error, char *out, size_t size);
+
+#endif
