@@ -128,16 +128,6 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 	return -1;
 }
 
-static void log_warnings(const struct config *config)
-{
-	for (size_t i = 0; i < config->warnings.n; i++) {
-		char *text = problem_format(&config->warnings.items[i]);
-
-		log_warn("%s", text);
-		free(text);
-	}
-}
-
 int main(int argc, char **argv)
 {
 	struct arguments args = {.action = ACTION_RUN};
@@ -162,10 +152,8 @@ int main(int argc, char **argv)
 		return EXIT_CONFIG;
 	}
 	if (args.action == ACTION_RUN) {
-		if (log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
-			log_warnings(config);
+		if (log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file))
 			return control_run(config, &args.source);
-		}
 		fprintf(stderr, "keyweir: can't open the log file %s: %s\n", config->log.file, strerror(errno));
 		status = EXIT_RUNTIME;
 	} else {

@@ -17,6 +17,7 @@
 #include "client/events.h"
 #include "client/hub.h"
 #include "client/redirect.h"
+#include "net/transport.h"
 #include "server.h"
 #include "upstream/route.h"
 

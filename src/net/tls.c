@@ -214,7 +214,7 @@ void tls_memory_fini(struct tls_memory *m)
 	pthread_mutex_destroy(&m->lock);
 }
 
-SSL_SESSION *tls_memory_take(struct tls_memory *m)
+struct ssl_session_st *tls_memory_take(struct tls_memory *m)
 {
 	SSL_SESSION *copy = NULL;
 

@@ -48,11 +48,11 @@ bool tls_same_content(const struct tls *a, const struct tls *b);
 /* The last session with a server, to be resumed by the next connection to it. Any thread. */
 struct tls_memory {
 	pthread_mutex_t lock;
-	SSL_SESSION *last;
+	struct ssl_session_st *last; /* SSL_SESSION */
 };
 void tls_memory_init(struct tls_memory *m);
 void tls_memory_fini(struct tls_memory *m);
-SSL_SESSION *tls_memory_take(struct tls_memory *m); /* a copy of its own, since handshakes write into it; or NULL */
+struct ssl_session_st *tls_memory_take(struct tls_memory *m); /* a copy of its own, since handshakes write into it; or NULL */
 
 /*
  * What went wrong in OpenSSL's last call of this thread, in words; its error queue is empty then. ssl and error (what
