@@ -174,6 +174,18 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 	return 1;
 }
 
+/* Only called when there is none to show. */
+static int on_cert_asked(SSL *ssl, X509 **cert, EVP_PKEY **key)
+{
+	struct tls_memory *m = SSL_get_app_data(ssl);
+
+	(void)cert;
+	(void)key;
+	if (m)
+		atomic_store(&m->cert_asked, true);
+	return 0;
+}
+
 static bool trust(struct tls *t, const char *ca, char *why, size_t why_size)
 {
 	if (!t->verify)
@@ -197,6 +209,7 @@ struct tls *tls_client_new(const struct tls_files *files, const char *server_nam
 	t->verify = verify;
 	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(t->ctx, on_session);
+	SSL_CTX_set_client_cert_cb(t->ctx, on_cert_asked);
 	if (!load_own(t->ctx, files, why, why_size) || !trust(t, files->ca, why, why_size))
 		tls_unref(&t);
 	return t;
@@ -206,6 +219,7 @@ void tls_memory_init(struct tls_memory *m)
 {
 	pthread_mutex_init(&m->lock, NULL);
 	m->last = NULL;
+	atomic_init(&m->cert_asked, false);
 }
 
 void tls_memory_fini(struct tls_memory *m)

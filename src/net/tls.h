@@ -45,10 +45,11 @@ void tls_unref(struct tls **t);
 /* Whether both read the same from their files; NULLs are the same. */
 bool tls_same_content(const struct tls *a, const struct tls *b);
 
-/* The last session with a server, to be resumed by the next connection to it. Any thread. */
+/* What is known of a server: its last session, to be resumed by the next connection to it. Any thread. */
 struct tls_memory {
 	pthread_mutex_t lock;
 	struct ssl_session_st *last; /* SSL_SESSION */
+	atomic_bool cert_asked;	     /* it asked for a certificate, and we have none */
 };
 void tls_memory_init(struct tls_memory *m);
 void tls_memory_fini(struct tls_memory *m);

@@ -20,11 +20,14 @@
 /* Nothing more is possible on it. errno is EPROTO, the words are in why. */
 static void broke(struct tls_conn *c, int error)
 {
+	const struct tls_memory *m = c->ssl ? SSL_get_app_data(c->ssl) : NULL;
+	bool no_cert = m && !c->heard && atomic_load(&m->cert_asked);
 	char text[200];
 
+	/* With TLS 1.3 a server may be gone before it is heard why. */
 	tls_why(c->ssl, error, text, sizeof(text));
 	if (!c->why)
-		c->why = xstrdup(text);
+		c->why = xasprintf("%s%s", text, no_cert ? " (it wants a certificate, and tls.cert is empty)" : "");
 	errno = EPROTO;
 }
 
@@ -161,6 +164,7 @@ ssize_t transport_read_tls(struct transport *t, char *p, size_t n)
 			return got > 0 ? (ssize_t)got : nothing; /* an end is told by the next call */
 		}
 		got += (size_t)k;
+		c->heard = true;
 	} while (got < n && SSL_has_pending(c->ssl));
 	return (ssize_t)got;
 }

@@ -31,6 +31,7 @@ struct tls_conn {
 	char *why;	       /* what broke it; NULL: nothing yet */
 	uint16_t refused;      /* bytes of a record that the socket did not take: the next write begins with them */
 	bool established;
+	bool heard;	       /* something was read */
 	bool ended;	       /* the other side has closed it */
 	bool drained;	       /* the last read found less than a record */
 	bool read_wants_write; /* reading goes on when the socket is writable */
