@@ -337,12 +337,11 @@ static void finish(struct control *ctl)
 	event_base_free(ctl->base);
 }
 
-int control_run(struct config *config, const struct config_source *source)
+int control_run(struct shared_config *holder, const struct config_source *source)
 {
+	const struct config *config = holder->config;
 	struct control ctl = {.source = source, .keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000)};
 	struct event_config *conf = event_config_new();
-	struct shared_config *holder;
-	char why[512];
 
 	list_init(&ctl.listeners);
 	event_config_set_flag(conf, EVENT_BASE_FLAG_NOLOCK);
@@ -350,10 +349,7 @@ int control_run(struct config *config, const struct config_source *source)
 	event_config_free(conf);
 	control_log_warnings(config);
 	raise_fd_limit(config);
-	holder = shared_config_new(config, why, sizeof(why));
-	if (!holder)
-		log_error("Can't start: %s", why);
-	if (!ctl.base || !holder || !control_open_listeners(&ctl, config)) {
+	if (!ctl.base || !control_open_listeners(&ctl, config)) {
 		shared_config_unref(&holder);
 		return 1;
 	}

@@ -149,6 +149,13 @@ static void change_listeners(struct control *ctl, struct list *fresh)
 
 void control_log_warnings(const struct config *config)
 {
+	for (size_t i = 0; i < config->n_upstreams; i++) {
+		const struct upstream_config *up = &config->upstreams[i];
+
+		if (up->target.tls && !up->tls.verify)
+			log_warn("[upstream.%s.tls] verify = false: whoever answers at %s is taken for Redis", up->name,
+				 up->url_masked);
+	}
 	for (size_t i = 0; i < config->warnings.n; i++) {
 		char *text = problem_format(&config->warnings.items[i]);
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "upstream/upstream.h"
 
@@ -43,9 +42,6 @@ static bool open_upstream(struct shared_config *s, size_t i, char *why, size_t w
 
 	if (!up->target.tls)
 		return true;
-	if (!up->tls.verify)
-		log_warn("[upstream.%s.tls] verify = false: whoever answers at %s is taken for Redis", up->name,
-			 up->url_masked);
 	s->upstream_tls[i] = tls_client_new(&files, up->tls.server_name, up->tls.verify, text, sizeof(text));
 	if (!s->upstream_tls[i])
 		snprintf(why, why_size, "[upstream.%s.tls] %s", up->name, text);
