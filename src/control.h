@@ -12,8 +12,8 @@
 struct control;
 
 /*
- * Builds the daemon from a configuration (whose reference is taken over) and runs it until it is told to stop. `source` is read again on
- * reload and must outlive the call. Returns the exit status.
+ * Builds the daemon from a configuration (whose reference is taken over) and runs it until it is told to stop. `source`
+ * is read again on reload and must outlive the call. Returns the exit status.
  */
 int control_run(struct shared_config *holder, const struct config_source *source);
 

@@ -21,7 +21,7 @@ struct control {
 	struct event_base *base;
 	struct list listeners;
 	struct snapshot *snapshot; /* the current one */
-	struct watch **watches; /* by upstream, as in the snapshot */
+	struct watch **watches;	   /* by upstream, as in the snapshot */
 	size_t n_watches;
 	struct command_set *
 		*learnt; /* all that were ever published: requests point into them for as long as they like */

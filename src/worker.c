@@ -25,7 +25,7 @@
 #define SLOW_TICK_US	    250000
 #define IDLE_BEFORE_SLOW_US 1000000
 #define CLIENT_TICK_US	    1000000
-#define HANDSHAKES_US	    500 /* of a turn, for TLS handshakes: everybody else waits that long */
+#define HANDSHAKES_US	    500	 /* of a turn, for TLS handshakes: everybody else waits that long */
 #define CHUNKS_KEPT	    1024 /* 16 MB */
 
 static void on_mailbox(evutil_socket_t fd, short what, void *arg)

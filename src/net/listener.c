@@ -178,7 +178,8 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd, bool tls), void *ctx)
+bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd, bool tls),
+		    void *ctx)
 {
 	l->accepted = accepted;
 	l->ctx = ctx;

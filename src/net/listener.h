@@ -19,10 +19,10 @@ struct listener {
 	bool tls;
 	struct address address;
 	int fd;
-	bool inherited; /* from systemd: never unlinked, kept over reloads */
+	bool inherited;	  /* from systemd: never unlinked, kept over reloads */
 	const char *seen; /* scratch of a reload: how the new configuration writes it */
 	struct event *event;
-	struct event *rest;		     /* timer */
+	struct event *rest;			       /* timer */
 	void (*accepted)(void *ctx, int fd, bool tls); /* takes the socket */
 	void *ctx;
 };

@@ -47,9 +47,9 @@ static bool digest_file(EVP_MD_CTX *md, const char *name, char *why, size_t why_
 static bool digest_files(struct tls *t, const struct tls_files *files, char *why, size_t why_size)
 {
 	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-		  digest_file(md, files->cert, why, why_size) && digest_file(md, files->key, why, why_size) &&
-		  digest_file(md, files->ca, why, why_size) && EVP_DigestFinal_ex(md, t->digest, NULL) == 1;
+	bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && digest_file(md, files->cert, why, why_size) &&
+		  digest_file(md, files->key, why, why_size) && digest_file(md, files->ca, why, why_size) &&
+		  EVP_DigestFinal_ex(md, t->digest, NULL) == 1;
 
 	EVP_MD_CTX_free(md);
 	return ok;
@@ -150,8 +150,7 @@ struct tls *tls_server_new(const struct tls_files *files, enum tls_client_cert w
 	SSL_CTX_set_options(t->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_session_id_context(t->ctx, id, sizeof(id) - 1);
-	if (!load_own(t->ctx, files, why, why_size) ||
-	    !ask_for_certificates(t->ctx, files->ca, want, why, why_size))
+	if (!load_own(t->ctx, files, why, why_size) || !ask_for_certificates(t->ctx, files->ca, want, why, why_size))
 		tls_unref(&t);
 	return t;
 }

@@ -18,8 +18,8 @@
 struct tls {
 	atomic_uint refs;
 	SSL_CTX *ctx;
-	char *server_name; /* client: "" for the host that is connected to */
-	bool verify;	   /* client */
+	char *server_name;			/* client: "" for the host that is connected to */
+	bool verify;				/* client */
 	unsigned char digest[TLS_DIGEST_BYTES]; /* of what the files held */
 };
 
@@ -53,7 +53,9 @@ struct tls_memory {
 };
 void tls_memory_init(struct tls_memory *m);
 void tls_memory_fini(struct tls_memory *m);
-struct ssl_session_st *tls_memory_take(struct tls_memory *m); /* a copy of its own, since handshakes write into it; or NULL */
+
+/* A copy of the session, since a handshake writes into it; or NULL. */
+struct ssl_session_st *tls_memory_take(struct tls_memory *m);
 
 /*
  * What went wrong in OpenSSL's last call of this thread, in words; its error queue is empty then. ssl and error (what

@@ -28,8 +28,8 @@ struct tls_conn {
 	struct list turn; /* in a worker's list: of handshakes, or of what must be read on without an event */
 	void (*on_turn)(void *owner);
 	void *owner;
-	char *why;	       /* what broke it; NULL: nothing yet */
-	uint16_t refused;      /* bytes of a record that the socket did not take: the next write begins with them */
+	char *why;	  /* what broke it; NULL: nothing yet */
+	uint16_t refused; /* bytes of a record that the socket did not take: the next write begins with them */
 	bool established;
 	bool heard;	       /* something was read */
 	bool ended;	       /* the other side has closed it */
@@ -38,7 +38,7 @@ struct tls_conn {
 };
 
 struct transport {
-	int fd; /* -1: none */
+	int fd;		      /* -1: none */
 	struct tls_conn *tls; /* NULL: plain */
 };
 
