@@ -81,7 +81,7 @@ struct worker {
 	struct list dirty_links;
 	struct list dying_clients;
 	struct list dying_links;
-	struct list monitors; /* clients in MONITOR */
+	struct list monitors;	/* clients in MONITOR */
 	struct list handshakes; /* struct tls_conn.turn: as many steps as a turn may take */
 	struct list unread;	/* struct tls_conn.turn: input that no event tells of */
 
@@ -123,8 +123,8 @@ void worker_run_on(struct worker *w, void (*fn)(struct worker *w, void *arg), vo
 void worker_take_snapshot(struct worker *w, void *arg); /* a struct snapshot *, its reference goes over */
 void worker_take_client(struct worker *w, void *arg);	/* an accepted socket, counted already */
 void worker_take_tls_client(struct worker *w, void *arg);
-void worker_drain(struct worker *w, void *arg);		/* milliseconds it may take */
-void worker_hear(struct worker *w, void *arg);		/* an enum server_news */
+void worker_drain(struct worker *w, void *arg); /* milliseconds it may take */
+void worker_hear(struct worker *w, void *arg);	/* an enum server_news */
 
 static inline void worker_now(struct worker *w, int64_t now_us)
 {

@@ -91,20 +91,20 @@ static bool load_own(SSL_CTX *ctx, const struct tls_files *files, char *why, siz
  * TLS 1.2 and 1.3; no renegotiation and no compression (RFC 9325, 3.1, 3.3 and 3.5). A peer that ends the connection
  * without a close_notify has ended it all the same: RESP says itself where a message ends, so a cut one is never taken
  * for whole. Records are read with what comes behind them in one read(). An idle connection keeps no buffers.
+ * No kTLS (SSL_OP_ENABLE_KTLS): that it helps could not be shown, for want of a kernel that has it.
  */
 static struct tls *new_tls(const SSL_METHOD *method, const struct tls_files *files, char *why, size_t why_size)
 {
 	struct tls *t = xcalloc(1, sizeof(*t));
 
-	atomic_init(&t->refs, 1);
 	if (!digest_files(t, files, why, why_size)) {
-		tls_unref(&t);
+		tls_free(&t);
 		return NULL;
 	}
 	t->ctx = SSL_CTX_new(method);
 	if (!t->ctx || SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1) {
 		failed("OpenSSL", "", why, why_size);
-		tls_unref(&t);
+		tls_free(&t);
 		return NULL;
 	}
 	SSL_CTX_set_options(t->ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -113,6 +113,21 @@ static struct tls *new_tls(const SSL_METHOD *method, const struct tls_files *fil
 	SSL_CTX_set_read_ahead(t->ctx, 1);
 	SSL_CTX_set_default_passwd_cb(t->ctx, no_passphrase);
 	return t;
+}
+
+/* Certificates to be trusted, and CRLs: OpenSSL looks at them only when told to, and misses those that are not there. */
+static bool load_trusted(SSL_CTX *ctx, const char *ca)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	STACK_OF(X509_OBJECT) * objects;
+
+	if (SSL_CTX_load_verify_file(ctx, ca) != 1)
+		return false;
+	objects = X509_STORE_get0_objects(store);
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++)
+		if (X509_OBJECT_get_type(sk_X509_OBJECT_value(objects, i)) == X509_LU_CRL)
+			X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+	return true;
 }
 
 /* ---- server ---- */
@@ -127,7 +142,7 @@ static bool ask_for_certificates(SSL_CTX *ctx, const char *ca, enum tls_client_c
 	if (!names)
 		return failed("CA of clients ", ca, why, why_size);
 	SSL_CTX_set_client_CA_list(ctx, names); /* its now */
-	if (SSL_CTX_load_verify_file(ctx, ca) != 1)
+	if (!load_trusted(ctx, ca))
 		return failed("CA of clients ", ca, why, why_size);
 	SSL_CTX_set_verify(ctx,
 			   want == TLS_CLIENT_CERT_REQUIRED ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
@@ -151,7 +166,7 @@ struct tls *tls_server_new(const struct tls_files *files, enum tls_client_cert w
 	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_session_id_context(t->ctx, id, sizeof(id) - 1);
 	if (!load_own(t->ctx, files, why, why_size) || !ask_for_certificates(t->ctx, files->ca, want, why, why_size))
-		tls_unref(&t);
+		tls_free(&t);
 	return t;
 }
 
@@ -190,7 +205,7 @@ static bool trust(struct tls *t, const char *ca, char *why, size_t why_size)
 	if (!t->verify)
 		return true;
 	SSL_CTX_set_verify(t->ctx, SSL_VERIFY_PEER, NULL);
-	if (given(ca) && SSL_CTX_load_verify_file(t->ctx, ca) != 1)
+	if (given(ca) && !load_trusted(t->ctx, ca))
 		return failed("CA ", ca, why, why_size);
 	if (!given(ca) && SSL_CTX_set_default_verify_paths(t->ctx) != 1)
 		return failed("the system's certificates", "", why, why_size);
@@ -210,7 +225,7 @@ struct tls *tls_client_new(const struct tls_files *files, const char *server_nam
 	SSL_CTX_sess_set_new_cb(t->ctx, on_session);
 	SSL_CTX_set_client_cert_cb(t->ctx, on_cert_asked);
 	if (!load_own(t->ctx, files, why, why_size) || !trust(t, files->ca, why, why_size))
-		tls_unref(&t);
+		tls_free(&t);
 	return t;
 }
 
@@ -238,21 +253,14 @@ struct ssl_session_st *tls_memory_take(struct tls_memory *m)
 	return copy;
 }
 
-/* ---- references ---- */
+/* ---- the end ---- */
 
-struct tls *tls_ref(struct tls *t)
-{
-	if (t)
-		atomic_fetch_add(&t->refs, 1);
-	return t;
-}
-
-void tls_unref(struct tls **tp)
+void tls_free(struct tls **tp)
 {
 	struct tls *t = *tp;
 
 	*tp = NULL;
-	if (!t || atomic_fetch_sub(&t->refs, 1) != 1)
+	if (!t)
 		return;
 	SSL_CTX_free(t->ctx);
 	free(t->server_name);

@@ -2,7 +2,7 @@
 /*
  * What TLS connections of one kind have in common: our certificate, whom we trust, which versions are spoken. OpenSSL.
  * Never changed once made: a reload makes a new one for connections to come, and those that stand keep theirs.
- * Reference-counted; any thread.
+ * Any thread. SSL_CTX counts its references itself: a struct tls may go while connections made with it stand.
  */
 #ifndef KEYWEIR_TLS_H
 #define KEYWEIR_TLS_H
@@ -16,14 +16,13 @@
 #define TLS_DIGEST_BYTES 32
 
 struct tls {
-	atomic_uint refs;
 	SSL_CTX *ctx;
 	char *server_name;			/* client: "" for the host that is connected to */
 	bool verify;				/* client */
 	unsigned char digest[TLS_DIGEST_BYTES]; /* of what the files held */
 };
 
-/* PEM files; NULL or "": none. */
+/* PEM files; NULL or "": none. `ca` may hold CRLs too: then every certificate must be on none of its issuer's. */
 struct tls_files {
 	const char *cert;
 	const char *key;
@@ -39,8 +38,7 @@ struct tls *tls_server_new(const struct tls_files *files, enum tls_client_cert w
 struct tls *tls_client_new(const struct tls_files *files, const char *server_name, bool verify, char *why,
 			   size_t why_size);
 
-struct tls *tls_ref(struct tls *t); /* NULL stays NULL */
-void tls_unref(struct tls **t);
+void tls_free(struct tls **t);
 
 /* Whether both read the same from their files; NULLs are the same. */
 bool tls_same_content(const struct tls *a, const struct tls *b);

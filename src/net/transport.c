@@ -24,7 +24,6 @@ static void broke(struct tls_conn *c, int error)
 	bool no_cert = m && !c->heard && atomic_load(&m->cert_asked);
 	char text[200];
 
-	/* With TLS 1.3 a server may be gone before it is heard why. */
 	tls_why(c->ssl, error, text, sizeof(text));
 	if (!c->why)
 		c->why = xasprintf("%s%s", text, no_cert ? " (it wants a certificate, and tls.cert is empty)" : "");
@@ -179,6 +178,24 @@ bool transport_has_more_tls(const struct transport *t)
 /* ---- writing ---- */
 
 /*
+ * With TLS 1.3 a client is through before the server has looked at his certificate: what refuses him, an alert, may lie
+ * unread behind the reset that the write met.
+ */
+static void write_broke(struct tls_conn *c, int error)
+{
+	int saved = errno, k;
+	char any;
+
+	if (error == SSL_ERROR_SYSCALL && !c->heard) {
+		k = SSL_read(c->ssl, &any, 1);
+		if (k <= 0 && SSL_get_error(c->ssl, k) == SSL_ERROR_SSL)
+			error = SSL_ERROR_SSL;
+		errno = saved;
+	}
+	broke(c, error);
+}
+
+/*
  * One record. 0: the socket is full; what was refused is encrypted already, so the next call must come with at least
  * these bytes at its beginning. -1: broken.
  */
@@ -197,7 +214,7 @@ static ssize_t write_record(struct tls_conn *c, const char *p, size_t n)
 		c->refused = (uint16_t)n;
 		return 0;
 	}
-	broke(c, error);
+	write_broke(c, error);
 	return -1;
 }
 

@@ -77,9 +77,9 @@ void shared_config_unref(struct shared_config **sp)
 	*sp = NULL;
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
-	tls_unref(&s->server_tls);
+	tls_free(&s->server_tls);
 	for (size_t i = 0; i < s->config->n_upstreams; i++)
-		tls_unref(&s->upstream_tls[i]);
+		tls_free(&s->upstream_tls[i]);
 	free(s->upstream_tls);
 	config_free(&s->config);
 	free(s);

@@ -115,8 +115,7 @@ static bool same_numbers(const struct upstream_config *a, const struct upstream_
 	       a->health_check_ms == b->health_check_ms && a->read_from == b->read_from &&
 	       a->read_your_writes_ms == b->read_your_writes_ms && a->max_replica_lag_ms == b->max_replica_lag_ms &&
 	       a->mirror == b->mirror && a->mirror_percent == b->mirror_percent &&
-	       a->mirror_compare == b->mirror_compare &&
-	       a->circuit_breaker.failures == b->circuit_breaker.failures &&
+	       a->mirror_compare == b->mirror_compare && a->circuit_breaker.failures == b->circuit_breaker.failures &&
 	       a->circuit_breaker.window_ms == b->circuit_breaker.window_ms &&
 	       a->circuit_breaker.open_for_ms == b->circuit_breaker.open_for_ms;
 }

@@ -79,8 +79,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-	tls_unref(&server_tls);
-	tls_unref(&client_tls);
+	tls_free(&server_tls);
+	tls_free(&client_tls);
 	chunk_pool_fini(&chunks);
 	unlink(pem);
 	strcpy(pem + strlen(pem) - 6, "XXXXXX");
