@@ -87,8 +87,16 @@ static void move_all(struct list *from, struct list *to)
 	}
 }
 
+/* A socket knows nothing of TLS: the configuration says so of its address. */
+static void call_by_name(struct listener *l, const struct config *config)
+{
+	for (size_t i = 0; i < config->server.listen.n; i++)
+		if (listener_is_at(l, config->server.listen.items[i]))
+			listener_become(l, config->server.listen.items[i]);
+}
+
 /* Sockets handed over by systemd take the place of the configured ones. */
-static bool adopt_listeners(struct control *ctl, int n)
+static bool adopt_listeners(struct control *ctl, const struct config *config, int n)
 {
 	char why[160];
 
@@ -99,6 +107,7 @@ static bool adopt_listeners(struct control *ctl, int n)
 			log_error("Socket activation: %s", why);
 			return false;
 		}
+		call_by_name(l, config);
 		list_append(&ctl->listeners, &l->node);
 	}
 	return true;
@@ -112,7 +121,7 @@ bool control_open_listeners(struct control *ctl, const struct config *config)
 
 	if (n > 0) {
 		ctl->inherited = true;
-		return adopt_listeners(ctl, n);
+		return adopt_listeners(ctl, config, n);
 	}
 	list_init(&fresh);
 	if (!open_missing(ctl, config, &fresh, why, sizeof(why))) {

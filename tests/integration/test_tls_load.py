@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 
@@ -214,6 +215,24 @@ def test_a_port_turns_to_tls_and_back(redis, certs):
                 keyweir.reload(keyweir.config)
                 with keyweir.client() as new:
                     assert new.cmd("PING") == conn.cmd("PING") == old.cmd("PING") == "PONG"
+
+
+def test_a_socket_of_systemd(redis, certs, tmp_path):
+    code = ("import os,sys;os.dup2(int(sys.argv[1]),3);os.environ['LISTEN_PID']=str(os.getpid());"
+            "os.environ['LISTEN_FDS']='1';os.execv(sys.argv[2],sys.argv[2:])")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        port = listener.getsockname()[1]
+        file = tmp_path / "k.toml"
+        file.write_text('[server]\nlisten = ["tls:127.0.0.1:%d"]\n%s[upstream.main]\nurl = "%s"\n'
+                        % (port, certs.server_table(), redis.url))
+        with subprocess.Popen([sys.executable, "-c", code, str(listener.fileno()), KEYWEIR, "-q", "-c", str(file)],
+                              pass_fds=[listener.fileno()]) as process:
+            with Conn(port=port, tls=certs.client_context(None)) as conn:
+                assert conn.cmd("PING") == "PONG"
+            process.terminate()
+            assert process.wait(20 * FACTOR) == 0
 
 
 def test_does_not_start_without_its_certificate(redis, certs):
