@@ -242,6 +242,17 @@ void tls_memory_fini(struct tls_memory *m)
 	pthread_mutex_destroy(&m->lock);
 }
 
+void tls_memory_forget(struct tls_memory *m)
+{
+	SSL_SESSION *old;
+
+	pthread_mutex_lock(&m->lock);
+	old = m->last;
+	m->last = NULL;
+	pthread_mutex_unlock(&m->lock);
+	SSL_SESSION_free(old);
+}
+
 struct ssl_session_st *tls_memory_take(struct tls_memory *m)
 {
 	SSL_SESSION *copy = NULL;

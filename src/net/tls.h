@@ -51,6 +51,7 @@ struct tls_memory {
 };
 void tls_memory_init(struct tls_memory *m);
 void tls_memory_fini(struct tls_memory *m);
+void tls_memory_forget(struct tls_memory *m); /* the session: it may be why a handshake failed */
 
 /* A copy of the session, since a handshake writes into it; or NULL. */
 struct ssl_session_st *tls_memory_take(struct tls_memory *m);

@@ -20,11 +20,13 @@
 /* Nothing more is possible on it. errno is EPROTO, the words are in why. */
 static void broke(struct tls_conn *c, int error)
 {
-	const struct tls_memory *m = c->ssl ? SSL_get_app_data(c->ssl) : NULL;
+	struct tls_memory *m = c->ssl ? SSL_get_app_data(c->ssl) : NULL;
 	bool no_cert = m && !c->heard && atomic_load(&m->cert_asked);
 	char text[200];
 
 	tls_why(c->ssl, error, text, sizeof(text));
+	if (m && !c->established)
+		tls_memory_forget(m);
 	if (!c->why)
 		c->why = xasprintf("%s%s", text, no_cert ? " (it wants a certificate, and tls.cert is empty)" : "");
 	errno = EPROTO;
