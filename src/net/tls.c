@@ -115,7 +115,8 @@ static struct tls *new_tls(const SSL_METHOD *method, const struct tls_files *fil
 	return t;
 }
 
-/* Certificates to be trusted, and CRLs: OpenSSL looks at them only when told to, and misses those that are not there. */
+/* Certificates to be trusted, and CRLs: OpenSSL looks at them only when told to, and misses those that are not there.
+ */
 static bool load_trusted(SSL_CTX *ctx, const char *ca)
 {
 	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
