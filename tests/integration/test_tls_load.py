@@ -229,9 +229,11 @@ def test_a_socket_of_systemd(redis, certs, tmp_path):
                         % (port, certs.server_table(), redis.url))
         with subprocess.Popen([sys.executable, "-c", code, str(listener.fileno()), KEYWEIR, "-q", "-c", str(file)],
                               pass_fds=[listener.fileno()]) as process:
-            with Conn(port=port, tls=certs.client_context(None)) as conn:
-                assert conn.cmd("PING") == "PONG"
-            process.terminate()
+            try:
+                with Conn(port=port, tls=certs.client_context(None)) as conn:
+                    assert conn.cmd("PING") == "PONG"
+            finally:
+                process.terminate()
             assert process.wait(20 * FACTOR) == 0
 
 
