@@ -34,6 +34,7 @@ SOURCES := \
 	src/client/client_list.c \
 	src/client/client_reply.c \
 	src/client/client_tls.c \
+	src/client/cluster_cmd.c \
 	src/client/config_cmd.c \
 	src/client/dispatch.c \
 	src/client/events.c \
@@ -50,6 +51,7 @@ SOURCES := \
 	src/client/redirect.c \
 	src/client/retry.c \
 	src/client/scan.c \
+	src/client/scripts.c \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
@@ -58,6 +60,7 @@ SOURCES := \
 	src/client/target.c \
 	src/client/tracking.c \
 	src/client/transaction.c \
+	src/client/unit.c \
 	src/command/keys.c \
 	src/command/learn.c \
 	src/command/table.c \
@@ -78,6 +81,7 @@ SOURCES := \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
 	src/upstream/link_tls.c \
+	src/upstream/loaded.c \
 	src/upstream/node.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,6 +242,15 @@ static unsigned worker_count(const struct config *config)
 	return n < 1 ? 1 : n > WORKERS_MAX ? WORKERS_MAX : (unsigned)n;
 }
 
+/* Forty hexadecimal digits, as Cluster nodes have them. */
+static void make_node_id(char id[41])
+{
+	unsigned char bytes[20];
+
+	randombytes_buf(bytes, sizeof(bytes));
+	sodium_bin2hex(id, 41, bytes, sizeof(bytes));
+}
+
 static bool start_server(struct control *ctl, struct shared_config *holder)
 {
 	const struct config *config = holder->config;
@@ -249,6 +259,7 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 	s->n_workers = worker_count(config);
 	s->control = ctl;
 	s->start_us = clock_now_us();
+	make_node_id(s->node_id);
 	atomic_store(&s->max_clients, (unsigned)config->server.max_clients);
 	s->slowlog = slowlog_new(config->log.slow_us);
 	s->stats = stats_new();

@@ -32,6 +32,7 @@ struct server {
 	struct stats *stats;
 	struct subscriptions *subscriptions;
 	int64_t start_us; /* monotonic */
+	char node_id[41]; /* our name as a Cluster of one node */
 	_Atomic uint64_t next_client_id;
 	atomic_uint n_clients;
 	atomic_uint max_clients;

@@ -20,6 +20,7 @@
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "client/unit.h"
 #include "upstream/route.h"
 #include "server.h"
 
@@ -106,7 +107,7 @@ static void orphan_requests(struct client *c)
 		r = next;
 	}
 	c->head = c->tail = NULL;
-	c->n_requests = c->n_upstream = 0;
+	c->n_requests = c->n_upstream = c->n_replica = 0;
 }
 
 static void close_extra(struct client *c)
@@ -173,6 +174,7 @@ void client_free(struct client **cp)
 	buf_release(&c->in);
 	if (c->lanes != &c->first_lane)
 		free(c->lanes);
+	unit_drop(c);
 	if (c->extra) {
 		free(c->extra->name);
 		free(c->extra->lib_name);

@@ -48,6 +48,7 @@ enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
 enum tx_state {
 	TX_NONE,
 	TX_OPEN,    /* on a dedicated link */
+	TX_UNIT,    /* kept here until EXEC, see unit.h */
 	TX_REFUSED, /* a command was refused by the proxy: EXEC must fail */
 	TX_LOST,    /* its link is gone */
 };
@@ -81,6 +82,7 @@ struct client_extra {
 	struct link *monitor_feed;     /* Redis's own MONITOR, for what scripts do */
 	struct request *monitor_asked; /* MONITOR, until the feed is there */
 	struct job *job;	       /* what it waits for */
+	struct unit *unit;	       /* a transaction that is kept here, see unit.h */
 };
 
 /* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */
@@ -137,6 +139,7 @@ struct client {
 	struct lane *lanes;	/* by pool.index; n_lanes of them */
 	struct lane first_lane; /* enough where there is one server */
 	uint32_t n_lanes;
+	uint32_t n_replica;	/* reads on the way to replicas */
 	uint32_t n_parked;	/* requests that wait to be sent again */
 	uint64_t generation;	/* worker.generation of its requests on the way */
 	int64_t wrote_us;	/* its last write: reads go to the master for a while */
@@ -314,8 +317,9 @@ void client_send(struct client *c, struct request *r, struct link *l, const char
 /* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);
 
-/* r leaves its link's accounts, but still counts as on the way. */
+/* r leaves its link's accounts, but still counts as on the way. The other: one request less to p. */
 void client_leave_lane(struct client *c, struct request *r);
+void client_lane_forget(struct client *c, const struct pool *p);
 
 /* Which database a command of this client means on p. */
 int client_db_on(const struct client *c, const struct pool *p);

@@ -319,6 +319,8 @@ static void answered(struct client *c, struct request *r, const struct link *l)
 	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
 		slowlog_add(c, r, l);
 	leave_link(c, r);
+	if (r->flags & REQUEST_WRITE && c->wrote_us)
+		c->wrote_us = c->w->now_us;
 	if (r->flags & REQUEST_PART) {
 		fanout_part_done(r, l->rf.type, l->rf.number);
 		return;
@@ -404,6 +406,9 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 	uint32_t n = 0;
 	size_t at = 0;
 
+	/* Where replicas are read from, the time of each write counts. */
+	if (l->pool->server->conf->read_from != READ_FROM_MASTER && !l->pool->readonly)
+		return 0;
 	if (!c || c->reply_bytes > 0 || (c->extra && buf_len(&c->extra->deferred) > 0))
 		return 0;
 	while (at < len && l->head && is_plain(l->head, c)) {
@@ -437,6 +442,7 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 	if (lane->n == 0)
 		lane->link = NULL;
 	c->n_upstream -= n;
+	c->n_replica -= l->pool->readonly ? n : 0;
 	c->window = c->window + n < CLIENT_WINDOW_MAX ? c->window + n : CLIENT_WINDOW_MAX;
 	put_out(c, data, at);
 	left_link(c);
@@ -458,7 +464,7 @@ void client_fail_request(struct request *r, const char *text)
 	if (c->upload == r)
 		client_upload_lost(c);
 	count_error(c, text);
-	if ((r->flags & REQUEST_BEGUN) && !(r->flags & REQUEST_COLLECT)) {
+	if ((r->flags & REQUEST_BEGUN) && !(r->flags & (REQUEST_COLLECT | REQUEST_CUT))) {
 		client_close(c); /* half a reply is out: nothing true can follow */
 		return;
 	}
@@ -498,7 +504,7 @@ void client_on_timed_out(struct request *r)
 		part_timed_out(c, r);
 		return;
 	}
-	if ((r->flags & REQUEST_BEGUN) && !(r->flags & REQUEST_COLLECT)) {
+	if ((r->flags & REQUEST_BEGUN) && !(r->flags & (REQUEST_COLLECT | REQUEST_CUT))) {
 		client_close(c);
 		return;
 	}

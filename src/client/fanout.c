@@ -2,12 +2,14 @@
 /* Commands that several servers answer: see fanout.h. How their replies are joined: join.c. */
 #include "client/fanout.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "client/join.h"
 #include "client/scan.h"
+#include "client/scripts.h"
 #include "client/target.h"
 #include "resp/write.h"
 
@@ -39,15 +41,15 @@ struct split {
 
 static bool by_key(const struct command *cmd)
 {
-	/* MSETNX is all or nothing, whatever Redis 7.0's tip says (7.2 took it back). */
-	return cmd->request_policy == REQUEST_MULTI_SHARD && cmd->response_policy != RESPONSE_AGG_MIN;
+	return cmd->request_policy == REQUEST_MULTI_SHARD;
 }
 
 static bool to_all(const struct command *cmd)
 {
 	return (cmd->request_policy == REQUEST_ALL_SHARDS || cmd->request_policy == REQUEST_ALL_NODES) &&
 	       cmd->response_policy != RESPONSE_SPECIAL &&
-	       (cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_CONFIG || cmd->handler == HANDLER_DEDICATED);
+	       (cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_CONFIG || cmd->handler == HANDLER_PUBSUB ||
+		cmd->handler == HANDLER_DEDICATED || scripts_concerned(cmd));
 }
 
 bool fanout_wanted(struct client *c, const struct call *call)
@@ -240,8 +242,13 @@ static enum verdict fanout_by_key(struct client *c, const struct call *call)
 	enum verdict verdict;
 	struct split s;
 
-	if (!split_call(c, call, &s))
-		return forward(c, call, 0, NULL, 0);
+	if (!split_call(c, call, &s)) {
+		char text[96];
+
+		snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call->cmd->name);
+		client_reply_error(c, call, text);
+		return CALL_DONE;
+	}
 	if (s.n_groups == 1)
 		verdict = forward(c, call, 0, NULL, 0);
 	else if (c->n_upstream > 0 && c->n_upstream + s.n_groups > CLIENT_WINDOW_MAX)
@@ -295,6 +302,8 @@ static enum verdict fanout_to_all(struct client *c, const struct call *call)
 		ok = client_route_to(c, call, list.items[i], &links[i], &verdict);
 	if (ok) {
 		f = fanout_new(c, call, list.n);
+		if (scripts_concerned(call->cmd))
+			buf_put(&f->request, call->bytes, call->len);
 		for (uint32_t i = 0; i < list.n; i++)
 			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
 	}
@@ -325,6 +334,7 @@ static void fanout_free(struct fanout *f)
 {
 	for (uint32_t i = 0; i < f->n; i++)
 		buf_release(&f->parts[i].reply);
+	buf_release(&f->request);
 	free(f->owner);
 	free(f);
 }
@@ -337,6 +347,8 @@ static void part_over(struct fanout *f, uint32_t i)
 	if (--f->n_left > 0)
 		return;
 	join_replies(f, &parent->reply);
+	if (scripts_concerned(f->cmd))
+		scripts_answered(parent->client->w->routes[0].up, f->cmd, &f->request, &parent->reply);
 	parent->arg = 0;
 	parent->flags &= ~(uint32_t)REQUEST_PARTED;
 	fanout_free(f);

@@ -57,17 +57,24 @@ void client_send(struct client *c, struct request *r, struct link *l, const char
 	link_send(l, r, bytes, len);
 	lane->link = l;
 	lane->n++;
+	c->n_replica += l->pool->readonly;
 	c->n_upstream++;
 	c->bytes_upstream += len;
 }
 
-void client_leave_lane(struct client *c, struct request *r)
+void client_lane_forget(struct client *c, const struct pool *p)
 {
-	struct lane *lane = client_lane(c, r->link->pool);
+	struct lane *lane = client_lane(c, p);
 
-	r->link = NULL;
+	c->n_replica -= p->readonly;
 	if (--lane->n == 0)
 		lane->link = NULL;
+}
+
+void client_leave_lane(struct client *c, struct request *r)
+{
+	client_lane_forget(c, r->link->pool);
+	r->link = NULL;
 }
 
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out)
@@ -148,6 +155,11 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 	status = target_of_call(c, call, &t);
 	if (status != TARGET_OK) {
 		*verdict = target_failed(c, call, status);
+		return false;
+	}
+	/* A read that a replica has not answered yet must not see what is written behind it. */
+	if (c->n_replica > 0 && call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) {
+		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
 	*slot = t.slot;

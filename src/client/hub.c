@@ -3,14 +3,20 @@
 #include "client/hub.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/map.h"
 #include "base/mem.h"
 #include "client/hub_private.h"
+#include "client/redirect.h"
 #include "resp/write.h"
 #include "server.h"
+#include "upstream/route.h"
+
+#define PLACE_PAUSE_US 100000
+#define SWEEP_US       1000000
 
 static const char *const verbs[HUB_KINDS] = {"subscribe", "psubscribe", "ssubscribe"};
 static const char *const unverbs[HUB_KINDS] = {"unsubscribe", "punsubscribe", "sunsubscribe"};
@@ -23,7 +29,19 @@ struct hub *hub_new(struct worker *w)
 	for (int i = 0; i < HUB_KINDS; i++)
 		map_init(&hub->channels[i]);
 	list_init(&hub->waiting);
+	list_init(&hub->links);
 	return hub;
+}
+
+static void forget_link(struct hub_link *hl)
+{
+	if (hl->link)
+		hl->link->user = NULL;
+	if (hl->hub->main == hl)
+		hl->hub->main = NULL;
+	list_remove(&hl->node);
+	buf_release(&hl->message);
+	free(hl);
 }
 
 static void free_channel(void *ctx, const struct map_entry *e)
@@ -37,26 +55,25 @@ void hub_free(struct hub **hubp)
 	struct hub *hub = *hubp;
 
 	*hubp = NULL;
-	if (hub->link)
-		hub->link->user = NULL;
+	LIST_EACH (pos, next, &hub->links)
+		forget_link(container_of(pos, struct hub_link, node));
 	for (int i = 0; i < HUB_KINDS; i++) {
 		map_each(&hub->channels[i], free_channel, NULL);
 		map_fini(&hub->channels[i]);
 	}
-	buf_release(&hub->message);
 	free(hub);
 }
 
 /* ---- upstream side ---- */
 
-static void send_verb(struct hub *hub, const char *verb, const struct channel *ch)
+static void send_verb(const char *verb, const struct channel *ch)
 {
 	struct buf b = {0};
 
 	resp_array(&b, 2);
 	resp_bulks(&b, verb);
 	resp_bulk(&b, ch->name, ch->name_len);
-	link_send_more(hub->link, buf_head(&b), buf_len(&b));
+	link_send_more(ch->on->link, buf_head(&b), buf_len(&b));
 	buf_release(&b);
 }
 
@@ -85,51 +102,99 @@ static void each_channel(struct hub *hub, void (*fn)(struct hub *hub, struct cha
 	}
 }
 
-static void subscribe_again(struct hub *hub, struct channel *ch)
+/* The pool that a channel is to be heard on; NULL: there is none now. */
+static struct pool *pool_for(struct hub *hub, const struct channel *ch)
+{
+	if (ch->slot >= 0)
+		return route_master(&hub->w->routes[0], ch->slot);
+	return hub->main ? hub->main->link->pool : worker_main_pool(hub->w);
+}
+
+static struct hub_link *link_on(struct hub *hub, struct pool *p, bool main)
+{
+	struct hub_link *hl;
+
+	if (main && hub->main)
+		return hub->main;
+	LIST_EACH (pos, next, &hub->links) {
+		hl = container_of(pos, struct hub_link, node);
+		if (hl->link->pool == p && hl != hub->main && !main)
+			return hl;
+	}
+	hl = xcalloc(1, sizeof(*hl));
+	if (pool_special(p, LINK_HUB, 2, &hl->link) != POOL_OK) {
+		free(hl);
+		return NULL;
+	}
+	hl->hub = hub;
+	hl->link->user = hl;
+	list_append(&hub->links, &hl->node);
+	if (main)
+		hub->main = hl;
+	return hl;
+}
+
+/* Subscribes a channel that is nowhere. */
+static bool place(struct hub *hub, struct channel *ch)
+{
+	struct pool *p = pool_for(hub, ch);
+
+	ch->on = p ? link_on(hub, p, ch->slot < 0) : NULL;
+	if (!ch->on) {
+		hub->unplaced = true;
+		return false;
+	}
+	ch->expected = 1;
+	send_verb(verbs[ch->kind], ch);
+	return true;
+}
+
+static void uncount(struct hub *hub, struct channel *ch)
+{
+	if (ch->counted)
+		subscriptions_count(hub->w->server->subscriptions, ch->kind, ch->name, ch->name_len, 0, -1);
+	ch->counted = false;
+}
+
+/* Where its slot has gone it is subscribed anew; the node that lost the slot has dropped it by itself. */
+static void place_again(struct hub *hub, struct channel *ch)
 {
 	if (!ch->wanted)
 		return;
-	ch->expected = 1;
-	send_verb(hub, verbs[ch->kind], ch);
-}
-
-static bool open_link(struct hub *hub)
-{
-	struct pool *p = worker_main_pool(hub->w);
-
-	if (hub->link)
-		return true;
-	if (!p || pool_special(p, LINK_HUB, 2, &hub->link) != POOL_OK) {
-		hub->link = NULL;
-		return false;
+	if (ch->on && ch->slot >= 0 && pool_for(hub, ch) != ch->on->link->pool) {
+		uncount(hub, ch);
+		ch->on = NULL;
 	}
-	hub->link->user = hub;
-	each_channel(hub, subscribe_again);
-	return true;
+	if (!ch->on)
+		place(hub, ch);
 }
 
 bool hub_want(struct hub *hub, struct channel *ch)
 {
 	if (ch->wanted)
-		return true;
-	if (!open_link(hub))
+		return ch->on || hub->unplaced;
+	if (ch->on && ch->expected > 0) { /* it is being left */
+		ch->expected++;
+		send_verb(verbs[ch->kind], ch);
+	} else if (!place(hub, ch)) {
 		return false;
+	}
 	ch->wanted = true;
-	ch->expected++;
-	send_verb(hub, verbs[ch->kind], ch);
 	return true;
 }
 
 bool hub_unwant(struct hub *hub, struct channel *ch)
 {
-	bool tell = ch->wanted && hub->link;
+	bool tell = ch->wanted && ch->on && ch->on->link;
 
 	if (!list_empty(&ch->subs) || ch->n_waiting > 0)
 		return false;
 	ch->wanted = false;
 	if (tell) {
 		ch->expected++;
-		send_verb(hub, unverbs[ch->kind], ch);
+		send_verb(unverbs[ch->kind], ch);
+	} else if (!ch->on || !ch->on->link) {
+		ch->expected = 0;
 	}
 	hub_maybe_forget(hub, ch);
 	return tell;
@@ -152,6 +217,7 @@ struct channel *hub_channel(struct hub *hub, enum hub_kind kind, const char *nam
 	ch = xcalloc(1, sizeof(*ch) + len + 1);
 	ch->kind = kind;
 	ch->name_len = len;
+	ch->slot = kind == HUB_SHARD && hub->w->routes[0].topo->slots ? (int)hash_slot(name, len) : -1;
 	memcpy(ch->name, name, len);
 	list_init(&ch->subs);
 	map_set(&hub->channels[kind], name, len, ch);
@@ -189,8 +255,10 @@ static void confirmed(struct hub *hub, struct channel *ch, bool subscribed)
 	}
 	/* Redis itself took it away (a shard channel whose slot moved): ask again. */
 	if (!subscribed && ch->wanted && ch->expected == 0) {
-		ch->expected++;
-		send_verb(hub, verbs[ch->kind], ch);
+		ch->on = NULL;
+		ch->expected = 1;
+		hub->unplaced = true;
+		redirect_stale(hub->w, hub->w->routes[0].up);
 	}
 	ch->n_waiting++; /* held: a command that is answered now may be the last that wanted it */
 	if (ch->expected == 0)
@@ -204,20 +272,52 @@ static bool is_word(const struct reply_item *item, const char *word)
 	return item->len == strlen(word) && memcmp(item->text, word, item->len) == 0;
 }
 
-static void handle_message(struct hub *hub, const char *data, size_t len)
+/* "-MOVED 3999 host:port" to SSUBSCRIBE: by the next map. */
+static void handle_error(struct hub_link *hl, const char *data, size_t len)
+{
+	static const char moved[] = "-MOVED ";
+	struct hub *hub = hl->hub;
+	struct channel_list all = {0};
+	char text[160];
+	int slot;
+
+	snprintf(text, sizeof(text), "%.*s", len > 2 ? (int)len - 2 : 0, data);
+	redirect_stale(hub->w, hl->link->pool->server->up);
+	if (strncmp(text, "-CLUSTERDOWN", 12) == 0) {
+		link_close(hl->link, text + 1);
+		return;
+	}
+	if (strncmp(text, moved, sizeof(moved) - 1) != 0)
+		return;
+	slot = atoi(text + sizeof(moved) - 1);
+	all.items = xcalloc(hub->channels[HUB_SHARD].n + 1, sizeof(struct channel *));
+	map_each(&hub->channels[HUB_SHARD], collect, &all);
+	for (size_t i = 0; i < all.n; i++)
+		if (all.items[i]->on == hl && all.items[i]->slot == slot && !all.items[i]->counted)
+			all.items[i]->on = NULL;
+	free(all.items);
+	hub->unplaced = true;
+}
+
+static void handle_message(struct hub_link *hl, const char *data, size_t len)
 {
 	static const char *const words[HUB_KINDS] = {"message", "pmessage", "smessage"};
 	struct reply_cursor cur = {data, data + len};
 	struct reply_item head, what, name;
+	struct hub *hub = hl->hub;
 	struct channel *ch;
 
+	if (len > 0 && *data == '-') {
+		handle_error(hl, data, len);
+		return;
+	}
 	if (!reply_cursor_next(&cur, &head) || head.type != '*' || !reply_cursor_next(&cur, &what) ||
 	    what.type != '$' || what.number < 0 || !reply_cursor_next(&cur, &name) || name.type != '$' ||
 	    name.number < 0)
 		return;
 	for (int kind = 0; kind < HUB_KINDS; kind++) {
 		ch = map_get(&hub->channels[kind], name.text, name.len);
-		if (!ch)
+		if (!ch || ch->on != hl)
 			continue;
 		if (is_word(&what, words[kind])) {
 			distribute(hub, ch, data, len);
@@ -230,51 +330,99 @@ static void handle_message(struct hub *hub, const char *data, size_t len)
 	}
 }
 
-void hub_on_message(struct hub *hub, const char *data, size_t len, bool done)
+void hub_on_message(struct hub_link *hl, const char *data, size_t len, bool done)
 {
-	if (done && buf_len(&hub->message) == 0) {
-		handle_message(hub, data, len);
+	struct buf whole;
+
+	if (done && buf_len(&hl->message) == 0) {
+		handle_message(hl, data, len);
 		return;
 	}
-	if (!buf_append(&hub->message, data, len)) {
-		link_close(hub->link, "out of memory for a message");
+	if (!buf_append(&hl->message, data, len)) {
+		link_close(hl->link, "out of memory for a message");
 		return;
 	}
 	if (!done)
 		return;
-	handle_message(hub, buf_head(&hub->message), buf_len(&hub->message));
-	if (hub->message.capacity > 65536)
-		buf_release(&hub->message);
-	hub->message.start = hub->message.end = 0;
+	whole = hl->message;
+	hl->message = (struct buf){0};
+	handle_message(hl, buf_head(&whole), buf_len(&whole)); /* may be the end of hl */
+	buf_release(&whole);
 }
 
 /* ---- losing and finding the server ---- */
 
-static void channel_lost(struct hub *hub, struct channel *ch)
+static struct channel_list list_channels(struct hub *hub, enum hub_kind kind)
 {
-	ch->expected = 0;
-	if (ch->counted)
-		subscriptions_count(hub->w->server->subscriptions, ch->kind, ch->name, ch->name_len, 0, -1);
-	ch->counted = false;
-	hub_maybe_forget(hub, ch);
+	struct channel_list all = {xcalloc(hub->channels[kind].n + 1, sizeof(struct channel *)), 0};
+
+	map_each(&hub->channels[kind], collect, &all);
+	return all;
 }
 
-void hub_on_lost(struct hub *hub)
+void hub_on_lost(struct hub_link *hl)
 {
-	hub->link = NULL;
-	hub->message.start = hub->message.end = 0;
-	hub_fail_waiting(hub);
-	each_channel(hub, channel_lost);
+	struct hub *hub = hl->hub;
+
+	hl->link = NULL;
+	hub_fail_waiting(hub, hl);
+	for (int kind = 0; kind < HUB_KINDS; kind++) {
+		struct channel_list all = list_channels(hub, kind);
+
+		for (size_t i = 0; i < all.n; i++) {
+			struct channel *ch = all.items[i];
+
+			if (ch->on != hl)
+				continue;
+			ch->on = NULL;
+			ch->expected = 0;
+			uncount(hub, ch);
+			hub_maybe_forget(hub, ch);
+		}
+		free(all.items);
+	}
+	hub->unplaced = true;
+	forget_link(hl);
+}
+
+static size_t channels_on(struct hub *hub, const struct hub_link *hl)
+{
+	size_t n = 0;
+
+	for (int kind = 0; kind < HUB_KINDS; kind++) {
+		struct channel_list all = list_channels(hub, kind);
+
+		for (size_t i = 0; i < all.n; i++)
+			n += all.items[i]->on == hl;
+		free(all.items);
+	}
+	return n;
+}
+
+static void close_unused(struct hub *hub)
+{
+	LIST_EACH (pos, next, &hub->links) {
+		struct hub_link *hl = container_of(pos, struct hub_link, node);
+
+		if (hl->link->state == LINK_READY && channels_on(hub, hl) == 0)
+			link_drop(hl->link, "no subscriptions");
+	}
 }
 
 void hub_tick(struct hub *hub)
 {
-	size_t n = hub->channels[0].n + hub->channels[1].n + hub->channels[2].n;
+	struct worker *w = hub->w;
 
-	if (!hub->link && n > 0)
-		open_link(hub);
-	else if (hub->link && n == 0 && hub->link->state == LINK_READY)
-		link_drop(hub->link, "no subscriptions");
+	if (hub->generation != w->generation || (hub->unplaced && w->now_us - hub->place_us > PLACE_PAUSE_US)) {
+		hub->generation = w->generation;
+		hub->place_us = w->now_us;
+		hub->unplaced = false;
+		each_channel(hub, place_again);
+	}
+	if (w->now_us - hub->swept_us > SWEEP_US && !list_empty(&hub->links)) {
+		hub->swept_us = w->now_us;
+		close_unused(hub);
+	}
 }
 
 /* ---- client side ---- */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The hub: one subscription link for each worker, however many clients listen. A channel is subscribed upstream while
- * at least one client of the worker wants it; a message is put together once and referenced by all its readers.
+ * The hub: one subscription link for each worker, however many clients listen, and in a Cluster one more for each
+ * master whose shard channels are listened to. A channel is subscribed upstream while at least one client of the
+ * worker wants it; a message is put together once and referenced by all its readers.
  *
  * A SUBSCRIBE or UNSUBSCRIBE is answered when Redis has confirmed it, so that what the client does next finds it true.
  * When the link is lost all channels are subscribed again as soon as the server is back; the clients stay.
@@ -30,9 +31,10 @@ void hub_free(struct hub **hub);
 /* Reconnects when it must; every tick. */
 void hub_tick(struct hub *hub);
 
-/* For struct link_events of the hub's link. */
-void hub_on_message(struct hub *hub, const char *data, size_t len, bool done);
-void hub_on_lost(struct hub *hub);
+/* For struct link_events of the hub's links, whose user this is. */
+struct hub_link;
+void hub_on_message(struct hub_link *hl, const char *data, size_t len, bool done);
+void hub_on_lost(struct hub_link *hl);
 
 static inline bool hub_is_subscriber(const struct client *c)
 {

@@ -13,6 +13,8 @@ struct channel {
 	bool counted;	    /* Redis has confirmed: it counts our hub */
 	unsigned expected;  /* confirmations on the way */
 	unsigned n_waiting; /* commands that wait for one */
+	int slot;	    /* of a shard channel in a Cluster; else -1 */
+	struct hub_link *on; /* where it is subscribed; NULL: nowhere now */
 	struct list subs;   /* struct sub.in_channel */
 	unsigned n_subs;
 	size_t name_len;
@@ -26,12 +28,24 @@ struct sub {
 	struct channel *channel;
 };
 
+/* A connection that channels are subscribed on. */
+struct hub_link {
+	struct list node; /* in hub.links */
+	struct hub *hub;
+	struct link *link;
+	struct buf message; /* one that came in pieces */
+};
+
 struct hub {
 	struct worker *w;
-	struct link *link; /* NULL: none, or lost */
+	struct list links;
+	struct hub_link *main; /* for everything but shard channels of a Cluster; NULL: none, or lost */
 	struct map channels[HUB_KINDS];
 	struct list waiting; /* struct hub_wait: commands that Redis has not confirmed yet */
-	struct buf message;  /* one that came in pieces */
+	uint64_t generation; /* of the routes by which channels were placed */
+	bool unplaced;	     /* some are wanted and nowhere subscribed */
+	int64_t place_us;    /* when they were tried last */
+	int64_t swept_us;    /* when links without channels were closed last */
 };
 
 /* A (UN)SUBSCRIBE under way. */
@@ -57,7 +71,7 @@ struct sub *hub_find_sub(const struct client *c, const struct channel *ch);
 
 /* subscribe.c: something was confirmed; the link was lost; a client left. */
 void hub_settled(struct hub *hub);
-void hub_fail_waiting(struct hub *hub);
+void hub_fail_waiting(struct hub *hub, const struct hub_link *lost);
 void hub_forget_waiting(struct hub *hub, struct client *c);
 
 /* A message frame, whose first byte is '*' or '>' by the client's protocol. */

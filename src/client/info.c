@@ -59,8 +59,11 @@ static void put_own_section(struct server *s, struct buf *b)
 #undef COUNTER
 }
 
-/* Copies the upstream's text; lines whose field is ours get our value. */
-static void copy_replaced(struct server *s, const char *p, const char *end, struct buf *out)
+/*
+ * Copies the upstream's text; lines whose field is ours get our value. Whether this is a Cluster says the emulation,
+ * not what stands behind.
+ */
+static void copy_replaced(struct server *s, bool cluster, const char *p, const char *end, struct buf *out)
 {
 	struct field fields[N_FIELDS];
 
@@ -78,6 +81,10 @@ static void copy_replaced(struct server *s, const char *p, const char *end, stru
 					break;
 		if (i < N_FIELDS)
 			buf_printf(out, "%s:%llu\r\n", fields[i].name, (unsigned long long)fields[i].value);
+		else if (len > 11 && memcmp(p, "redis_mode:", 11) == 0)
+			buf_printf(out, "redis_mode:%s\r\n", cluster ? "cluster" : "standalone");
+		else if (len > 16 && memcmp(p, "cluster_enabled:", 16) == 0)
+			buf_printf(out, "cluster_enabled:%d\r\n", cluster);
 		else
 			buf_put(out, p, len);
 		p += len;
@@ -99,7 +106,7 @@ static void info_answered(struct request *r, char type, int64_t number)
 		item.text += 4;
 		item.len -= 4;
 	}
-	copy_replaced(c->w->server, item.text, item.text + item.len, &text);
+	copy_replaced(c->w->server, c->w->snapshot->config->server.cluster_emulation, item.text, item.text + item.len, &text);
 	if (r->arg) {
 		if (buf_len(&text) > 0)
 			buf_puts(&text, "\r\n");

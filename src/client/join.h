@@ -22,6 +22,7 @@ struct fanout {
 	const struct command *cmd;
 	uint32_t n;
 	uint32_t n_left;
+	struct buf request; /* of what is remembered, see scripts.h */
 	uint32_t n_keys; /* by key: */
 	uint32_t *owner; /* which part has which key; NULL: not by key */
 	struct fan_part parts[];

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/scripts.h"
 #include "client/target.h"
 #include "resp/number.h"
 #include "server.h"
@@ -44,7 +45,7 @@ static bool begins(const char *line, size_t len, const char *word)
 	return len > n && memcmp(line + 1, word, n) == 0 && (line[n + 1] == ' ' || line[n + 1] == '\r');
 }
 
-static enum redirection classify(const char *line, size_t len, const struct request *r)
+static enum redirection classify(const char *line, size_t len, const struct request *r, bool from_replica)
 {
 	if (begins(line, len, "MOVED"))
 		return REDIRECT_MOVED;
@@ -52,6 +53,8 @@ static enum redirection classify(const char *line, size_t len, const struct requ
 		return REDIRECT_ASK;
 	if (begins(line, len, "TRYAGAIN") || begins(line, len, "CLUSTERDOWN") || begins(line, len, "READONLY") ||
 	    begins(line, len, "MASTERDOWN"))
+		return REDIRECT_LATER;
+	if (from_replica && begins(line, len, "LOADING"))
 		return REDIRECT_LATER;
 	if (r->flags & REQUEST_BLOCKING && begins(line, len, "UNBLOCKED"))
 		return REDIRECT_LATER;
@@ -84,14 +87,21 @@ static bool parse_endpoint(const char *line, size_t len, const struct node *from
 
 /* ---- sending ---- */
 
-static void send_asking(struct link *l)
+/* Requests of the proxy's own, whose replies are dropped, right before r. */
+static void send_before(struct link *l, const char *bytes, size_t len)
 {
-	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
-	struct request *r = request_new(&l->w->requests); /* the proxy's own: its reply is dropped */
+	struct request_frame f = {.max_bulk = UINT64_MAX};
 
-	r->start_us = l->w->now_us;
-	r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
-	link_send(l, r, asking, sizeof(asking) - 1);
+	while (len > 0 && request_frame_feed(&f, bytes, len) == FRAME_READY) {
+		struct request *r = request_new(&l->w->requests);
+
+		r->start_us = l->w->now_us;
+		r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
+		link_send(l, r, bytes, f.len);
+		bytes += f.len;
+		len -= f.len;
+		request_frame_reset(&f);
+	}
 }
 
 /* A link for r to p. What blocks takes a dedicated one. */
@@ -126,7 +136,7 @@ static void begin_anew(struct request *r, const struct buf *bytes)
 	r->reply.start = r->reply.end = 0;
 	if (!(r->flags & REQUEST_UNIT))
 		return;
-	r->n_before = 0;
+	r->part = r->n_before = 0;
 	while (at < buf_len(bytes) && request_frame_feed(&f, buf_head(bytes) + at, buf_len(bytes) - at) == FRAME_READY) {
 		at += f.len;
 		r->n_before += at < buf_len(bytes);
@@ -134,7 +144,7 @@ static void begin_anew(struct request *r, const struct buf *bytes)
 	}
 }
 
-static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, bool asking)
+static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, const struct buf *before)
 {
 	struct client *c = r->client;
 	struct link *l;
@@ -144,9 +154,10 @@ static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, 
 	c->n_upstream--; /* it counts already */
 	c->bytes_upstream -= r->len;
 	r->flags &= ~(uint32_t)(REQUEST_BEGUN | REQUEST_CUT);
+	r->next_in_link = NULL;
 	begin_anew(r, bytes);
-	if (asking)
-		send_asking(l);
+	if (before && before->data)
+		send_before(l, buf_head(before), buf_len(before));
 	client_send(c, r, l, buf_head(bytes), buf_len(bytes));
 	return true;
 }
@@ -212,7 +223,7 @@ static void try_parked(struct worker *w, struct parked *p)
 	unpark(p);
 	if (!r->client) /* it has left */
 		request_free(&w->requests, &r);
-	else if (pool && !pool->down && send_to(r, pool, &p->bytes, false))
+	else if (pool && !pool->down && send_to(r, pool, &p->bytes, NULL))
 		;
 	else if (r->deadline_us > 0 && w->now_us >= r->deadline_us)
 		give_up(r, pool && pool->down ? pool->why : reply_error_text(ERROR_NO_MASTER));
@@ -265,7 +276,7 @@ static bool overtaken(const struct request *r)
 	if (r->flags & REQUEST_PART)
 		return false;
 	for (const struct request *later = r->next; later; later = later->next)
-		if (later->link && later->slot == r->slot)
+		if (later->link && later->slot == r->slot && (later->flags | r->flags) & REQUEST_WRITE)
 			return true;
 	return false;
 }
@@ -288,7 +299,7 @@ bool redirect_send(struct request *r, struct upstream *up, const struct buf *byt
 	struct route *route = find_route(w, up);
 	struct pool *p = route ? route_master(route, r->slot) : NULL;
 
-	if (p && !p->down && send_to(r, p, bytes, false))
+	if (p && !p->down && send_to(r, p, bytes, NULL))
 		return true;
 	if (!route || up->conf->mode == UPSTREAM_STANDALONE)
 		return false;
@@ -296,17 +307,37 @@ bool redirect_send(struct request *r, struct upstream *up, const struct buf *byt
 	return true;
 }
 
+/* A node that has joined lacks a script or a function: it is loaded there, and r sent again behind it. */
+static bool load_missing(struct request *r, struct link *l, const char *line, size_t len)
+{
+	struct buf bytes = {0}, before = {0};
+	bool ok = !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_UNIT)) && r->redirects < REDIRECTS_MAX &&
+		  !l->pool->readonly && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes) &&
+		  scripts_missing(l->pool->server->up, line, len, &bytes, &before) > 0;
+
+	if (ok) {
+		r->redirects++;
+		client_leave_lane(r->client, r);
+		if (!send_to(r, l->pool, &bytes, &before))
+			park(r, l->pool->server->up, &bytes);
+	}
+	buf_release(&before);
+	buf_release(&bytes);
+	return ok;
+}
+
 bool redirect_follow(struct request *r, struct link *l, const char *line, size_t len)
 {
-	enum redirection what = classify(line, len, r);
+	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+	enum redirection what = classify(line, len, r, l->pool->readonly);
 	struct worker *w = l->w;
 	struct upstream *up = l->pool->server->up;
 	struct endpoint at;
-	struct buf bytes = {0};
+	struct buf bytes = {0}, before = {0};
 	struct pool *p = NULL;
 
 	if (what == REDIRECT_NONE)
-		return false;
+		return load_missing(r, l, line, len);
 	if (what != REDIRECT_ASK && !begins(line, len, "TRYAGAIN"))
 		redirect_stale(w, up);
 	atomic_fetch_add(&up->redirects, 1);
@@ -320,10 +351,18 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	}
 	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
 		p = pool_at(w, up, &at);
+	if (l->pool->readonly) { /* what a replica can't answer, its master can */
+		struct route *route = find_route(w, up);
+
+		p = route ? route_master(route, r->slot) : NULL;
+	}
 	r->redirects++;
 	client_leave_lane(r->client, r);
-	if (!p || p->down || !send_to(r, p, &bytes, what == REDIRECT_ASK))
+	if (what == REDIRECT_ASK)
+		buf_put(&before, asking, sizeof(asking) - 1);
+	if (!p || p->down || !send_to(r, p, &bytes, &before))
 		park(r, up, &bytes);
+	buf_release(&before);
 	buf_release(&bytes);
 	return true;
 }

@@ -31,6 +31,7 @@ static bool send_again(struct link *old, struct request *r)
 	struct buf bytes = {0};
 	bool ok = outq_peek(&old->out, r->pos, (size_t)r->len, &bytes);
 
+	r->link = NULL;
 	if (ok) {
 		r->retries++;
 		ok = redirect_send(r, old->pool->server->up, &bytes);
@@ -58,6 +59,7 @@ static void give_up(struct link *l, struct request *r)
 		snprintf(refused, sizeof(refused), "%s: %s", reply_error_text(ERROR_UPSTREAM_DOWN), l->why);
 		text = refused;
 	}
+	r->link = NULL;
 	c->n_upstream--;
 	c->bytes_upstream -= r->len;
 	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
@@ -77,7 +79,8 @@ void client_queue_lost(struct link *l, struct request *head)
 			continue;
 		if (!may_retry(l, r))
 			r->client->retry_ok = false;
-		client_leave_lane(r->client, r);
+		/* r->link stays until r's turn comes: should its client go first, r is left to us. */
+		client_lane_forget(r->client, l->pool);
 	}
 	redirect_stale(l->w, l->pool->server->up);
 	for (r = head; r; r = next) {

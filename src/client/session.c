@@ -12,6 +12,7 @@
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "client/unit.h"
 #include "upstream/route.h"
 #include "resp/write.h"
 #include "server.h"
@@ -199,7 +200,7 @@ static void put_hello(struct client *c, struct buf *out)
 	resp_bulks(out, "id");
 	resp_int(out, (int64_t)c->id);
 	resp_bulks(out, "mode");
-	resp_bulks(out, "standalone");
+	resp_bulks(out, c->w->snapshot->config->server.cluster_emulation ? "cluster" : "standalone");
 	resp_bulks(out, "role");
 	resp_bulks(out, "master");
 	resp_bulks(out, "modules");
@@ -360,6 +361,7 @@ enum verdict handle_RESET(struct client *c, const struct call *call)
 		return client_wait_for(c, WAIT_DRAIN);
 	if (c->bound && (c->tx != TX_NONE || c->watching || c->pinned || c->acl_user))
 		c->bound->tainted = true;
+	unit_drop(c);
 	c->tx = TX_NONE;
 	c->tx_db = -1;
 	c->watching = 0;

@@ -126,21 +126,36 @@ static void drop(struct hub *hub, struct hub_wait *wait)
 	free(wait);
 }
 
-void hub_fail_waiting(struct hub *hub)
+static bool waits_on(const struct hub_wait *wait, const struct hub_link *hl)
 {
-	while (!list_empty(&hub->waiting)) {
-		struct hub_wait *wait = container_of(hub->waiting.next, struct hub_wait, node);
-		struct request *r = wait->request;
-		struct client *c = r->client;
+	for (size_t i = 0; i < wait->n; i++)
+		if (wait->channels[i]->on == hl && wait->channels[i]->expected > 0)
+			return true;
+	return false;
+}
 
-		if (!wait->subscribe) {
-			finish(hub, wait);
-			continue;
-		}
-		drop(hub, wait);
-		if (c->wait == WAIT_ANSWER)
-			client_resume_soon(c);
-		client_fail_request(r, reply_error_text(ERROR_UPSTREAM_DOWN));
+static void fail(struct hub *hub, struct hub_wait *wait)
+{
+	struct request *r = wait->request;
+	struct client *c = r->client;
+
+	if (!wait->subscribe) {
+		finish(hub, wait);
+		return;
+	}
+	drop(hub, wait);
+	if (c->wait == WAIT_ANSWER)
+		client_resume_soon(c);
+	client_fail_request(r, reply_error_text(ERROR_UPSTREAM_DOWN));
+}
+
+void hub_fail_waiting(struct hub *hub, const struct hub_link *lost)
+{
+	LIST_EACH (pos, next, &hub->waiting) {
+		struct hub_wait *wait = container_of(pos, struct hub_wait, node);
+
+		if (waits_on(wait, lost))
+			fail(hub, wait);
 	}
 }
 
@@ -152,6 +167,15 @@ void hub_forget_waiting(struct hub *hub, struct client *c)
 		if (wait->request->client == c || !wait->request->client)
 			drop(hub, wait);
 	}
+}
+
+/* Shard channels of several slots: Redis takes them one by one only. */
+static bool crossslot(const struct hub_wait *wait)
+{
+	for (size_t i = 1; i < wait->n; i++)
+		if (wait->channels[i]->slot != wait->channels[0]->slot)
+			return true;
+	return false;
 }
 
 static enum verdict subscribe(struct client *c, const struct call *call, enum hub_kind kind)
@@ -176,10 +200,11 @@ static enum verdict subscribe(struct client *c, const struct call *call, enum hu
 		ch->n_waiting++;
 		ok = ok && hub_want(hub, ch);
 	}
-	if (!ok) {
+	if (!ok || crossslot(wait)) {
+		ok = !crossslot(wait);
 		list_append(&hub->waiting, &wait->node);
 		drop(hub, wait);
-		client_reply_own_error(c, call, ERROR_UPSTREAM_DOWN);
+		client_reply_own_error(c, call, ok ? ERROR_UPSTREAM_DOWN : ERROR_CROSSSLOT);
 		return CALL_DONE;
 	}
 	wait->request = confirmation_request(c, call);

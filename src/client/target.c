@@ -31,7 +31,7 @@ static struct route *route_of_key(struct worker *w, const char *key, size_t len)
 
 struct target target_of_key(struct worker *w, const char *key, size_t len)
 {
-	struct target t = {&w->routes[0], -1};
+	struct target t = {&w->routes[0], -1, true};
 
 	if (w->n_routes > 1)
 		t.route = route_of_key(w, key, len);
@@ -121,7 +121,7 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	const char *key;
 	size_t len;
 
-	*t = (struct target){&c->w->routes[0], -1};
+	*t = (struct target){&c->w->routes[0], -1, false};
 	if (cmd->n_specs == 0)
 		return TARGET_OK;
 	/* One key at a fixed place, or one shard channel: nearly every command. */
@@ -151,11 +151,61 @@ bool target_key_row(const struct command *cmd, uint32_t *first, uint32_t *step)
 
 /* ---- the node ---- */
 
+/* Whether a command may be answered by a replica at all: a read of keys that leaves nothing behind. */
+static bool may_read_replica(const struct client *c, const struct command *cmd, const struct target *t)
+{
+	int64_t own_writes_us = t->route->up->conf->read_your_writes_ms * 1000;
+
+	if (!t->keyed || !(cmd->flags & CMD_READONLY) || cmd->flags & CMD_MAY_REPLICATE ||
+	    cmd->handler != HANDLER_FORWARD || c->bound)
+		return false;
+	return c->wrote_us == 0 || c->w->now_us - c->wrote_us >= own_writes_us;
+}
+
+static bool usable(const struct pool *p)
+{
+	return !p->down && atomic_load_explicit(&p->server->readable, memory_order_relaxed);
+}
+
+/* A client stays with its replica, so that what it reads does not jump back in time. NULL: none can be used. */
+static struct pool *any_replica(struct client *c, struct route *route, unsigned shard)
+{
+	unsigned n = route->topo->shards[shard].n_replicas;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct pool *p = route_replica(route, c->w, shard, (unsigned)((c->id + i) % n));
+
+		if (usable(p))
+			return p;
+	}
+	return NULL;
+}
+
+static struct pool *nearest(struct client *c, struct route *route, unsigned shard)
+{
+	int replica = atomic_load_explicit(&route->topo->shards[shard].nearest, memory_order_relaxed);
+	struct pool *p = replica >= 0 ? route_replica(route, c->w, shard, (unsigned)replica) : NULL;
+
+	return p && usable(p) ? p : NULL;
+}
+
 struct pool *target_pool(struct client *c, const struct command *cmd, const struct target *t)
 {
-	(void)c;
-	(void)cmd;
-	return route_master(t->route, t->slot);
+	enum read_from from = t->route->up->conf->read_from;
+	unsigned shard = t->slot >= 0 ? t->route->topo->slots[t->slot] : 0;
+	struct pool *p = NULL;
+
+	if (from == READ_FROM_MASTER)
+		return route_master(t->route, t->slot);
+	if (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE))
+		c->wrote_us = c->w->now_us;
+	if (shard >= t->route->topo->n_shards || !may_read_replica(c, cmd, t))
+		return route_master(t->route, t->slot);
+	if (from == READ_FROM_NEAREST)
+		p = nearest(c, t->route, shard);
+	else
+		p = any_replica(c, t->route, shard);
+	return p || from == READ_FROM_REPLICA ? p : route_master(t->route, t->slot);
 }
 
 enum verdict target_failed(struct client *c, const struct call *call, enum target_status status)
@@ -185,5 +235,9 @@ const char *target_why(const struct target *t)
 {
 	const struct topology *topo = t->route->topo;
 
-	return topo->why[0] ? topo->why : reply_error_text(ERROR_NO_MASTER);
+	if (topo->why[0])
+		return topo->why;
+	return reply_error_text(t->route->up->conf->read_from == READ_FROM_REPLICA && route_master(t->route, t->slot)
+					? ERROR_NO_REPLICA
+					: ERROR_NO_MASTER);
 }

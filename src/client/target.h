@@ -12,6 +12,7 @@
 struct target {
 	struct route *route;
 	int slot; /* -1: no Cluster, or no key */
+	bool keyed;
 };
 
 enum target_status {

@@ -12,6 +12,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/hub.h"
+#include "client/unit.h"
 #include "resp/write.h"
 #include "server.h"
 
@@ -47,10 +48,12 @@ static unsigned whole_run(struct client *c, const struct call *call)
 enum verdict handle_MULTI(struct client *c, const struct call *call)
 {
 	bool paused = atomic_load(&c->w->server->pause_mode) != PAUSE_NONE;
-	unsigned run = c->watching || c->bound || paused ? 0 : whole_run(c, call);
+	unsigned run = !c->w->only || c->watching || c->bound || paused ? 0 : whole_run(c, call);
 	enum verdict verdict;
 	struct link *l;
 
+	if (!c->w->only)
+		return unit_begin(c, call);
 	if (run > 0) {
 		if (!client_route(c, call, &l, &verdict))
 			return verdict;
@@ -141,6 +144,8 @@ enum verdict transaction_queue(struct client *c, const struct call *call)
 	enum verdict verdict;
 	int64_t db;
 
+	if (c->tx == TX_UNIT)
+		return unit_queue(c, call);
 	switch (cmd->handler) {
 	case HANDLER_EXEC:
 	case HANDLER_DISCARD:

@@ -137,7 +137,10 @@ enum response_policy {
 	X(WAIT) /* WAIT, WAITAOF */ \
 	X(HTTP) /* POST, Host: of a browser: the client is closed, as Redis does */ \
 	X(REFUSED) /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */ \
+	X(CLUSTER) X(CLUSTER_STATE) /* a standalone server, or a Cluster of one node: see client/cluster_cmd.c */ \
 	X(CONFIG) /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */ \
+	X(SCRIPT_LOAD) X(SCRIPT_FLUSH) X(FUNCTION_LOAD) X(FUNCTION_DELETE) X(FUNCTION_FLUSH) /* forwarded, and \
+		remembered for nodes that join a Cluster later */ \
 	X(PUBLISH) /* forwarded; the number of receivers is corrected by the hub's */ \
 	X(PUBSUB) /* PUBSUB CHANNELS, NUMSUB ...: forwarded, corrected likewise */ \
 	X(SUBSCRIBE) X(UNSUBSCRIBE) X(PSUBSCRIBE) X(PUNSUBSCRIBE) X(SSUBSCRIBE) X(SUNSUBSCRIBE) X(MULTI) \

@@ -13,7 +13,7 @@
 #include "upstream/pool.h"
 #include "worker.h"
 
-enum step { STEP_HELLO, STEP_AUTH, STEP_NAME, STEP_ID, STEP_SELECT };
+enum step { STEP_HELLO, STEP_AUTH, STEP_NAME, STEP_ID, STEP_READONLY, STEP_SELECT };
 
 struct steps {
 	enum step list[8];
@@ -44,6 +44,8 @@ static void build(const struct link *l, struct buf *out, struct steps *steps)
 		put(out, steps, STEP_AUTH, 2, (const char *const[]){"AUTH", target->password});
 	put(out, steps, STEP_NAME, 3, (const char *const[]){"CLIENT", "SETNAME", "keyweir"});
 	put(out, steps, STEP_ID, 2, (const char *const[]){"CLIENT", "ID"});
+	if (l->pool->readonly && l->pool->server->conf->mode == UPSTREAM_CLUSTER)
+		put(out, steps, STEP_READONLY, 1, (const char *const[]){"READONLY"});
 	if (l->db != 0) {
 		snprintf(db, sizeof(db), "%d", l->db);
 		put(out, steps, STEP_SELECT, 2, (const char *const[]){"SELECT", db});

@@ -88,7 +88,8 @@ static void round_failed(struct sentinel *s)
 	stop_round(s);
 	s->running = false;
 	if (!s->told)
-		log_warn("Sentinel: no master of \"%s\" is found: %s", s->up->conf->service, s->why);
+		log_warn("Failed to connect to Redis: no master of \"%s\" is found: %s", s->up->conf->service,
+			 s->why);
 	s->told = true;
 	set_timer(s, AGAIN_MS);
 }

@@ -16,8 +16,10 @@ struct topology *topology_new(unsigned n_shards, bool slots)
 	atomic_init(&t->refs, 1);
 	t->n_shards = n_shards;
 	t->shards = n_shards ? xcalloc(n_shards, sizeof(*t->shards)) : NULL;
-	for (unsigned i = 0; i < n_shards; i++)
+	for (unsigned i = 0; i < n_shards; i++) {
 		t->shards[i].any_slot = -1;
+		atomic_init(&t->shards[i].nearest, -1);
+	}
 	if (slots) {
 		t->slots = xcalloc(SLOTS, sizeof(*t->slots));
 		memset(t->slots, 0xff, SLOTS * sizeof(*t->slots));

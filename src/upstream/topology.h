@@ -25,6 +25,7 @@ struct shard {
 	int any_slot;	     /* one of its slots; -1: it has none, or this is no Cluster */
 	unsigned n_replicas;
 	struct node *replicas[SHARD_REPLICAS_MAX]; /* references */
+	_Atomic int nearest; /* read_from = "nearest": a replica, or -1 for the master; set by the control thread */
 	/* Cluster: what SCAN knows the shard by, made of its members' ids (see client/scan.c); and the master's. */
 	uint32_t scan_id;
 	uint32_t master_id;

@@ -17,6 +17,7 @@ struct upstream *upstream_new(struct shared_config *holder, const struct upstrea
 	u->tls = holder->upstream_tls[conf - holder->config->upstreams];
 	u->n_workers = n_workers;
 	list_init(&u->nodes);
+	u->loaded = loaded_new();
 	pthread_mutex_init(&u->lock, NULL);
 	return u;
 }
@@ -35,6 +36,7 @@ void upstream_unref(struct upstream **up)
 	if (!u || atomic_fetch_sub(&u->refs, 1) != 1)
 		return;
 	pthread_mutex_destroy(&u->lock);
+	loaded_free(&u->loaded);
 	shared_config_unref(&u->holder);
 	free(u);
 }

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "net/tls.h"
+#include "upstream/loaded.h"
 #include "upstream/node.h"
 
 struct upstream {
@@ -25,6 +26,7 @@ struct upstream {
 	unsigned n_workers;
 	pthread_mutex_t lock; /* guards nodes */
 	struct list nodes;    /* struct node.in_upstream; no references */
+	struct loaded *loaded;
 	atomic_bool stale;    /* somebody was redirected, or lost a node: the map must be fetched again */
 	_Atomic uint64_t redirects;
 	_Atomic uint64_t refreshes;

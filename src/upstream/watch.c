@@ -126,13 +126,41 @@ static void look_at_replica(struct watch *w, struct node *master, struct node *r
 			 lag_ms < 0 ? "has lost its master" : "is behind its master by more than max_replica_lag");
 }
 
+static int64_t latency(const struct shard *s, int i)
+{
+	const struct node *n = i < 0 ? s->master : s->replicas[i];
+	bool there = atomic_load(&n->state) == NODE_UP && (i < 0 || atomic_load(&n->readable));
+	int64_t us = atomic_load(&n->latency_us);
+
+	return there && us > 0 ? us : INT64_MAX;
+}
+
+/* Another node is the nearest only when it is so by a fifth and a tenth of a millisecond: no flapping. */
+static void choose_nearest(struct shard *s)
+{
+	int now = atomic_load(&s->nearest), best = now;
+	int64_t now_us = latency(s, now), best_us = now_us;
+
+	for (int i = -1; i < (int)s->n_replicas; i++) {
+		int64_t us = latency(s, i);
+
+		if (us < best_us && (now_us == INT64_MAX || (us < now_us - now_us / 5 && us < now_us - 100))) {
+			best = i;
+			best_us = us;
+		}
+	}
+	atomic_store(&s->nearest, best);
+}
+
 static void look_at_replicas(struct watch *w)
 {
 	for (unsigned i = 0; i < w->topo->n_shards; i++) {
-		const struct shard *s = &w->topo->shards[i];
+		struct shard *s = &w->topo->shards[i];
 
 		for (unsigned j = 0; s->master && j < s->n_replicas; j++)
 			look_at_replica(w, s->master, s->replicas[j]);
+		if (s->master)
+			choose_nearest(s);
 	}
 }
 

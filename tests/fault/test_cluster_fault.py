@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cluster_model import Load
+from cluster_load import Load
 from harness.cluster import Cluster, slot_of
 from harness.resp import RespError
 from harness.sentinel import SentinelSet

@@ -38,6 +38,7 @@ class Row:
     def __init__(self, line):
         words = line.split()
         self.id, self.flags, self.master, self.up = words[0], words[2].split(","), words[3], words[7] == "connected"
+        self.epoch = int(words[6])
         self.port = int(words[1].split("@")[0].rpartition(":")[2])
         self.slots = [w for w in words[8:] if not w.startswith("[")]
         self.failing = any(f in self.flags for f in ("fail", "fail?", "handshake", "noaddr"))
@@ -219,9 +220,10 @@ class Cluster:
         return len(rows) >= known and sum(r.count for r in rows) == SLOTS and node.in_sync()
 
     def agree(self):
-        """All nodes say the same of who is whose master and has which slots."""
-        views = {tuple(sorted((r.id, r.master, tuple(r.slots)) for r in n.rows() if not r.failing)) for n in self.nodes()}
-        return len(views) == 1
+        """All nodes say the same of who is whose master, has which slots, and since which epoch."""
+        views = [[(r.id, r.master, r.slots, "master" in r.flags and r.epoch) for r in n.rows() if not r.failing]
+                 for n in self.nodes()]
+        return all(sorted(v, key=str) == sorted(views[0], key=str) for v in views)
 
     def wait_ok(self, timeout=30):
         wait_until(lambda: self.is_ok() and self.agree(), timeout, "the cluster is ok and of one mind")
@@ -266,7 +268,13 @@ class Cluster:
 
     # ---- resharding, step by step as redis-cli does it ----
 
+    def wait_heard(self):
+        """A new owner takes a new epoch only above those it has heard of. Slots that go back at once, before the gossip
+        is round, may stay with the old epoch: then a late message makes Redis drop the keys."""
+        wait_until(self.agree, 20, "all have heard of the last change")
+
     def begin_migration(self, src, dst, slot):
+        self.wait_heard()
         must(dst.cmd("CLUSTER", "SETSLOT", slot, "IMPORTING", src.id))
         must(src.cmd("CLUSTER", "SETSLOT", slot, "MIGRATING", dst.id))
 
@@ -280,6 +288,7 @@ class Cluster:
 
     def migrate_slots(self, src, dst, slots, batch=10, pause=0.0):
         """Moves slots with their keys; `pause` after each slot spreads it over time."""
+        self.wait_heard()
         others = [m for m in self.masters() if m not in (src, dst)]
         conns = {n: n.client() for n in [dst, src, *others]}
         try:
@@ -333,7 +342,7 @@ class Cluster:
         nodes = ", ".join('"%s"' % n.address for n in seeds or self.nodes()[:2])
         if self.tls:
             tables = self.tls.upstream_table() + tables
-        return Keyweir(self.nodes()[0].url, 'mode = "cluster"\nnodes = [%s]\n%s\n%s' % (nodes, head, tables), **kwargs)
+        return Keyweir((self.nodes() or self.all)[0].url, 'mode = "cluster"\nnodes = [%s]\n%s\n%s' % (nodes, head, tables), **kwargs)
 
 
 def _up(node):

@@ -227,6 +227,7 @@ class Keyweir(Process):
         self.write_config()
         env = dict(os.environ, **(self.env or {}))
         env.setdefault("ASAN_OPTIONS", "detect_leaks=1")
+        env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         env.pop("REDIS_URL", None) if not self.env else None
         self.spawn([KEYWEIR, "-c", self.file, *self.args], env=env)
         if wait:

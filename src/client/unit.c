@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Transactions sent as one: see unit.h. */
+#include "client/unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "client/dispatch.h"
+#include "client/target.h"
+#include "resp/write.h"
+#include "server.h"
+
+#define UNIT_BYTES_MAX ((size_t)64 << 20)
+
+struct unit {
+	struct buf bytes; /* the queued commands as they came */
+	bool bad;	  /* one was refused */
+	bool keyed;
+	size_t route; /* of the first key */
+	int slot;
+};
+
+static const char multi[] = "*1\r\n$5\r\nMULTI\r\n", exec[] = "*1\r\n$4\r\nEXEC\r\n";
+
+void unit_drop(struct client *c)
+{
+	struct unit *u = c->extra ? c->extra->unit : NULL;
+
+	if (!u)
+		return;
+	buf_release(&u->bytes);
+	free(u);
+	c->extra->unit = NULL;
+}
+
+/* The end of a transaction, however it came; what WATCH holds is let go of. */
+static void end(struct client *c, bool unwatch)
+{
+	unit_drop(c);
+	c->tx = TX_NONE;
+	c->n_queued = 0;
+	c->watch_lost = false;
+	if (c->watching && unwatch && c->bound)
+		c->bound->tainted = true; /* closing it is how to UNWATCH without waiting */
+	c->watching = 0;
+	client_maybe_unbind(c);
+}
+
+enum verdict unit_begin(struct client *c, const struct call *call)
+{
+	unit_drop(c);
+	client_extra(c)->unit = xcalloc(1, sizeof(struct unit));
+	c->tx = TX_UNIT;
+	c->tx_writes = false;
+	c->tx_db = -1;
+	c->n_queued = 0;
+	client_reply_ok(c, call);
+	return CALL_DONE;
+}
+
+/* ---- queueing ---- */
+
+static enum verdict refuse(struct client *c, const struct call *call, const char *text)
+{
+	c->extra->unit->bad = true;
+	client_reply_error(c, call, text);
+	return CALL_DONE;
+}
+
+/* As Redis words it (rejectCommandFormat in processCommand). */
+static enum verdict refuse_unknown(struct client *c, const struct call *call)
+{
+	struct buf text = {0};
+	const char *arg;
+	size_t len;
+
+	arg = call_arg(call, 0, &len);
+	buf_printf(&text, "ERR unknown command '%.*s', with args beginning with: ", len > 128 ? 128 : (int)len, arg);
+	for (uint32_t i = 1; i < call->frame->argc && buf_len(&text) < 256; i++) {
+		arg = call_arg(call, i, &len);
+		buf_printf(&text, "'%.*s' ", len > 128 ? 128 : (int)len, arg);
+	}
+	buf_put(&text, "", 1);
+	for (char *p = buf_head(&text); *p; p++)
+		if (*p == '\r' || *p == '\n')
+			*p = ' ';
+	server_ask_learn(c->w->server);
+	refuse(c, call, buf_head(&text));
+	buf_release(&text);
+	return CALL_DONE;
+}
+
+static enum verdict refuse_arity(struct client *c, const struct call *call)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call->cmd->name);
+	return refuse(c, call, text);
+}
+
+/* Whether its keys go where the first key went. */
+static bool fits(struct client *c, const struct target *t, enum target_status *status)
+{
+	struct unit *u = c->extra->unit;
+	size_t route = (size_t)(t->route - c->w->routes);
+
+	if (!t->keyed)
+		return true;
+	if (!u->keyed) {
+		u->keyed = true;
+		u->route = route;
+		u->slot = t->slot;
+		return true;
+	}
+	*status = route != u->route ? TARGET_CROSSUPSTREAM : TARGET_CROSSSLOT;
+	return route == u->route && t->slot == u->slot;
+}
+
+static enum verdict queue(struct client *c, const struct call *call)
+{
+	struct unit *u = c->extra->unit;
+	struct target t;
+	enum target_status status = target_of_call(c, call, &t);
+
+	if (status == TARGET_MORE)
+		return CALL_WAIT;
+	if (status != TARGET_OK || !fits(c, &t, &status)) {
+		u->bad = true;
+		return target_failed(c, call, status);
+	}
+	if (buf_len(&u->bytes) + call->len > UNIT_BYTES_MAX)
+		return refuse(c, call, reply_error_text(ERROR_TOO_BIG));
+	buf_put(&u->bytes, call->bytes, call->len);
+	c->n_queued++;
+	c->tx_writes |= (call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) != 0;
+	client_reply_raw(c, call, "+QUEUED\r\n", 9);
+	return CALL_DONE;
+}
+
+/* ---- EXEC ---- */
+
+/* Over the link that WATCH holds, or a shared one to where the first key is. */
+static bool find_link(struct client *c, const struct call *call, struct link **out, enum verdict *verdict)
+{
+	const struct unit *u = c->extra->unit;
+	struct target t = {&c->w->routes[u->route < c->w->n_routes ? u->route : 0], u->keyed ? u->slot : -1, u->keyed};
+	struct pool *p = c->watching && !u->keyed && c->bound ? c->bound->pool : route_master(t.route, t.slot);
+
+	if (!p) {
+		client_reply_error(c, call, target_why(&t));
+		*verdict = CALL_DONE;
+		return false;
+	}
+	if (c->watching && c->bound && c->bound->pool != p) {
+		target_failed(c, call, TARGET_CROSSSLOT);
+		*verdict = CALL_DONE;
+		return false;
+	}
+	return client_route_to(c, call, p, out, verdict);
+}
+
+static enum verdict send_unit(struct client *c, const struct call *call)
+{
+	struct unit *u = c->extra->unit;
+	struct buf bytes = {0};
+	enum verdict verdict;
+	struct request *r;
+	struct link *l;
+
+	if (!client_in_order(c, &verdict))
+		return verdict;
+	if (!find_link(c, call, &l, &verdict)) {
+		if (verdict == CALL_DONE)
+			end(c, true);
+		return verdict;
+	}
+	buf_put(&bytes, multi, sizeof(multi) - 1);
+	if (u->bytes.data)
+		buf_put(&bytes, buf_head(&u->bytes), buf_len(&u->bytes));
+	buf_put(&bytes, exec, sizeof(exec) - 1);
+	r = client_request_new(c, call);
+	r->flags |= REQUEST_UNIT | REQUEST_WRITE | (c->watching ? REQUEST_IN_TX : 0);
+	r->n_before = c->n_queued + 1;
+	r->slot = (int16_t)(u->keyed ? u->slot : -1);
+	r->deadline_us = c->w->now_us + forward_timeout_us(l, call->cmd);
+	client_send(c, r, l, buf_head(&bytes), buf_len(&bytes));
+	c->forwarded = true;
+	buf_release(&bytes);
+	end(c, false);
+	return CALL_DONE;
+}
+
+static enum verdict handle_end(struct client *c, const struct call *call, bool commit)
+{
+	if (!commit)
+		client_reply_ok(c, call);
+	else if (c->extra->unit->bad)
+		client_reply_error(c, call, "EXECABORT Transaction discarded because of previous errors.");
+	else if (c->watch_lost)
+		client_reply_own_error(c, call, ERROR_TX_LOST);
+	else if (c->n_queued == 0 && !c->watching)
+		client_reply_raw(c, call, "*0\r\n", 4);
+	else
+		return send_unit(c, call);
+	end(c, true);
+	return CALL_DONE;
+}
+
+enum verdict unit_queue(struct client *c, const struct call *call)
+{
+	const struct command *cmd = call->cmd;
+
+	if (cmd->flags & CMD_UNKNOWN)
+		return refuse_unknown(c, call);
+	if (!command_arity_ok(cmd, call->frame->argc))
+		return refuse_arity(c, call);
+	switch (cmd->handler) {
+	case HANDLER_EXEC:
+	case HANDLER_DISCARD:
+		return handle_end(c, call, cmd->handler == HANDLER_EXEC);
+	case HANDLER_QUIT:
+		return handle_QUIT(c, call);
+	case HANDLER_RESET:
+		return handle_RESET(c, call);
+	case HANDLER_MULTI:
+		client_reply_error(c, call, "ERR MULTI calls can not be nested");
+		return CALL_DONE;
+	case HANDLER_WATCH:
+		client_reply_error(c, call, "ERR WATCH inside MULTI is not allowed");
+		return CALL_DONE;
+	default:
+		break;
+	}
+	if (cmd->in_multi != IN_MULTI_PLAIN || cmd->handler == HANDLER_KEYWEIR || cmd->handler == HANDLER_REFUSED ||
+	    cmd->flags & CMD_NO_MULTI)
+		return refuse(c, call, reply_error_text(ERROR_IN_MULTI));
+	return queue(c, call);
+}
