@@ -26,6 +26,7 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/client/absent.c \
 	src/client/blocking.c \
 	src/client/client.c \
 	src/client/client_admin.c \

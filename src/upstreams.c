@@ -33,8 +33,8 @@ static void on_learnt(void *ctx, struct command_set *set)
 		command_set_unref(&set);
 		return;
 	}
-	log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
 	publish(ctl, snapshot_with_commands(ctl->snapshot, set));
+	log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
 	ctl->learnt = xreallocarray(ctl->learnt, ctl->n_learnt + 1, sizeof(struct command_set *));
 	ctl->learnt[ctl->n_learnt++] = set;
 }

@@ -302,6 +302,29 @@ static bool is_routed(const struct worker *w, const struct upstream *up)
 	return false;
 }
 
+struct search {
+	const struct node *node;
+	bool found;
+};
+
+static void look_for(void *ctx, struct node *n, bool master)
+{
+	struct search *s = ctx;
+
+	(void)master;
+	s->found = s->found || n == s->node;
+}
+
+/* A master that has become a replica hears all messages of its Cluster as before: subscriptions stay where they are. */
+static bool is_member(const struct worker *w, const struct node *n)
+{
+	struct search s = {n, false};
+
+	for (size_t i = 0; i < w->n_routes; i++)
+		topology_each(w->routes[i].topo, look_for, &s);
+	return s.found;
+}
+
 /* Links to a server that is no longer ours answer what they have; everybody who waits tries another one. */
 static void leave_pool(struct worker *w, struct pool *p)
 {
@@ -313,16 +336,14 @@ static void leave_pool(struct worker *w, struct pool *p)
 	}
 	list_remove(&p->node);
 	list_append(&w->old_pools, &p->node);
-	/* The configuration is another one, not the master. */
-	if (!is_routed(w, p->server->up)) {
-		pool_retire_all(p);
-		return;
-	}
-	/* "Disconnect all clients from the old master": Sentinel client guidelines. */
-	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly)
+	/*
+	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone the
+	 * configuration is another one, not the master.
+	 */
+	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly && is_routed(w, p->server->up))
 		pool_drop_all(p, "Sentinel says that the master is another one");
 	else
-		pool_retire_all(p);
+		pool_retire_all(p, is_member(w, p->server));
 }
 
 static void leave_routes(struct worker *w)

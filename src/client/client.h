@@ -141,6 +141,7 @@ struct client {
 	uint32_t n_lanes;
 	uint32_t n_replica;	/* reads on the way to replicas */
 	uint32_t n_parked;	/* requests that wait to be sent again */
+	size_t forced_route;	/* KEYWEIR UPSTREAM: where the command being dispatched goes; 0: as its keys say */
 	uint64_t generation;	/* worker.generation of its requests on the way */
 	int64_t wrote_us;	/* its last write: reads go to the master for a while */
 	struct link *bound;	/* dedicated link it holds */
@@ -301,6 +302,9 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
  */
 bool client_in_order(struct client *c, enum verdict *verdict);
 
+/* Whether there is one server to tie a connection to (CLIENT TRACKING ...); else the call is answered with an error. */
+bool client_may_tie(struct client *c, const struct call *call);
+
 /* What it has on the way to p. */
 struct lane *client_lane_new(struct client *c, const struct pool *p);
 static inline struct lane *client_lane(struct client *c, const struct pool *p)
@@ -313,6 +317,9 @@ static inline struct lane *client_lane(struct client *c, const struct pool *p)
  * Its deadline and slot must be set.
  */
 void client_send(struct client *c, struct request *r, struct link *l, const char *bytes, size_t len);
+
+/* A dedicated link of p that is not the client's bound one; as client_bind(). */
+bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict);
 
 /* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);

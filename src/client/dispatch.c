@@ -93,6 +93,8 @@ enum verdict handle_PIN(struct client *c, const struct call *call)
 {
 	enum verdict verdict;
 
+	if (!client_may_tie(c, call))
+		return CALL_DONE;
 	if (!client_bind(c, call, &verdict))
 		return verdict;
 	c->pinned = true;

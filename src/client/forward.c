@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/absent.h"
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/hub.h"
@@ -92,6 +93,8 @@ enum pool_status client_link_for(struct client *c, struct pool *p, int db, struc
 /* The pool has nothing for us: an error, or waiting. */
 static enum verdict no_link(struct client *c, const struct call *call, struct pool *p, enum pool_status status)
 {
+	if (status == POOL_DOWN && absent_answer(c, call))
+		return CALL_DONE;
 	if (status == POOL_DOWN) {
 		if (c->proto == 3 && atomic_load(&p->server->no_resp3) && !p->down)
 			client_reply_own_error(c, call, ERROR_NO_RESP3);
@@ -130,6 +133,14 @@ static void select_db(struct client *c, struct link *l, int db)
 
 /* ---- where to ---- */
 
+bool client_may_tie(struct client *c, const struct call *call)
+{
+	if (c->w->only || (c->w->n_routes == 1 && c->w->routes[0].topo->n_shards <= 1))
+		return true;
+	client_reply_own_error(c, call, ERROR_ONE_NODE);
+	return false;
+}
+
 bool client_in_order(struct client *c, enum verdict *verdict)
 {
 	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0) {
@@ -166,9 +177,11 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 	*out = target_pool(c, call->cmd, &t);
 	if (*out)
 		return true;
+	*verdict = CALL_DONE;
+	if (absent_answer(c, call))
+		return false;
 	client_reply_error(c, call, target_why(&t));
 	counter_add(&c->w->counters.errors_upstream_down, 1);
-	*verdict = CALL_DONE;
 	return false;
 }
 
@@ -216,6 +229,17 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 	return true;
 }
 
+bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict)
+{
+	enum pool_status status = pool_lease(p, c->proto, client_db_on(c, p), c, out);
+
+	if (status != POOL_OK)
+		*verdict = no_link(c, call, p, status);
+	else
+		select_db(c, *out, client_db_on(c, p));
+	return status == POOL_OK;
+}
+
 void client_maybe_unbind(struct client *c)
 {
 	struct link *l = c->bound;
@@ -229,7 +253,7 @@ void client_maybe_unbind(struct client *c)
 /* The link of a client that is bound: its own, or, for another server, one that is shared. */
 static bool route_bound(struct client *c, const struct pool *p, struct link **out, enum verdict *verdict)
 {
-	if (c->bound->pool == p || c->w->only) {
+	if (c->bound->pool == p || c->w->only || c->pinned || c->acl_user) {
 		*out = c->bound;
 		return true;
 	}

@@ -12,6 +12,8 @@
 #include "base/mem.h"
 #include "upstream/upstream.h"
 
+#define SAME_FAILURE_US 100000
+
 static void set_addresses(struct node *n, const struct address *list, unsigned count)
 {
 	pthread_mutex_lock(&n->lock);
@@ -209,25 +211,35 @@ int64_t node_lag_ms(struct node *replica, struct node *master)
 
 /* ---- the circuit breaker ---- */
 
-bool node_failed(struct node *n, int64_t now_us)
+void node_failed(struct node *n, int64_t now_us)
 {
 	const struct breaker_config *conf = &n->conf->circuit_breaker;
 	bool opened = false;
 
 	if (conf->failures <= 0)
-		return false;
+		return;
 	pthread_mutex_lock(&n->lock);
 	if (n->n_failures == 0 || now_us - n->window_us > conf->window_ms * 1000) {
 		n->window_us = now_us;
 		n->n_failures = 0;
 	}
+	/* A server that stalls once fails all that is on the way at once: that is one failure. */
+	if (n->n_failures > 0 && now_us - n->failed_us < SAME_FAILURE_US) {
+		pthread_mutex_unlock(&n->lock);
+		return;
+	}
+	n->failed_us = now_us;
 	if (++n->n_failures >= conf->failures && !atomic_load(&n->broken)) {
 		n->opened_us = now_us;
 		atomic_store(&n->broken, true);
 		opened = true;
 	}
 	pthread_mutex_unlock(&n->lock);
-	return opened;
+	if (opened) {
+		atomic_fetch_add(&n->n_opened, 1);
+		log_warn("Circuit breaker of %s is open: %lld failures within %lld ms", n->label,
+			 (long long)conf->failures, (long long)conf->window_ms);
+	}
 }
 
 bool node_half_open(struct node *n, int64_t now_us)
@@ -248,7 +260,7 @@ void node_heard(struct node *n)
 	n->n_failures = 0;
 	atomic_store(&n->broken, false);
 	pthread_mutex_unlock(&n->lock);
-	log_info("Circuit breaker of %s closed", n->label);
+	log_info("Circuit breaker of %s is closed", n->label);
 }
 
 bool node_take_place(struct node *n)

@@ -72,8 +72,10 @@ struct node {
 	/* The circuit breaker: see node_failed(). */
 	int64_t window_us; /* when the first of n_failures was */
 	int64_t n_failures;
+	int64_t failed_us;
 	int64_t opened_us;
 	atomic_bool broken; /* open, or half open */
+	atomic_ullong n_opened;
 };
 
 /* For upstream_node(): one reference, and one to u. */
@@ -110,10 +112,12 @@ int64_t node_lag_ms(struct node *replica, struct node *master);
 
 /*
  * The circuit breaker ([upstream.NAME.circuit_breaker]): `failures` within `window` open it, and nothing is sent to
- * the server for `open_for`; then it is half open, and the probe's PING alone decides: node_heard() closes it.
- * True: it is open since now.
+ * the server for `open_for`; then it is half open, and the probe's PING alone decides: node_heard() closes it. A failure
+ * is a request that was sent and not answered in time. That connections are refused or break is no failure: the pool
+ * sees to that by itself, with its back-off, and is back sooner.
+ * Each change is logged once.
  */
-bool node_failed(struct node *n, int64_t now_us);
+void node_failed(struct node *n, int64_t now_us);
 void node_heard(struct node *n);
 
 /* Open long enough: the probe may ask. */
