@@ -227,6 +227,9 @@ void link_resume(struct link *l)
 	if (!l->paused || l->io.fd < 0)
 		return;
 	l->paused = false;
+	/* The pause was ours, not Redis's silence. */
+	if (l->head && l->head->deadline_us > 0)
+		l->head->deadline_us += l->w->now_us - l->paused_us;
 	l->read_us = l->w->now_us;
 	event_add(&l->read_event, NULL);
 	link_read_on(l);

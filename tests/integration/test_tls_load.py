@@ -52,7 +52,9 @@ def test_64_mb_both_ways(both, tls_redis):
         conn.send("GET", "huge")
         got, after = bytearray(), time.monotonic() + 0.5
         while len(got) < len(big) + 13:
-            got += conn.sock.recv(1 << 17)
+            data = conn.sock.recv(1 << 17)
+            assert data, "closed after %d bytes" % len(got)
+            got += data
             if len(got) < MB:  # slow at first: the sockets fill up, writes are refused
                 time.sleep(0.02)
         assert time.monotonic() > after - 0.5 and got[:11] == b"$67108864\r\n" and bytes(got[11:-2]) == big
