@@ -34,6 +34,7 @@ SOURCES := \
 	src/client/client_io.c \
 	src/client/client_list.c \
 	src/client/client_reply.c \
+	src/client/client_tls.c \
 	src/client/cluster_cmd.c \
 	src/client/config_cmd.c \
 	src/client/dispatch.c \
@@ -67,6 +68,9 @@ SOURCES := \
 	src/net/addr.c \
 	src/net/listener.c \
 	src/net/systemd.c \
+	src/net/tls.c \
+	src/net/tls_why.c \
+	src/net/transport.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \
@@ -77,12 +81,14 @@ SOURCES := \
 	src/upstream/handshake.c \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
+	src/upstream/link_tls.c \
 	src/upstream/loaded.c \
 	src/upstream/node.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \
 	src/upstream/route.c \
 	src/upstream/sentinel.c \
+	src/upstream/shared_config.c \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
 	src/upstream/topology.c \

@@ -21,6 +21,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/outq.h"
+#include "net/transport.h"
 #include "request.h"
 #include "resp/errors.h"
 #include "resp/request_frame.h"
@@ -98,7 +99,7 @@ struct client {
 	struct client_extra *extra;
 	struct event event;	   /* reading; while stalled: hearing of its end */
 	struct event *write_event; /* only while its socket is full */
-	int fd;
+	struct transport io;
 	uint8_t proto;
 	uint8_t wait;	    /* enum client_wait */
 	uint8_t reply_mode; /* enum reply_mode */
@@ -170,8 +171,8 @@ enum verdict {
 	CALL_WAIT, /* not consumed: c->wait says what for */
 };
 
-/* Takes over an accepted socket. */
-void client_new(struct worker *w, int fd);
+/* Takes over an accepted socket; with TLS on it when tls is given. */
+void client_new(struct worker *w, int fd, struct tls *tls);
 
 /* Closes now (idempotent); memory lives until the end of the turn. */
 void client_close(struct client *c);

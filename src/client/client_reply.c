@@ -45,7 +45,7 @@ static inline void check_output(struct client *c)
 static inline void put_out(struct client *c, const char *p, size_t n)
 {
 	if (n >= CUT_THROUGH_BYTES && c->out.bytes == 0 && !c->write_event) {
-		ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
+		ssize_t sent = transport_send(&c->io, p, n);
 
 		if (sent > 0) {
 			counter_add(&c->w->counters.bytes_out, (uint64_t)sent);

@@ -121,6 +121,7 @@ struct node *node_new(struct upstream *u, const char *host, int port)
 	if (n->general_max < 1)
 		n->general_max = 1;
 	pthread_mutex_init(&n->lock, NULL);
+	tls_memory_init(&n->tls_memory);
 	resolve_at_once(n);
 	return n;
 }
@@ -152,6 +153,7 @@ void node_unref(struct node **np)
 	free(n->host);
 	free(n->label);
 	pthread_mutex_destroy(&n->lock);
+	tls_memory_fini(&n->tls_memory);
 	free(n);
 	upstream_unref(&u);
 }

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "net/addr.h"
+#include "net/tls.h"
 
 #define NODE_ADDRESSES_MAX 8
 
@@ -38,6 +39,7 @@ struct node {
 	char *label;			    /* "redis://host:port", for logs and people */
 	char *host;			    /* a name or an address; the path of a Unix socket */
 	int port;			    /* 0: Unix socket */
+	struct tls_memory tls_memory;	    /* of its last session */
 
 	atomic_int n_links;   /* open connections of all workers */
 	atomic_int n_general; /* those that count against `general_max` */

@@ -342,7 +342,7 @@ static void tick_idle(struct link *l, int64_t now_us)
 {
 	struct pool *p = l->pool;
 
-	if (l->state != LINK_READY || l->fd < 0) {
+	if (l->state != LINK_READY || l->io.fd < 0) {
 		link_tick(l, now_us);
 		return;
 	}
