@@ -51,7 +51,7 @@ static void look_up(void *ctx, struct node *n, bool master)
 {
 	(void)ctx;
 	(void)master;
-	server_resolve(NULL, n);
+	node_resolve_soon(n);
 }
 
 static void count_unknown(void *ctx, struct node *n, bool master)

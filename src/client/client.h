@@ -303,6 +303,7 @@ bool client_in_order(struct client *c, enum verdict *verdict);
 
 /* Whether there is one server to tie a connection to (CLIENT TRACKING ...); else the call is answered with an error. */
 bool client_may_tie(struct client *c, const struct call *call);
+bool client_has_one_server(const struct client *c);
 
 /* What it has on the way to p. */
 struct lane *client_lane_new(struct client *c, const struct pool *p);

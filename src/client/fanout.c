@@ -374,6 +374,7 @@ enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us)
 			f->parts[i].request->deadline_us =
 				us == 0 ? 0 : c->w->now_us + us + forward_timeout_us(links[i], NULL);
 		}
+		client_wait_for(c, WAIT_DRAIN); /* what comes behind it must not go over these links */
 	} else {
 		for (uint32_t i = 0; i < n; i++)
 			pool_release(links[i]->pool, links[i]);

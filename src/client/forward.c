@@ -133,9 +133,14 @@ static void select_db(struct client *c, struct link *l, int db)
 
 /* ---- where to ---- */
 
+bool client_has_one_server(const struct client *c)
+{
+	return c->w->only || (c->w->n_routes == 1 && c->w->routes[0].topo->n_shards <= 1);
+}
+
 bool client_may_tie(struct client *c, const struct call *call)
 {
-	if (c->w->only || (c->w->n_routes == 1 && c->w->routes[0].topo->n_shards <= 1))
+	if (client_has_one_server(c))
 		return true;
 	client_reply_own_error(c, call, ERROR_ONE_NODE);
 	return false;

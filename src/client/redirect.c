@@ -288,7 +288,7 @@ static struct pool *pool_at(struct worker *w, struct upstream *up, const struct 
 	struct pool *p = route_pool(w, n, false);
 
 	p->keep_until_us = w->now_us + KEEP_POOL_US;
-	server_resolve(w->server, n);
+	node_resolve_soon(n);
 	node_unref(&n);
 	return p;
 }

@@ -135,14 +135,23 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 	l->n_addresses = node_addresses(pool->server, l->addresses);
 	atomic_fetch_add(&pool->server->n_links, 1);
 	worker_wake_tick(l->w);
-	if (l->n_addresses > 0) {
+	if (l->n_addresses > 0)
 		start_connect(l);
-	} else {
-		/* Not resolved (yet): fail from the tick, not from inside the caller. */
-		set_why(l, "host name can't be resolved");
-		l->deadline_us = 0;
-	}
+	else /* the tick goes on, or fails */
+		node_resolve_soon(pool->server);
 	return l;
+}
+
+bool link_look_up(struct link *l)
+{
+	bool looking = atomic_load(&l->pool->server->looking_up);
+
+	l->n_addresses = node_addresses(l->pool->server, l->addresses);
+	if (l->n_addresses > 0)
+		start_connect(l);
+	else if (!looking)
+		set_why(l, "host name can't be resolved");
+	return l->n_addresses > 0 || looking;
 }
 
 void link_mark_dirty(struct link *l)

@@ -106,6 +106,9 @@ struct link_events {
 /* Opens a connection; requests may be queued at once. Never fails: trouble is told by the events. */
 struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db);
 
+/* For link_io.c: connects when the host name is known now. False: nobody is looking it up any more. */
+bool link_look_up(struct link *l);
+
 /* It has something to write at the end of the turn. */
 void link_mark_dirty(struct link *l);
 

@@ -203,7 +203,9 @@ void link_tick(struct link *l, int64_t now_us)
 
 	if (l->state == LINK_CONNECTING || l->state == LINK_HANDSHAKE) {
 		time_out_requests(l, now_us);
-		if (now_us >= l->deadline_us)
+		if (l->state == LINK_CONNECTING && l->n_addresses == 0 && !link_look_up(l))
+			link_close(l, l->why);
+		else if (now_us >= l->deadline_us)
 			link_close(l, l->why[0] ? l->why : "connect_timeout is over");
 		return;
 	}

@@ -12,7 +12,8 @@
 #include "base/mem.h"
 #include "upstream/upstream.h"
 
-#define SAME_FAILURE_US 100000
+#define SAME_FAILURE_US	 100000
+#define LOOK_UP_PAUSE_US 1000000
 
 static void set_addresses(struct node *n, const struct address *list, unsigned count)
 {
@@ -52,6 +53,37 @@ static int look_up(struct node *n, int flags)
 int node_resolve(struct node *n)
 {
 	return look_up(n, 0);
+}
+
+static void *resolve_main(void *arg)
+{
+	struct node *n = arg;
+
+	node_resolve(n);
+	atomic_store(&n->looking_up, false);
+	node_unref(&n);
+	return NULL;
+}
+
+void node_resolve_soon(struct node *n)
+{
+	int64_t now_us = clock_now_us(), last_us = atomic_load(&n->resolved_us);
+	struct node *ref;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (!n->needs_lookup || now_us - last_us < LOOK_UP_PAUSE_US ||
+	    !atomic_compare_exchange_strong(&n->resolved_us, &last_us, now_us))
+		return;
+	ref = node_ref(n);
+	atomic_store(&n->looking_up, true);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &attr, resolve_main, ref) != 0) {
+		atomic_store(&n->looking_up, false);
+		node_unref(&ref);
+	}
+	pthread_attr_destroy(&attr);
 }
 
 /* Unix sockets, addresses and "localhost" need no name server. */

@@ -50,6 +50,7 @@ struct node {
 	atomic_int state;     /* enum node_state, as the control thread's health check sees it */
 	bool needs_lookup;    /* its host is a name that DNS must know */
 	_Atomic int64_t resolved_us;
+	atomic_bool looking_up; /* on that thread, now */
 	atomic_ullong n_connects;
 	atomic_ullong n_losses;
 
@@ -82,10 +83,13 @@ struct node *node_ref(struct node *n);
 void node_unref(struct node **n);
 
 /*
- * Resolves the host name; blocking: called on the resolver thread, or at start. Returns 0 or a getaddrinfo error.
+ * Resolves the host name; blocking. Returns 0 or a getaddrinfo error.
  * Unix sockets and addresses resolve at once.
  */
 int node_resolve(struct node *n);
+
+/* The same on a thread of its own, at most once a second: getaddrinfo() may take as long as it likes. Any thread. */
+void node_resolve_soon(struct node *n);
 
 /* Copies the addresses known now; returns how many. */
 unsigned node_addresses(struct node *n, struct address out[NODE_ADDRESSES_MAX]);

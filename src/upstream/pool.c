@@ -313,7 +313,7 @@ void pool_link_failed(struct pool *p, struct link *l)
 	p->down = true;
 	if (!p->broken)
 		snprintf(p->why, sizeof(p->why), "%s: %s", reply_error_text(ERROR_UPSTREAM_DOWN), l->why);
-	server_resolve(p->w->server, p->server);
+	node_resolve_soon(p->server);
 }
 
 void pool_link_gone(struct pool *p, struct link *l)

@@ -306,6 +306,8 @@ static void start(struct talk *t)
 	int64_t left_ms = (t->give_up_us - clock_now_us()) / 1000;
 	const struct address *a;
 
+	if (n == 0)
+		node_resolve_soon(t->node);
 	if (t->next_address >= n) { /* from the timer: `failed` is never called from inside talk_open() */
 		set_timer(t, LOOK_UP_MS);
 		return;
