@@ -547,7 +547,8 @@ void client_on_timed_out(struct request *r)
 	 * client's queue gets a stand-in with the error.
 	 */
 	redirect_stale(c->w, l->pool->server->up);
-	if (r->pos + r->len <= outq_written_pos(&l->out)) /* the time it stood in our own queue is not Redis's fault */
+	/* The time it stood in our own queue is not Redis's fault; that in which no connection came about is. */
+	if (l->state != LINK_READY || r->pos + r->len <= outq_written_pos(&l->out))
 		node_failed(l->pool->server, c->w->now_us);
 	if (l->kind == LINK_DEDICATED)
 		l->tainted = true;
