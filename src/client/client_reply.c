@@ -273,6 +273,10 @@ static void pass_on(struct client *c, struct request *r, const char *data, size_
 		if (!buf_append(&r->reply, data, len))
 			client_close(c);
 	} else {
+		if (r->reply.data) { /* it was not the head when it began */
+			put_out(c, buf_head(&r->reply), buf_len(&r->reply));
+			buf_release(&r->reply);
+		}
 		put_out(c, data, len);
 	}
 }
