@@ -108,6 +108,17 @@ def test_tryagain_is_not_waited_for_ever(move, conn):
     assert 0.5 < took < 2 + 2 * FACTOR, f"told after {took:.2f} s"
 
 
+def test_new_keys_are_asked_for_until_their_slot_has_moved(move, conn):
+    """ASK by the old node, TRYAGAIN by the new one, again and again: far more often than a command is redirected."""
+    move.begin()
+    conn.send("MSET", move.keys[0], 1, move.keys[1], 2)
+    with pytest.raises(TimeoutError):
+        conn.read(0.8)
+    move.finish()
+    assert conn.read(5) == "OK"
+    assert conn.cmd("MGET", *move.keys[:2]) == [b"1", b"2"]
+
+
 def test_moved_is_followed_without_a_word(cluster, conn):
     src, dst, _ = cluster.masters()
     keys = [b"moved%d" % i for i in range(500)]
