@@ -297,9 +297,10 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
 
 /*
  * False: what is on the way must be answered first, since the map has changed, or since something is parked and must
- * not be overtaken. Before anything is sent.
+ * not be overtaken, or since a read that a replica has not answered yet must not see what is written behind it.
+ * Before anything is sent; a write is noted, so that the client's next reads go to the master.
  */
-bool client_in_order(struct client *c, enum verdict *verdict);
+bool client_in_order(struct client *c, bool writes, enum verdict *verdict);
 
 /* Whether there is one server to tie a connection to (CLIENT TRACKING ...); else the call is answered with an error. */
 bool client_may_tie(struct client *c, const struct call *call);

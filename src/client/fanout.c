@@ -323,7 +323,7 @@ enum verdict fanout(struct client *c, const struct call *call)
 
 	if (call->partial)
 		return target_more(c, call);
-	if (!client_in_order(c, &verdict))
+	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), &verdict))
 		return verdict;
 	if (c->n_upstream >= c->window)
 		return client_wait_for(c, WAIT_ROOM);

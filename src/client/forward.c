@@ -141,13 +141,16 @@ bool client_may_tie(struct client *c, const struct call *call)
 	return false;
 }
 
-bool client_in_order(struct client *c, enum verdict *verdict)
+bool client_in_order(struct client *c, bool writes, enum verdict *verdict)
 {
-	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0) {
+	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0 ||
+	    (writes && c->n_replica > 0)) {
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
 	c->generation = c->w->generation;
+	if (writes && !c->w->only)
+		c->wrote_us = c->w->now_us;
 	return true;
 }
 
@@ -159,18 +162,13 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 
 	*slot = -1;
 	*out = c->w->only;
-	if (!client_in_order(c, verdict))
+	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), verdict))
 		return false;
 	if (*out)
 		return true;
 	status = target_of_call(c, call, &t);
 	if (status != TARGET_OK) {
 		*verdict = target_failed(c, call, status);
-		return false;
-	}
-	/* A read that a replica has not answered yet must not see what is written behind it. */
-	if (c->n_replica > 0 && call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) {
-		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
 	*slot = t.slot;

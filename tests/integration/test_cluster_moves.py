@@ -235,6 +235,26 @@ def test_replicas_serve_reads(cluster):
                    "the writer, too, reads from the replica again")
 
 
+def test_any_write_is_a_write_of_ones_own(cluster):
+    """A transaction, a script, parts, a command to all masters: reads go to the master after each."""
+    head = 'read_from = "prefer_replica"\nread_your_writes = "30s"\nhealth_check = "200ms"\n'
+    master = cluster.masters()[0]
+    key, other = cluster.key_on(master, "own"), cluster.key_on(cluster.masters()[1], "own")
+    replica, = cluster.replicas_of(master)
+    writes = [[["MULTI"], ["SET", key, 1], ["EXEC"]], [["EVAL", SCRIPT, 1, key]], [["MSET", key, 1, other, 2]], [["FLUSHALL"]]]
+
+    def reads(conn, n):
+        before = cluster.calls("get", nodes=[replica])[replica]
+        conn.pipeline([["GET", key]] * n)
+        return cluster.calls("get", nodes=[replica])[replica] - before
+    with cluster.keyweir(head) as keyweir:
+        for commands in writes:
+            with keyweir.client() as conn:
+                wait_until(lambda: reads(conn, 1), what="the replica is read from")
+                conn.pipeline(commands)
+                assert reads(conn, 10) == 0, commands
+
+
 @pytest.mark.parametrize("kind", ["password", "tls", "hostnames"])
 def test_clusters_of_other_kinds(kind):
     with Certificates() as certs:
