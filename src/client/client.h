@@ -291,7 +291,7 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 /* Where the call would go now, without sending; as client_bind(). */
 bool client_route(struct client *c, const struct call *call, struct link **out, enum verdict *verdict);
 
-/* The link for the call to p; as client_bind(). */
+/* The link for the call to p, when there is room on it; as client_bind(). */
 bool client_route_to(struct client *c, const struct call *call, struct pool *p, struct link **out,
 		     enum verdict *verdict);
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from fakes import Fake
-from harness.servers import FACTOR, Keyweir, Redis, wait_until
+from harness.resp import encode
+from harness.servers import FACTOR, Keyweir, Redis
 
 TABLES = '[upstream.main]\nurl = "%s"\nread_timeout = "3s"\n[upstream.cache]\nurl = "%s"\n' \
          '[namespace.cache]\nupstream = "cache"\n[server]\nworkers = 1\n'
@@ -65,3 +66,23 @@ def test_reply_that_becomes_the_next_when_half_of_it_is_here(redis, size):
             halves.rest.set()
             assert conn.read() == value
             assert conn.read() is None
+
+
+@pytest.mark.parametrize("commands", [[["MULTI"], ["SET", "k", b"x" * 100000], ["EXEC"]], [["MSET", "k", b"x" * 100000, "cache:k", 1]]])
+def test_what_waits_for_a_frozen_server_is_bounded(redis, commands):
+    with Redis() as main, Keyweir(None, TABLES % (main.url, redis.url)) as proxy, proxy.client() as conn:
+        assert conn.cmd("SET", "k", 1) == "OK"
+        raw = b"".join(encode(*c) for c in commands)
+        before = proxy.rss_kb()
+        main.freeze()
+        conn.sock.setblocking(False)
+        end = time.monotonic() + 0.8 * FACTOR
+        sent, at = 0, 0
+        while time.monotonic() < end and sent < 300 << 20:
+            try:
+                n = conn.sock.send(raw[at:])
+                sent, at = sent + n, (at + n) % len(raw)
+            except BlockingIOError:
+                time.sleep(0.01)
+        grown = (proxy.rss_kb() - before) // 1024
+        assert grown < 40, f"{grown} MB more after {sent >> 20} MB"
