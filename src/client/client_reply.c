@@ -275,6 +275,10 @@ static void pass_on(struct client *c, struct request *r, const char *data, size_
 		if (!buf_append(&r->reply, data, len))
 			client_close(c);
 	} else {
+		if (r->reply.data) { /* it was not the head when it began */
+			put_out(c, buf_head(&r->reply), buf_len(&r->reply));
+			buf_release(&r->reply);
+		}
 		put_out(c, data, len);
 	}
 }
@@ -525,15 +529,17 @@ void client_fail_request(struct request *r, const char *text)
 		client_request_done(r);
 }
 
+/* r stays in its link's queue, an orphan; leaving may be the end of the link, and so of r. */
 static void part_timed_out(struct client *c, struct request *r)
 {
-	struct link *l = r->link;
+	struct request part = *r;
 
-	leave_link(c, r);
-	r->link = l; /* where it stays, an orphan */
 	r->client = NULL;
-	buf_release(&r->reply);
-	fanout_part_failed(r, reply_error_text(ERROR_TIMED_OUT));
+	r->on_reply = NULL;
+	r->reply = (struct buf){0};
+	buf_release(&part.reply);
+	leave_link(c, &part);
+	fanout_part_failed(&part, reply_error_text(ERROR_TIMED_OUT));
 }
 
 void client_on_timed_out(struct request *r)
