@@ -61,9 +61,9 @@ struct request {
 	uint32_t flags;	     /* enum request_flag */
 	uint8_t retries;
 	uint8_t redirects;
-	int16_t slot;	  /* of its keys, in a Cluster; else -1 */
-	uint32_t part;	  /* PART: which */
-	uint32_t n_before; /* UNIT: replies still to come before its own */
+	int16_t slot;		  /* of its keys, in a Cluster; else -1 */
+	uint32_t part;		  /* PART: which */
+	uint32_t n_before;	  /* UNIT: replies still to come before its own */
 	request_hook_fn on_reply; /* NULL: the reply passes through as it comes */
 	int64_t arg;		  /* for on_reply */
 	struct buf reply;

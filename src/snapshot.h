@@ -14,7 +14,7 @@
 #include "upstream/upstream.h"
 
 struct upstream_view {
-	struct upstream *up;   /* both references */
+	struct upstream *up; /* both references */
 	struct topology *topo;
 };
 

@@ -337,8 +337,8 @@ static void leave_pool(struct worker *w, struct pool *p)
 	list_remove(&p->node);
 	list_append(&w->old_pools, &p->node);
 	/*
-	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone the
-	 * configuration is another one, not the master.
+	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone
+	 * the configuration is another one, not the master.
 	 */
 	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly && is_routed(w, p->server->up))
 		pool_drop_all(p, "Sentinel says that the master is another one");

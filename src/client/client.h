@@ -139,12 +139,12 @@ struct client {
 	struct lane *lanes;	/* by pool.index; n_lanes of them */
 	struct lane first_lane; /* enough where there is one server */
 	uint32_t n_lanes;
-	uint32_t n_replica;	/* reads on the way to replicas */
-	uint32_t n_parked;	/* requests that wait to be sent again */
-	size_t forced_route;	/* KEYWEIR UPSTREAM: where the command being dispatched goes; 0: as its keys say */
-	uint64_t generation;	/* worker.generation of its requests on the way */
-	int64_t wrote_us;	/* its last write: reads go to the master for a while */
-	struct link *bound;	/* dedicated link it holds */
+	uint32_t n_replica;  /* reads on the way to replicas */
+	uint32_t n_parked;   /* requests that wait to be sent again */
+	size_t forced_route; /* KEYWEIR UPSTREAM: where the command being dispatched goes; 0: as its keys say */
+	uint64_t generation; /* worker.generation of its requests on the way */
+	int64_t wrote_us;    /* its last write: reads go to the master for a while */
+	struct link *bound;  /* dedicated link it holds */
 	const struct command *last_cmd;
 	int64_t created_us;
 	int64_t active_us; /* last command */

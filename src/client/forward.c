@@ -216,8 +216,8 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 	}
 	client_maybe_unbind(c);
 	if (c->bound) { /* WATCH holds it to another node */
-		client_reply_own_error(c, call, p->server->conf->mode == UPSTREAM_CLUSTER ? ERROR_CROSSSLOT
-											: ERROR_CROSSUPSTREAM);
+		client_reply_own_error(
+			c, call, p->server->conf->mode == UPSTREAM_CLUSTER ? ERROR_CROSSSLOT : ERROR_CROSSUPSTREAM);
 		*verdict = CALL_DONE;
 		return false;
 	}
@@ -371,8 +371,8 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	lane = client_lane(c, p);
 	l = lane->link;
 	if (!l || c->bound || call->partial || l->retired || l->db != c->db || l->proto != c->proto ||
-	    c->generation != c->w->generation || c->n_parked > 0 || c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX ||
-	    l->out.bytes >= LINK_BYTES_MAX)
+	    c->generation != c->w->generation || c->n_parked > 0 || c->n_upstream >= c->window ||
+	    c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
 		return forward(c, call, 0, NULL, 0);
 	r = client_request_new(c, call);
 	r->flags |= call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
@@ -391,8 +391,8 @@ static bool is_bare(const struct client *c, const struct link *l)
 	const struct server *s = c->w->server;
 
 	return l && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto && c->tx == TX_NONE &&
-	       c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation && c->reply_mode == REPLY_ON && !c->upload && !c->discarding &&
-	       c->out.bytes <= c->w->output_pause_bytes && !hub_is_subscriber(c) &&
+	       c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation && c->reply_mode == REPLY_ON &&
+	       !c->upload && !c->discarding && c->out.bytes <= c->w->output_pause_bytes && !hub_is_subscriber(c) &&
 	       atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
 	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
 }

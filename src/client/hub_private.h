@@ -9,13 +9,13 @@
 /* A channel, pattern or shard channel that somebody listens to, or whose end Redis has not confirmed yet. */
 struct channel {
 	enum hub_kind kind;
-	bool wanted;	    /* subscribed upstream, or on the way to it */
-	bool counted;	    /* Redis has confirmed: it counts our hub */
-	unsigned expected;  /* confirmations on the way */
-	unsigned n_waiting; /* commands that wait for one */
-	int slot;	    /* of a shard channel in a Cluster; else -1 */
+	bool wanted;	     /* subscribed upstream, or on the way to it */
+	bool counted;	     /* Redis has confirmed: it counts our hub */
+	unsigned expected;   /* confirmations on the way */
+	unsigned n_waiting;  /* commands that wait for one */
+	int slot;	     /* of a shard channel in a Cluster; else -1 */
 	struct hub_link *on; /* where it is subscribed; NULL: nowhere now */
-	struct list subs;   /* struct sub.in_channel */
+	struct list subs;    /* struct sub.in_channel */
 	unsigned n_subs;
 	size_t name_len;
 	char name[];

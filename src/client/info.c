@@ -106,7 +106,8 @@ static void info_answered(struct request *r, char type, int64_t number)
 		item.text += 4;
 		item.len -= 4;
 	}
-	copy_replaced(c->w->server, c->w->snapshot->config->server.cluster_emulation, item.text, item.text + item.len, &text);
+	copy_replaced(c->w->server, c->w->snapshot->config->server.cluster_emulation, item.text, item.text + item.len,
+		      &text);
 	if (r->arg) {
 		if (buf_len(&text) > 0)
 			buf_puts(&text, "\r\n");

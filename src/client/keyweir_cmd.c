@@ -86,9 +86,7 @@ static void put_node(void *ctx, struct node *n, bool master)
 	put_field(b, "connects", atomic_load(&n->n_connects));
 	put_field(b, "losses", atomic_load(&n->n_losses));
 	resp_bulks(b, "breaker");
-	resp_bulks(b, !atomic_load(&n->broken)		    ? "closed"
-		      : node_half_open(n, clock_now_us()) ? "half-open"
-							    : "open");
+	resp_bulks(b, !atomic_load(&n->broken) ? "closed" : node_half_open(n, clock_now_us()) ? "half-open" : "open");
 	put_field(b, "breaker_opened", atomic_load(&n->n_opened));
 }
 

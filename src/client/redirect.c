@@ -12,9 +12,9 @@
 #include "resp/number.h"
 #include "server.h"
 
-#define PARK_US		50000
-#define KEEP_POOL_US	60000000 /* a node named by a redirection, until the map has it */
-#define HOST_BYTES_MAX	256
+#define PARK_US	       50000
+#define KEEP_POOL_US   60000000 /* a node named by a redirection, until the map has it */
+#define HOST_BYTES_MAX 256
 
 struct parked {
 	struct list node; /* in worker.parked */
@@ -137,7 +137,8 @@ static void begin_anew(struct request *r, const struct buf *bytes)
 	if (!(r->flags & REQUEST_UNIT))
 		return;
 	r->part = r->n_before = 0;
-	while (at < buf_len(bytes) && request_frame_feed(&f, buf_head(bytes) + at, buf_len(bytes) - at) == FRAME_READY) {
+	while (at < buf_len(bytes) &&
+	       request_frame_feed(&f, buf_head(bytes) + at, buf_len(bytes) - at) == FRAME_READY) {
 		at += f.len;
 		r->n_before += at < buf_len(bytes);
 		request_frame_reset(&f);

@@ -34,7 +34,8 @@ static const char *arg_of(const struct buf *request, unsigned index, size_t *len
 	return NULL;
 }
 
-void scripts_answered(struct upstream *up, const struct command *cmd, const struct buf *request, const struct buf *reply)
+void scripts_answered(struct upstream *up, const struct command *cmd, const struct buf *request,
+		      const struct buf *reply)
 {
 	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
 	struct reply_item item;

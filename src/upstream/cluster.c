@@ -240,8 +240,7 @@ static void fetch(struct cluster *c)
 	c->next += c->talk != NULL;
 	call(c);
 	talk_ask(c->talk, ANSWER_MS, on_info, 2, (const char *const[]){"CLUSTER", "INFO"});
-	talk_ask(c->talk, ANSWER_MS, on_map, 2,
-		 (const char *const[]){"CLUSTER", c->slots_only ? "SLOTS" : "SHARDS"});
+	talk_ask(c->talk, ANSWER_MS, on_map, 2, (const char *const[]){"CLUSTER", c->slots_only ? "SLOTS" : "SHARDS"});
 }
 
 static void look(struct cluster *c)
@@ -283,8 +282,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (c->asking)
 		return;
-	if ((c->wanted && since_ms >= FETCH_PAUSE_MS) ||
-	    since_ms >= (well ? quiet_ms(c) : UNWELL_PAUSE_MS))
+	if ((c->wanted && since_ms >= FETCH_PAUSE_MS) || since_ms >= (well ? quiet_ms(c) : UNWELL_PAUSE_MS))
 		fetch(c);
 	else if (!well)
 		look(c);

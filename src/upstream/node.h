@@ -41,16 +41,16 @@ struct node {
 	int port;			    /* 0: Unix socket */
 	struct tls_memory tls_memory;	    /* of its last session */
 
-	atomic_int n_links;   /* open connections of all workers */
-	atomic_int n_general; /* those that count against `general_max` */
-	int general_max;      /* pool_size less one for each worker's first shared link; at least 1 */
-	atomic_int n_stuck;   /* shared links whose head takes long: Redis is busy with something */
-	atomic_int n_waiting; /* clients of all workers that wait for a connection */
-	atomic_bool no_resp3; /* it refused HELLO 3 */
-	atomic_bool readable; /* a replica that is connected to its master and not too far behind */
+	atomic_int n_links;	    /* open connections of all workers */
+	atomic_int n_general;	    /* those that count against `general_max` */
+	int general_max;	    /* pool_size less one for each worker's first shared link; at least 1 */
+	atomic_int n_stuck;	    /* shared links whose head takes long: Redis is busy with something */
+	atomic_int n_waiting;	    /* clients of all workers that wait for a connection */
+	atomic_bool no_resp3;	    /* it refused HELLO 3 */
+	atomic_bool readable;	    /* a replica that is connected to its master and not too far behind */
 	_Atomic int64_t latency_us; /* of the health checks, smoothed; 0: not known */
-	atomic_int state;     /* enum node_state, as the control thread's health check sees it */
-	bool needs_lookup;    /* its host is a name that DNS must know */
+	atomic_int state;	    /* enum node_state, as the control thread's health check sees it */
+	bool needs_lookup;	    /* its host is a name that DNS must know */
 	_Atomic int64_t resolved_us;
 	atomic_bool looking_up; /* on that thread, now */
 	atomic_ullong n_connects;
@@ -116,10 +116,9 @@ int64_t node_lag_ms(struct node *replica, struct node *master);
 
 /*
  * The circuit breaker ([upstream.NAME.circuit_breaker]): `failures` within `window` open it, and nothing is sent to
- * the server for `open_for`; then it is half open, and the probe's PING alone decides: node_heard() closes it. A failure
- * is a request that was sent and not answered in time. That connections are refused or break is no failure: the pool
- * sees to that by itself, with its back-off, and is back sooner.
- * Each change is logged once.
+ * the server for `open_for`; then it is half open, and the probe's PING alone decides: node_heard() closes it. A
+ * failure is a request that was sent and not answered in time. That connections are refused or break is no failure: the
+ * pool sees to that by itself, with its back-off, and is back sooner. Each change is logged once.
  */
 void node_failed(struct node *n, int64_t now_us);
 void node_heard(struct node *n);

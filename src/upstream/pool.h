@@ -17,10 +17,10 @@
 struct pool {
 	struct list node; /* in worker.pools or old_pools */
 	struct worker *w;
-	struct node *server; /* a reference */
-	unsigned index;	     /* the worker's own small number for it: see client.lanes */
-	bool readonly;	     /* reads from a replica */
-	bool seen;	     /* scratch of worker_take_snapshot() */
+	struct node *server;   /* a reference */
+	unsigned index;	       /* the worker's own small number for it: see client.lanes */
+	bool readonly;	       /* reads from a replica */
+	bool seen;	       /* scratch of worker_take_snapshot() */
 	int64_t keep_until_us; /* learnt from a redirection: stays so long without being in the topology */
 	const struct link_events *events;
 	struct list shared;  /* current ones, one for each (proto, db) */
@@ -31,7 +31,7 @@ struct pool {
 	struct list waiting; /* struct pool_wait of clients */
 	struct link *first;  /* the shared link that holds the worker's reserved place */
 	bool down;
-	bool broken; /* the node's circuit breaker is open: down until it closes */
+	bool broken;  /* the node's circuit breaker is open: down until it closes */
 	bool closing; /* node replaced: nothing new */
 	int64_t backoff_ms;
 	int64_t retry_at_us; /* while down: next attempt */

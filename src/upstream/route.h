@@ -22,7 +22,8 @@ struct route {
 void route_init(struct route *r, struct worker *w, struct upstream *up, struct topology *topo);
 void route_fini(struct route *r);
 
-/* The pool of the master that serves a slot (-1: any, one that is up rather than one that is not). NULL: there is none. */
+/* The pool of the master that serves a slot (-1: any, one that is up rather than one that is not). NULL: there is none.
+ */
 struct pool *route_master(const struct route *r, int slot);
 
 /* The pool for reads from a replica, opened when it is the first; shard and replica are indices. */

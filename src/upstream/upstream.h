@@ -27,7 +27,7 @@ struct upstream {
 	pthread_mutex_t lock; /* guards nodes */
 	struct list nodes;    /* struct node.in_upstream; no references */
 	struct loaded *loaded;
-	atomic_bool stale;    /* somebody was redirected, or lost a node: the map must be fetched again */
+	atomic_bool stale; /* somebody was redirected, or lost a node: the map must be fetched again */
 	_Atomic uint64_t redirects;
 	_Atomic uint64_t refreshes;
 };

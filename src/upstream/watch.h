@@ -18,7 +18,7 @@ struct watch;
 
 struct watch_events {
 	void (*topology)(void *ctx, struct upstream *up, struct topology *topo); /* topo is the watch's */
-	void (*learnt)(void *ctx, struct command_set *set);			  /* NULL: not wanted */
+	void (*learnt)(void *ctx, struct command_set *set);			 /* NULL: not wanted */
 };
 
 struct watch *watch_new(struct event_base *base, struct upstream *up, const struct watch_events *events, void *ctx);
