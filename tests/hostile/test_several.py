@@ -110,3 +110,22 @@ def test_what_waits_for_a_frozen_server_is_bounded(redis, commands):
                 time.sleep(0.01)
         grown = (proxy.rss_kb() - before) // 1024
         assert grown < 40, f"{grown} MB more after {sent >> 20} MB"
+
+
+def test_subscriber_that_leaves_before_it_is_confirmed(redis):
+    def script(args, conn):
+        if args[0].lower() == b"subscribe":
+            time.sleep(0.3)
+        return None
+    with Fake(redis, script) as fake, Keyweir(fake, workers=1) as proxy:
+        with proxy.client() as conn:
+            conn.send("SUBSCRIBE", "x")
+            time.sleep(0.1)
+        with proxy.client() as conn:
+            for _ in range(3):  # one that leaves must not answer those that come
+                assert conn.pipeline([["ECHO", "e"], ["SET", "n", 1]] * 50) == [b"$1\r\ne\r\n", b"+OK\r\n"] * 50
+                time.sleep(0.1)
+            conn.send("SET", "n", 2)
+            assert conn.read() == "OK"
+            with pytest.raises(TimeoutError):
+                conn.read(0.5)
