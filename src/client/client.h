@@ -140,7 +140,7 @@ struct client {
 	uint32_t n_lanes;
 	uint32_t n_replica;	/* reads on the way to replicas */
 	uint32_t n_parked;	/* requests that wait to be sent again */
-	size_t forced_route;	/* KEYWEIR UPSTREAM: where the command being dispatched goes; 0: as its keys say */
+	size_t forced_route;	/* KEYWEIR UPSTREAM: 1 + where the command being dispatched goes; 0: as its keys say */
 	uint64_t generation;	/* worker.generation of its requests on the way */
 	int64_t wrote_us;	/* its last write: reads go to the master for a while */
 	struct link *bound;	/* dedicated link it holds */

@@ -277,6 +277,8 @@ def test_command_to_a_named_upstream(several, conn):
     assert got == [b"+OK\r\n", b"$-1\r\n", b":2\r\n", b":0\r\n", b":2\r\n"]
     assert conn.cmd("KEYWEIR", "UPSTREAM", "cache", "FLUSHALL") == "OK" and several.cache.cmd("DBSIZE") == 0
     assert conn.cmd("DBSIZE") == 0 and conn.cmd("EXISTS", "s:1") == 1
+    assert conn.cmd("KEYWEIR", "UPSTREAM", "main", "SET", "cache:b", 1) == "OK"  # whatever its keys
+    assert several.where("cache:b") == ["main"] and conn.cmd("GET", "cache:b") is None
 
 
 @pytest.mark.xfail(strict=False, reason="only what is plainly forwarded can be sent to a named upstream so far")
