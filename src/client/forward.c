@@ -163,6 +163,8 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 	*out = c->w->only;
 	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), verdict))
 		return false;
+	if (c->tx == TX_OPEN) /* there it was begun, whatever a reload has made of its keys */
+		*out = c->bound->pool;
 	if (*out)
 		return true;
 	status = target_of_call(c, call, &t);

@@ -426,6 +426,27 @@ def test_reload(fresh_redis, fresh_keyweir):
         assert blocked.read() == [b"queue", b"x"]
 
 
+def test_reload_under_a_transaction(fresh_redis, fresh_keyweir):
+    """It stays where it was begun, and goes where its keys were."""
+    main, cache, other = fresh_redis(), fresh_redis(), fresh_redis()
+    caches = namespace("cache", "cache")
+    proxy = fresh_keyweir(main)
+    with proxy.client() as conn:
+        conn.cmd("MULTI"), conn.cmd("SET", "a", 1)
+        proxy.reload(upstream("cache", cache) + caches)
+        assert conn.cmd("SET", "cache:a", 1) == "QUEUED" and cache.cmd("EXISTS", "cache:a") == 0
+        assert conn.cmd("EXEC") == ["OK", "OK"] and main.cmd("GET", "cache:a") == b"1"
+
+        conn.cmd("MULTI"), conn.cmd("SET", "cache:b", 1)
+        proxy.reload(upstream("other", other) + upstream("cache", cache) + caches)  # another number
+        assert conn.cmd("EXEC") == ["OK"] and cache.cmd("GET", "cache:b") == b"1" and other.cmd("DBSIZE") == 0
+
+        conn.cmd("MULTI"), conn.cmd("SET", "cache:c", 1)
+        proxy.reload(upstream("other", other))
+        assert conn.cmd("EXEC").startswith(("UPSTREAMDOWN", "EXECABORT"))
+        assert [s.cmd("EXISTS", "cache:c") for s in (main, cache, other)] == [0, 0, 0]
+
+
 def test_reload_under_a_pipeline(fresh_redis, fresh_keyweir):
     """Each command of a client's goes before or after the change, and each gets its own reply."""
     main, cache = fresh_redis(), fresh_redis()
