@@ -112,9 +112,9 @@ static void orphan_requests(struct client *c)
 
 static void close_extra(struct client *c)
 {
+	hub_unsubscribe_all(c); /* its first SUBSCRIBE may be waiting still, and nothing extra be there */
 	if (!c->extra)
 		return;
-	hub_unsubscribe_all(c);
 	monitor_stop(c);
 	if (c->extra->job)
 		c->extra->job->client = NULL;

@@ -141,7 +141,7 @@ struct client {
 	uint32_t n_lanes;
 	uint32_t n_replica;  /* reads on the way to replicas */
 	uint32_t n_parked;   /* requests that wait to be sent again */
-	size_t forced_route; /* KEYWEIR UPSTREAM: where the command being dispatched goes; 0: as its keys say */
+	size_t forced_route; /* KEYWEIR UPSTREAM: 1 + where the command being dispatched goes; 0: as its keys say */
 	uint64_t generation; /* worker.generation of its requests on the way */
 	int64_t wrote_us;    /* its last write: reads go to the master for a while */
 	struct link *bound;  /* dedicated link it holds */
@@ -322,6 +322,9 @@ void client_send(struct client *c, struct request *r, struct link *l, const char
 
 /* A dedicated link of p that is not the client's bound one; as client_bind(). */
 bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict);
+
+/* Selects db on a leased link that comes from the idle list with another one. */
+void client_select_db(struct client *c, struct link *l, int db);
 
 /* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);

@@ -113,8 +113,7 @@ static enum verdict no_link(struct client *c, const struct call *call, struct po
 	return CALL_WAIT;
 }
 
-/* A leased link may come from the idle list with another database. */
-static void select_db(struct client *c, struct link *l, int db)
+void client_select_db(struct client *c, struct link *l, int db)
 {
 	char request[64], number[16];
 	int n_digits, len;
@@ -169,6 +168,8 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 	*out = c->w->only;
 	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), verdict))
 		return false;
+	if (c->tx == TX_OPEN) /* there it was begun, whatever a reload has made of its keys */
+		*out = c->bound->pool;
 	if (*out)
 		return true;
 	status = target_of_call(c, call, &t);
@@ -228,7 +229,7 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 		return false;
 	}
 	c->place_refused = false;
-	select_db(c, c->bound, db);
+	client_select_db(c, c->bound, db);
 	return true;
 }
 
@@ -241,7 +242,7 @@ bool client_lease(struct client *c, const struct call *call, struct pool *p, str
 		return false;
 	}
 	c->place_refused = false;
-	select_db(c, *out, client_db_on(c, p));
+	client_select_db(c, *out, client_db_on(c, p));
 	return true;
 }
 

@@ -17,6 +17,7 @@
 
 #define PLACE_PAUSE_US 100000
 #define SWEEP_US       1000000
+#define SILENT_TIMES   5 /* read_timeouts without an answer */
 
 static const char *const verbs[HUB_KINDS] = {"subscribe", "psubscribe", "ssubscribe"};
 static const char *const unverbs[HUB_KINDS] = {"unsubscribe", "punsubscribe", "sunsubscribe"};
@@ -399,13 +400,33 @@ static size_t channels_on(struct hub *hub, const struct hub_link *hl)
 	return n;
 }
 
-static void close_unused(struct hub *hub)
+/* A subscription says nothing by itself when its server is frozen or its host gone: it is asked now and then. */
+static void ask_whether_there(struct hub_link *hl, int64_t now_us)
+{
+	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+	const struct upstream_config *conf = hl->link->pool->server->conf;
+
+	if (hl->link->read_us >= hl->asked_us) {
+		if (now_us - hl->link->read_us < conf->health_check_ms * 1000)
+			return;
+		hl->asked_us = now_us;
+		link_send_more(hl->link, ping, sizeof(ping) - 1);
+	} else if (now_us - hl->asked_us > conf->read_timeout_ms * 1000 * SILENT_TIMES) {
+		link_close(hl->link, "no answer on the subscription for too long");
+	}
+}
+
+static void look_at_links(struct hub *hub)
 {
 	LIST_EACH (pos, next, &hub->links) {
 		struct hub_link *hl = container_of(pos, struct hub_link, node);
 
-		if (hl->link->state == LINK_READY && channels_on(hub, hl) == 0)
+		if (hl->link->state != LINK_READY)
+			continue;
+		if (channels_on(hub, hl) == 0)
 			link_drop(hl->link, "no subscriptions");
+		else
+			ask_whether_there(hl, hub->w->now_us);
 	}
 }
 
@@ -421,7 +442,7 @@ void hub_tick(struct hub *hub)
 	}
 	if (w->now_us - hub->swept_us > SWEEP_US && !list_empty(&hub->links)) {
 		hub->swept_us = w->now_us;
-		close_unused(hub);
+		look_at_links(hub);
 	}
 }
 

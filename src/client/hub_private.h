@@ -33,6 +33,7 @@ struct hub_link {
 	struct list node; /* in hub.links */
 	struct hub *hub;
 	struct link *link;
+	int64_t asked_us;   /* when it was sent a PING last */
 	struct buf message; /* one that came in pieces */
 };
 
@@ -45,7 +46,7 @@ struct hub {
 	uint64_t generation; /* of the routes by which channels were placed */
 	bool unplaced;	     /* some are wanted and nowhere subscribed */
 	int64_t place_us;    /* when they were tried last */
-	int64_t swept_us;    /* when links without channels were closed last */
+	int64_t swept_us;    /* when the links were looked at last */
 };
 
 /* A (UN)SUBSCRIBE under way. */

@@ -153,7 +153,7 @@ static enum verdict to_upstream(struct client *c, const struct call *call)
 		return CALL_DONE;
 	}
 	put_inner(call, &bytes);
-	c->forced_route = i;
+	c->forced_route = i + 1;
 	verdict = run_inner(c, &bytes);
 	c->forced_route = 0;
 	buf_release(&bytes);

@@ -123,6 +123,7 @@ static bool link_for(struct client *c, struct request *r, struct pool *p, struct
 		c->bound = NULL;
 		return false;
 	}
+	client_select_db(c, c->bound, db);
 	*out = c->bound;
 	return true;
 }
@@ -226,7 +227,7 @@ static void try_parked(struct worker *w, struct parked *p)
 		request_free(&w->requests, &r);
 	else if (pool && !pool->down && send_to(r, pool, &p->bytes, NULL))
 		;
-	else if (r->deadline_us > 0 && w->now_us >= r->deadline_us)
+	else if (!route || (r->deadline_us > 0 && w->now_us >= r->deadline_us)) /* or its upstream is no more */
 		give_up(r, pool && pool->down ? pool->why : reply_error_text(ERROR_NO_MASTER));
 	else
 		park(r, p->up, &p->bytes);

@@ -104,6 +104,8 @@ enum verdict handle_SELECT(struct client *c, const struct call *call)
 		return CALL_DONE;
 	}
 	if (!c->bound && db == 0) {
+		if (c->n_upstream > 0) /* what is sent again goes to the database of then */
+			return client_wait_for(c, WAIT_DRAIN);
 		c->db = 0;
 		client_reply_ok(c, call);
 		return CALL_DONE;

@@ -8,7 +8,7 @@
 
 struct route *target_main(const struct client *c)
 {
-	return &c->w->routes[c->forced_route < c->w->n_routes ? c->forced_route : 0];
+	return &c->w->routes[c->forced_route > 0 ? c->forced_route - 1 : 0];
 }
 
 const struct namespace_config *target_namespace(const struct worker *w, const char *key, size_t len)

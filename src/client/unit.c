@@ -17,7 +17,7 @@ struct unit {
 	struct buf bytes; /* the queued commands as they came */
 	bool bad;	  /* one was refused */
 	bool keyed;
-	size_t route; /* of the first key */
+	struct upstream *up; /* of the first key; a reference */
 	int slot;
 };
 
@@ -30,6 +30,7 @@ void unit_drop(struct client *c)
 	if (!u)
 		return;
 	buf_release(&u->bytes);
+	upstream_unref(&u->up);
 	free(u);
 	c->extra->unit = NULL;
 }
@@ -99,22 +100,27 @@ static enum verdict refuse_arity(struct client *c, const struct call *call)
 	return refuse(c, call, text);
 }
 
+/* A reload may have made it anew, or moved it. */
+static bool is_at(const struct unit *u, const struct route *route)
+{
+	return strcmp(u->up->conf->name, route->up->conf->name) == 0;
+}
+
 /* Whether its keys go where the first key went. */
 static bool fits(struct client *c, const struct target *t, enum target_status *status)
 {
 	struct unit *u = c->extra->unit;
-	size_t route = (size_t)(t->route - c->w->routes);
 
 	if (!t->keyed)
 		return true;
 	if (!u->keyed) {
 		u->keyed = true;
-		u->route = route;
+		u->up = upstream_ref(t->route->up);
 		u->slot = t->slot;
 		return true;
 	}
-	*status = route != u->route ? TARGET_CROSSUPSTREAM : TARGET_CROSSSLOT;
-	return route == u->route && t->slot == u->slot;
+	*status = is_at(u, t->route) ? TARGET_CROSSSLOT : TARGET_CROSSUPSTREAM;
+	return is_at(u, t->route) && t->slot == u->slot;
 }
 
 static enum verdict queue(struct client *c, const struct call *call)
@@ -140,22 +146,35 @@ static enum verdict queue(struct client *c, const struct call *call)
 
 /* ---- EXEC ---- */
 
+/* Where its keys are; NULL: that upstream is no more. */
+static struct route *route_of(struct client *c, const struct unit *u)
+{
+	for (size_t i = 0; u->up && i < c->w->n_routes; i++)
+		if (is_at(u, &c->w->routes[i]))
+			return &c->w->routes[i];
+	return u->up ? NULL : &c->w->routes[0];
+}
+
 /* Over the link that WATCH holds, or a shared one to where the first key is. */
 static bool find_link(struct client *c, const struct call *call, struct link **out, enum verdict *verdict)
 {
 	const struct unit *u = c->extra->unit;
-	struct target t = {&c->w->routes[u->route < c->w->n_routes ? u->route : 0], u->keyed ? u->slot : -1, u->keyed};
-	struct pool *p = c->watching && !u->keyed && c->bound ? c->bound->pool : route_master(t.route, t.slot);
+	struct target t = {route_of(c, u), u->keyed ? u->slot : -1, u->keyed};
+	struct pool *p;
 
+	*verdict = CALL_DONE;
+	if (!t.route) {
+		client_reply_own_error(c, call, ERROR_TX_LOST);
+		return false;
+	}
+	p = c->watching && !u->keyed && c->bound ? c->bound->pool : route_master(t.route, t.slot);
 	if (!p) {
 		client_reply_error(c, call, target_why(&t));
-		*verdict = CALL_DONE;
 		return false;
 	}
 	if (c->watching && c->bound && c->bound->pool != p) {
 		target_failed(c, call,
 			      c->bound->pool->server->up == p->server->up ? TARGET_CROSSSLOT : TARGET_CROSSUPSTREAM);
-		*verdict = CALL_DONE;
 		return false;
 	}
 	return client_route_to(c, call, p, out, verdict);

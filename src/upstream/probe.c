@@ -232,6 +232,11 @@ struct node *probe_node(const struct probe *p)
 	return p->node;
 }
 
+void probe_tell(struct probe *p, const struct probe_events *events)
+{
+	p->events = events;
+}
+
 void probe_learn(struct probe *p)
 {
 	if (p->events->learnt && p->talk && talk_is_ready(p->talk))

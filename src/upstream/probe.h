@@ -27,6 +27,9 @@ void probe_free(struct probe **p);
 
 struct node *probe_node(const struct probe *p);
 
+/* From now on these are told. */
+void probe_tell(struct probe *p, const struct probe_events *events);
+
 /* Asks for COMMAND again. */
 void probe_learn(struct probe *p);
 

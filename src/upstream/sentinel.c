@@ -179,6 +179,14 @@ static const char *flat_field(const redisReply *map, const char *name)
 	return NULL;
 }
 
+/* 0: that is none. */
+static int port_of(const char *text)
+{
+	int port = atoi(text);
+
+	return port > 0 && port <= 65535 ? port : 0;
+}
+
 static void on_replicas(void *ctx, const redisReply *reply)
 {
 	struct sentinel *s = ctx;
@@ -189,9 +197,10 @@ static void on_replicas(void *ctx, const redisReply *reply)
 		const char *host = flat_field(item, "ip"), *port = flat_field(item, "port");
 		const char *flags = flat_field(item, "flags");
 
-		if (!host || !port || !flags || strstr(flags, "down") || shard->n_replicas == SHARD_REPLICAS_MAX)
+		if (!host || !port || !flags || port_of(port) == 0 || strstr(flags, "down") ||
+		    shard->n_replicas == SHARD_REPLICAS_MAX)
 			continue;
-		shard->replicas[shard->n_replicas++] = upstream_node(s->up, host, atoi(port));
+		shard->replicas[shard->n_replicas++] = upstream_node(s->up, host, port_of(port));
 	}
 	call_master(s);
 }
@@ -201,13 +210,13 @@ static void on_address(void *ctx, const redisReply *reply)
 	struct sentinel *s = ctx;
 
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 || reply->element[0]->type != REDIS_REPLY_STRING ||
-	    reply->element[1]->type != REDIS_REPLY_STRING) {
+	    reply->element[1]->type != REDIS_REPLY_STRING || port_of(reply->element[1]->str) == 0) {
 		snprintf(s->why, sizeof(s->why), "%s %s", s->nodes[s->at]->label,
 			 reply->type == REDIS_REPLY_ERROR ? reply->str : "knows no master of this name");
 		next_sentinel(s);
 		return;
 	}
-	s->map = topology_of_node(upstream_node(s->up, reply->element[0]->str, atoi(reply->element[1]->str)));
+	s->map = topology_of_node(upstream_node(s->up, reply->element[0]->str, port_of(reply->element[1]->str)));
 	talk_ask(s->talk, ANSWER_MS, on_replicas, 3,
 		 (const char *const[]){"SENTINEL", "replicas", s->up->conf->service});
 }

@@ -72,6 +72,7 @@ static void keep_probe(void *ctx, struct node *n, bool master)
 {
 	struct probes *fresh = ctx;
 	struct watch *w = fresh->w;
+	bool learns = master && w->events->learnt;
 	struct probe *p;
 
 	for (size_t i = 0; i < fresh->n; i++)
@@ -80,7 +81,9 @@ static void keep_probe(void *ctx, struct node *n, bool master)
 	p = take_probe(w, n);
 	/* One that learns is enough, but any of the masters may be the one that is there. */
 	if (!p)
-		p = probe_new(w->base, n, master && w->events->learnt ? &learning_events : &quiet_events, w);
+		p = probe_new(w->base, n, learns ? &learning_events : &quiet_events, w);
+	else if (learns)
+		probe_tell(p, &learning_events); /* it may have been a replica's */
 	fresh->items[fresh->n++] = p;
 }
 

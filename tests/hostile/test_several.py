@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Several servers at once of which one misbehaves: what a client has on the way to the others must not suffer."""
+import socket
 import threading
 import time
 
@@ -68,6 +69,29 @@ def test_reply_that_becomes_the_next_when_half_of_it_is_here(redis, size):
             assert conn.read() is None
 
 
+@pytest.mark.parametrize("change", [["SELECT", 0], ["RESET"], ["HELLO", 3]])
+def test_read_that_is_sent_again_is_read_as_it_was_meant(redis, change):
+    """In the database and the protocol of the time when it came, whatever its client has said since."""
+    lost = []
+
+    def script(args, conn):
+        if args[1:2] == [b"again"] and not lost:
+            time.sleep(0.2)
+            lost.append(conn)
+            conn.shutdown(socket.SHUT_RDWR)
+            return True
+        return None
+    with redis.client() as direct:
+        direct.cmd("SELECT", 3)
+        direct.cmd("HSET", "again", "f", "3")
+    with Fake(redis, script) as fake, Keyweir(fake, workers=1) as proxy, proxy.client() as conn:
+        assert conn.cmd("SELECT", 3) == "OK"
+        conn.send("HGETALL", "again")
+        conn.send(*change)
+        assert conn.read() == [b"f", b"3"]
+        conn.read()
+
+
 @pytest.mark.parametrize("commands", [[["MULTI"], ["SET", "k", b"x" * 100000], ["EXEC"]], [["MSET", "k", b"x" * 100000, "cache:k", 1]]])
 def test_what_waits_for_a_frozen_server_is_bounded(redis, commands):
     with Redis() as main, Keyweir(None, TABLES % (main.url, redis.url)) as proxy, proxy.client() as conn:
@@ -86,3 +110,22 @@ def test_what_waits_for_a_frozen_server_is_bounded(redis, commands):
                 time.sleep(0.01)
         grown = (proxy.rss_kb() - before) // 1024
         assert grown < 40, f"{grown} MB more after {sent >> 20} MB"
+
+
+def test_subscriber_that_leaves_before_it_is_confirmed(redis):
+    def script(args, conn):
+        if args[0].lower() == b"subscribe":
+            time.sleep(0.3)
+        return None
+    with Fake(redis, script) as fake, Keyweir(fake, workers=1) as proxy:
+        with proxy.client() as conn:
+            conn.send("SUBSCRIBE", "x")
+            time.sleep(0.1)
+        with proxy.client() as conn:
+            for _ in range(3):  # one that leaves must not answer those that come
+                assert conn.pipeline([["ECHO", "e"], ["SET", "n", 1]] * 50) == [b"$1\r\ne\r\n", b"+OK\r\n"] * 50
+                time.sleep(0.1)
+            conn.send("SET", "n", 2)
+            assert conn.read() == "OK"
+            with pytest.raises(TimeoutError):
+                conn.read(0.5)

@@ -220,3 +220,14 @@ def test_sets_of_other_kinds(kind):
             served(conn, "writes after the failover")
             wait_until(lambda: conn.cmd("SET", "k", "w") == "OK" and new.cmd("GET", "k") == b"w", what="the new master")
             assert "s3cret" not in keyweir.log() and "0ther" not in keyweir.log()
+
+
+def test_learns_of_the_new_master(group, keyweir, conn):
+    """It was a replica, of which nothing was learnt."""
+    served(conn)
+    _, new = group.failover()
+    served(conn)
+    wait_until(lambda: new.cmd("SET", "k", 1) == "OK", what="it is the master")
+    before = calls_of(new, "command")
+    wait_until(lambda: conn.cmd("NOSUCH").startswith("ERR unknown") and calls_of(new, "command") > before,
+               what="it is asked for its commands")

@@ -277,6 +277,8 @@ def test_command_to_a_named_upstream(several, conn):
     assert got == [b"+OK\r\n", b"$-1\r\n", b":2\r\n", b":0\r\n", b":2\r\n"]
     assert conn.cmd("KEYWEIR", "UPSTREAM", "cache", "FLUSHALL") == "OK" and several.cache.cmd("DBSIZE") == 0
     assert conn.cmd("DBSIZE") == 0 and conn.cmd("EXISTS", "s:1") == 1
+    assert conn.cmd("KEYWEIR", "UPSTREAM", "main", "SET", "cache:b", 1) == "OK"  # whatever its keys
+    assert several.where("cache:b") == ["main"] and conn.cmd("GET", "cache:b") is None
 
 
 @pytest.mark.xfail(strict=False, reason="only what is plainly forwarded can be sent to a named upstream so far")
@@ -422,6 +424,27 @@ def test_reload(fresh_redis, fresh_keyweir):
         assert conn.cmd("PUBLISH", "news", "still") == 1 and sub.read()[-1] == b"still"
         main.cmd("RPUSH", "queue", "x")
         assert blocked.read() == [b"queue", b"x"]
+
+
+def test_reload_under_a_transaction(fresh_redis, fresh_keyweir):
+    """It stays where it was begun, and goes where its keys were."""
+    main, cache, other = fresh_redis(), fresh_redis(), fresh_redis()
+    caches = namespace("cache", "cache")
+    proxy = fresh_keyweir(main)
+    with proxy.client() as conn:
+        conn.cmd("MULTI"), conn.cmd("SET", "a", 1)
+        proxy.reload(upstream("cache", cache) + caches)
+        assert conn.cmd("SET", "cache:a", 1) == "QUEUED" and cache.cmd("EXISTS", "cache:a") == 0
+        assert conn.cmd("EXEC") == ["OK", "OK"] and main.cmd("GET", "cache:a") == b"1"
+
+        conn.cmd("MULTI"), conn.cmd("SET", "cache:b", 1)
+        proxy.reload(upstream("other", other) + upstream("cache", cache) + caches)  # another number
+        assert conn.cmd("EXEC") == ["OK"] and cache.cmd("GET", "cache:b") == b"1" and other.cmd("DBSIZE") == 0
+
+        conn.cmd("MULTI"), conn.cmd("SET", "cache:c", 1)
+        proxy.reload(upstream("other", other))
+        assert conn.cmd("EXEC").startswith(("UPSTREAMDOWN", "EXECABORT"))
+        assert [s.cmd("EXISTS", "cache:c") for s in (main, cache, other)] == [0, 0, 0]
 
 
 def test_reload_under_a_pipeline(fresh_redis, fresh_keyweir):
