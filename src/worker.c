@@ -26,7 +26,7 @@
 #define IDLE_BEFORE_SLOW_US 1000000
 #define CLIENT_TICK_US	    1000000
 #define MIRROR_GRACE_US	    1000000 /* copies are waited for so long when the last client has left */
-#define CHUNKS_KEPT	    1024 /* 16 MB */
+#define CHUNKS_KEPT	    1024    /* 16 MB */
 
 static void on_mailbox(evutil_socket_t fd, short what, void *arg)
 {

@@ -10,6 +10,8 @@
 #include "resp/write.h"
 #include "upstream/slot.h"
 
+#define HEARD_KEPT 65536
+
 /* ---- which ---- */
 
 static bool writes(const struct command *cmd)
@@ -91,6 +93,7 @@ struct original {
 	const struct command *cmd;
 	int db;
 	bool unit;
+	bool removes;	   /* see struct copy */
 	struct buf *reply; /* for comparing; NULL: it is not */
 	/* What its keys say: */
 	const char *key; /* the first one; NULL: none */
@@ -142,10 +145,13 @@ static void give_whole(struct original *o, const char *bytes, size_t len)
 {
 	struct copy *copy = new_copy(o, o->key, o->key_len, o->key ? (int)o->slot : -1);
 
+	copy->removes = o->removes;
 	if (o->reply && buf_len(o->reply) > 0 && buf_len(o->reply) <= MIRROR_COMPARE_MAX) {
+		/* No larger than it is: there may be many. */
 		copy->compare = true;
-		copy->expected = *o->reply;
-		*o->reply = (struct buf){0};
+		copy->expected.data = xmemdup0(buf_head(o->reply), buf_len(o->reply));
+		copy->expected.end = buf_len(o->reply);
+		copy->expected.capacity = copy->expected.end + 1;
 	}
 	mirror_give(copy, bytes, len);
 }
@@ -283,25 +289,46 @@ static void copy_call(struct original *o, const struct call *call)
 		copy_whole(o, call->bytes, call->len);
 }
 
+/* One of the commands that do again what a blocking one did. */
+static void copy_emitted(void *ctx, const struct command *cmd, const struct buf *bytes)
+{
+	static const char one[] = ":1\r\n";
+	const struct original *from = ctx;
+	struct original o = *from;
+	struct request_frame f = {.max_bulk = UINT64_MAX};
+	struct call call = {.cmd = cmd, .frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
+	struct buf expected = {0};
+
+	o.cmd = cmd;
+	o.removes = !(cmd->flags & CMD_DENYOOM); /* not the push */
+	o.reply = NULL;
+	if (o.removes && o.conf->mirror_compare) {
+		buf_put(&expected, one, sizeof(one) - 1);
+		o.reply = &expected;
+	}
+	if (request_frame_feed(&f, call.bytes, call.len) == FRAME_READY)
+		copy_call(&o, &call);
+	buf_release(&expected);
+}
+
 static void copy_command(struct original *o, const struct buf *bytes, const struct buf *reply)
 {
 	struct request_frame f = {.max_bulk = UINT64_MAX}, other = f;
 	struct call call = {.cmd = o->cmd, .frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
+	const struct command_set *learnt = o->m->w->snapshot->learnt;
 	struct buf out = {0};
-	enum rewrite rewrite = REWRITE_NONE;
 
 	if (request_frame_feed(&f, call.bytes, call.len) != FRAME_READY)
 		return;
-	if (mirror_rewrites(o->cmd) && buf_len(reply) > 0)
-		rewrite = mirror_rewrite(&call, reply, o->m->w->snapshot->learnt, &out, &o->cmd);
-	if (rewrite == REWRITE_DONE && request_frame_feed(&other, buf_head(&out), buf_len(&out)) == FRAME_READY) {
-		/* LPOP does not answer as BLPOP does. */
-		if (o->cmd != call.cmd)
-			o->reply = NULL;
-		call = (struct call){.cmd = o->cmd, .frame = &other, .bytes = buf_head(&out), .len = buf_len(&out)};
+	if (mirror_pops(o->cmd)) {
+		if (!mirror_popped(&call, reply, learnt, copy_emitted, o))
+			mirror_dropped(o->m, "a command is too large");
+		return;
 	}
-	if (rewrite != REWRITE_NOTHING)
-		copy_call(o, &call);
+	if (mirror_makes_ids(o->cmd) && mirror_with_id(&call, reply, &out) &&
+	    request_frame_feed(&other, buf_head(&out), buf_len(&out)) == FRAME_READY)
+		call = (struct call){.cmd = o->cmd, .frame = &other, .bytes = buf_head(&out), .len = buf_len(&out)};
+	copy_call(o, &call);
 	buf_release(&out);
 }
 
@@ -355,10 +382,10 @@ static bool was_done(const struct request *r, const struct link *l, const char *
 		(r->reply.data && memmem(buf_head(&r->reply), buf_len(&r->reply), place, sizeof(place) - 1)));
 }
 
-/* As much of the reply as is compared, and a byte more, so that it shows. */
-static void gather(struct link *l, const char *data, size_t len)
+/* As much of the reply as is needed, and a byte more, so that it shows. */
+static void gather(struct link *l, const struct command *cmd, const char *data, size_t len)
 {
-	size_t room = MIRROR_COMPARE_MAX + 1 - buf_len(&l->heard);
+	size_t room = (mirror_pops(cmd) ? MIRROR_BYTES_MAX : MIRROR_COMPARE_MAX) + 1 - buf_len(&l->heard);
 
 	buf_put(&l->heard, data, len < room ? len : room);
 }
@@ -371,8 +398,8 @@ void mirror_heard(struct request *r, const char *data, size_t len, struct link *
 
 	if (!request_is_copied(conf, r))
 		return;
-	if (l->rf.type != '-' && (conf->mirror_compare || mirror_rewrites(r->cmd)))
-		gather(l, data, len);
+	if (l->rf.type != '-' && (conf->mirror_compare || mirror_pops(r->cmd) || mirror_makes_ids(r->cmd)))
+		gather(l, r->cmd, data, len);
 	if (!done)
 		return;
 	o.m = mirror_of(l->w, conf);
@@ -387,7 +414,9 @@ void mirror_heard(struct request *r, const char *data, size_t len, struct link *
 			copy_command(&o, &bytes, &l->heard);
 		buf_release(&bytes);
 	}
-	buf_release(&l->heard);
+	l->heard.start = l->heard.end = 0;
+	if (l->heard.capacity > HEARD_KEPT)
+		buf_release(&l->heard);
 }
 
 void mirror_lost(struct request *r, const struct link *l)

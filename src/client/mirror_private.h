@@ -24,18 +24,24 @@ struct mirror {
 	size_t n_on_way;     /* sent and not answered */
 	uint64_t generation; /* of the worker's routes, for what is on the way */
 	int64_t not_before_us;
+	struct list later; /* copies that found nothing to remove, see mirror_rewrite.c */
+	size_t n_later;
+	size_t later_bytes;
 };
 
 struct copy {
-	struct list node; /* in one of the mirror's two */
+	struct list node; /* in one of the mirror's lists */
 	struct mirror *m;
 	const struct command *cmd;
 	struct buf bytes;    /* while it is in a list */
 	struct buf expected; /* what the client was told, when it is to be compared */
 	struct node *at;     /* a reference: only there; NULL: whoever serves the slot */
+	int64_t due_us;	     /* in `later` */
 	int db;
 	int16_t slot; /* of its keys, -1: none */
 	uint8_t redirects;
+	uint8_t tries;
+	bool removes; /* what was popped; 0 says that it is not there yet */
 	bool compare;
 	bool unit;
 	bool asking;
@@ -56,16 +62,17 @@ struct copy *mirror_copy_new(struct mirror *m, const struct command *cmd, int db
 /* The mirror's route; NULL: it is no longer there. */
 struct route *mirror_route(const struct mirror *m);
 
-/*
- * What a command did, when the same again would do something else: appended to out, and *cmd is the other command.
- * reply is what Redis said.
- */
-enum rewrite { REWRITE_NONE, REWRITE_DONE, REWRITE_NOTHING };
-enum rewrite mirror_rewrite(const struct call *call, const struct buf *reply, const struct command_set *learnt,
-			    struct buf *out, const struct command **cmd);
+/* BLPOP and others: what they popped is told by commands that remove it; each is given to emit, bytes are borrowed. */
+typedef void (*mirror_emit_fn)(void *ctx, const struct command *cmd, const struct buf *bytes);
+bool mirror_pops(const struct command *cmd);
 
-/* Whether mirror_rewrite() may want the reply. */
-bool mirror_rewrites(const struct command *cmd);
+/* False: the reply is too large. */
+bool mirror_popped(const struct call *call, const struct buf *reply, const struct command_set *learnt,
+		   mirror_emit_fn emit, void *ctx);
+
+/* XADD: the same with the ID that Redis has made. False: it needs no change. */
+bool mirror_makes_ids(const struct command *cmd);
+bool mirror_with_id(const struct call *call, const struct buf *reply, struct buf *out);
 
 /* Whether two replies to cmd mean the same, each in RESP2 or RESP3. */
 bool mirror_same(const struct command *cmd, const struct buf *a, const struct buf *b);

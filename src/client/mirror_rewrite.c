@@ -2,13 +2,14 @@
 /*
  * Commands that would not do the same again on the mirror: what they did is said by their replies.
  *
- *   BLPOP a b 5          LPOP a                 (b was popped from: LPOP b)
- *   BLMOVE a b .. 5      LMOVE a b ..
- *   BLMPOP 5 2 a b ..    LMPOP 1 a ..
- *   XADD k * f v         XADD k 1700-0 f v
+ *   BLPOP a b 5            LREM a 1 value            (b was popped from: LREM b 1 value)
+ *   BLMOVE a b LEFT ..     LREM a 1 value; RPUSH b value
+ *   BLMPOP, BZPOPMIN ..    LREM, ZREM of each element
+ *   XADD k * f v           XADD k 1700-0 f v
  *
- * A blocking command's name without the B is that of the command that does not block; a time-out stands where the
- * command table says.
+ * A client that is blocked pops what another pushes, and the answers to both come at the same time over different
+ * links. LPOP would pop something else, or nothing, when it comes to the mirror before the push; an element that is
+ * removed by its value can be looked for again in a moment (mirror_send.c).
  */
 #include <string.h>
 
@@ -17,22 +18,118 @@
 #include "resp/reply_frame.h"
 #include "resp/write.h"
 
-static bool blocks(const struct command *cmd)
+bool mirror_pops(const struct command *cmd)
 {
 	return cmd->flags & CMD_BLOCKING && cmd->flags & CMD_WRITE;
 }
 
-static bool may_make_ids(const struct command *cmd)
+bool mirror_makes_ids(const struct command *cmd)
 {
 	return cmd->categories & CAT_STREAM && cmd->flags & CMD_WRITE;
 }
 
-bool mirror_rewrites(const struct command *cmd)
+/* ---- pops ---- */
+
+struct pop {
+	const struct call *call;
+	const struct command_set *learnt;
+	mirror_emit_fn emit;
+	void *ctx;
+	bool left; /* lists: which end */
+};
+
+/* name key [middle] value */
+static void emit(const struct pop *pop, const char *name, const struct reply_item *key, const char *middle,
+		 const struct reply_item *value)
 {
-	return blocks(cmd) || may_make_ids(cmd);
+	const struct command *cmd = command_find(pop->learnt, name, strlen(name), NULL, 0);
+	struct buf out = {0};
+
+	resp_array(&out, middle ? 4 : 3);
+	resp_bulks(&out, name);
+	resp_bulk(&out, key->text, key->len);
+	if (middle)
+		resp_bulks(&out, middle);
+	resp_bulk(&out, value->text, value->len);
+	pop->emit(pop->ctx, cmd, &out);
+	buf_release(&out);
 }
 
-/* ---- blocking ---- */
+static bool from_list(const struct pop *pop)
+{
+	return pop->call->cmd->categories & CAT_LIST;
+}
+
+static void remove_one(const struct pop *pop, const struct reply_item *key, const struct reply_item *value)
+{
+	if (from_list(pop))
+		emit(pop, "lrem", key, pop->left ? "1" : "-1", value);
+	else
+		emit(pop, "zrem", key, NULL, value);
+}
+
+/* The key, then what was popped from it: elements of a list, or members with their scores. */
+static void popped(const struct pop *pop, struct reply_cursor cur)
+{
+	struct reply_item key, item, score;
+
+	if (!reply_cursor_next(&cur, &item) || !reply_cursor_next(&cur, &key))
+		return;
+	while (reply_cursor_next(&cur, &item)) {
+		if (item.type == '*')
+			continue;
+		remove_one(pop, &key, &item);
+		if (!from_list(pop))
+			reply_cursor_next(&cur, &score);
+	}
+}
+
+static bool arg_item(const struct call *call, uint32_t i, struct reply_item *item)
+{
+	*item = (struct reply_item){.type = '$'};
+	item->text = call_arg(call, i, &item->len);
+	return item->text != NULL;
+}
+
+/* BLMOVE src dst LEFT|RIGHT LEFT|RIGHT timeout, BRPOPLPUSH src dst timeout. */
+static void moved(const struct pop *pop, struct reply_cursor cur)
+{
+	bool to_left = pop->call->frame->argc <= 4 || call_arg_is(pop->call, 4, "LEFT");
+	struct reply_item from, to, value;
+
+	if (!reply_cursor_next(&cur, &value) || !arg_item(pop->call, 1, &from) || !arg_item(pop->call, 2, &to))
+		return;
+	remove_one(pop, &from, &value);
+	emit(pop, to_left ? "lpush" : "rpush", &to, NULL, &value);
+}
+
+/* At which end: the command says so in its name, or in an argument: BLMOVE, or BLMPOP timeout n key ... LEFT|RIGHT. */
+static bool pops_left(const struct call *call)
+{
+	int64_t n;
+
+	if (call->cmd->timeout == TIMEOUT_FIRST_SECONDS)
+		return call_arg_int(call, 2, &n) && n > 0 && n < call->frame->argc &&
+		       call_arg_is(call, 3 + (uint32_t)n, "LEFT");
+	return call->cmd->arity == 6 ? call_arg_is(call, 3, "LEFT") : call->cmd->name[1] == 'l';
+}
+
+bool mirror_popped(const struct call *call, const struct buf *reply, const struct command_set *learnt,
+		   mirror_emit_fn emit_fn, void *ctx)
+{
+	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
+	struct pop pop = {call, learnt, emit_fn, ctx, pops_left(call)};
+
+	if (buf_len(reply) > MIRROR_BYTES_MAX)
+		return false;
+	if (*cur.p == '*')
+		popped(&pop, cur);
+	else if (*cur.p == '$' && from_list(&pop) && cur.p[1] != '-')
+		moved(&pop, cur);
+	return true;
+}
+
+/* ---- XADD ---- */
 
 static void put_args(const struct call *call, uint32_t first, uint32_t end, struct buf *out)
 {
@@ -45,63 +142,6 @@ static void put_args(const struct call *call, uint32_t first, uint32_t end, stru
 		if (i >= first)
 			resp_bulk(out, arg, len);
 }
-
-/* BLMPOP timeout n key ... LEFT|RIGHT [COUNT n]: where what follows the keys begins; 0: nowhere. */
-static uint32_t behind_keys(const struct call *call)
-{
-	int64_t n;
-
-	if (!call_arg_int(call, 2, &n) || n < 1 || n > call->frame->argc || 3 + (uint32_t)n >= call->frame->argc)
-		return 0;
-	return 3 + (uint32_t)n;
-}
-
-static enum rewrite popped(const struct call *call, const struct reply_item *key, const char *name, struct buf *out)
-{
-	uint32_t rest = call->frame->argc;
-
-	if (call->cmd->timeout == TIMEOUT_FIRST_SECONDS) {
-		rest = behind_keys(call);
-		if (rest == 0)
-			return REWRITE_NOTHING;
-		resp_array(out, 3 + call->frame->argc - rest);
-		resp_bulks(out, name);
-		resp_bulks(out, "1");
-	} else {
-		resp_array(out, 2);
-		resp_bulks(out, name);
-	}
-	resp_bulk(out, key->text, key->len);
-	put_args(call, rest, call->frame->argc, out);
-	return REWRITE_DONE;
-}
-
-static bool is_nil(struct reply_cursor cur)
-{
-	return cur.end - cur.p < 3 || *cur.p == '_' || memcmp(cur.p + 1, "-1", 2) == 0;
-}
-
-static enum rewrite unblocked(const struct call *call, struct reply_cursor cur, const struct command_set *learnt,
-			      struct buf *out, const struct command **cmd)
-{
-	const char *name = call->cmd->name + 1;
-	struct reply_item item, key;
-
-	*cmd = command_find(learnt, name, strlen(name), NULL, 0);
-	if (!*cmd || call->cmd->timeout == TIMEOUT_BLOCK_OPTION || is_nil(cur))
-		return REWRITE_NOTHING;
-	if (*cur.p == '*' && reply_cursor_next(&cur, &item) && reply_cursor_next(&cur, &key))
-		return popped(call, &key, name, out);
-	/* The element that was moved may be too large to be here whole. */
-	if (*cur.p != '$' || call->cmd->timeout != TIMEOUT_LAST_SECONDS)
-		return REWRITE_NOTHING;
-	resp_array(out, call->frame->argc - 1);
-	resp_bulks(out, name);
-	put_args(call, 1, call->frame->argc - 1, out);
-	return REWRITE_DONE;
-}
-
-/* ---- XADD ---- */
 
 static bool is_id(const char *arg, size_t len, const struct reply_item *id)
 {
@@ -118,39 +158,29 @@ static bool is_made(const char *arg, size_t len)
 }
 
 /* Of the commands that write streams only XADD answers with a string: the ID, which Redis may have made. */
-static enum rewrite with_id(const struct call *call, struct reply_cursor cur, struct buf *out)
+bool mirror_with_id(const struct call *call, const struct buf *reply, struct buf *out)
 {
+	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
 	struct arg_cursor args;
 	struct reply_item id;
 	const char *arg;
 	size_t len;
 
 	if (!reply_cursor_next(&cur, &id) || id.type != '$' || id.number < 0)
-		return REWRITE_NONE;
+		return false;
 	arg_cursor_init(&args, call->bytes, call->len);
 	for (uint32_t i = 0; arg_cursor_next(&args, &arg, &len); i++) {
 		if (i < 2)
 			continue;
 		if (is_id(arg, len, &id))
-			return REWRITE_NONE;
+			return false;
 		if (!is_made(arg, len))
 			continue;
 		resp_array(out, call->frame->argc);
 		put_args(call, 0, i, out);
 		resp_bulk(out, id.text, id.len);
 		put_args(call, i + 1, call->frame->argc, out);
-		return REWRITE_DONE;
+		return true;
 	}
-	return REWRITE_NONE;
-}
-
-enum rewrite mirror_rewrite(const struct call *call, const struct buf *reply, const struct command_set *learnt,
-			    struct buf *out, const struct command **cmd)
-{
-	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
-
-	*cmd = call->cmd;
-	if (blocks(call->cmd))
-		return unblocked(call, cur, learnt, out, cmd);
-	return may_make_ids(call->cmd) ? with_id(call, cur, out) : REWRITE_NONE;
+	return false;
 }

@@ -16,7 +16,9 @@
 #include "client/redirect.h"
 #include "client/unit.h"
 
-#define LATER_US 50000
+#define LATER_US     50000
+#define FIRST_TRY_US 10000 /* doubles */
+#define TRIES_MAX    6
 
 struct route *mirror_route(const struct mirror *m)
 {
@@ -148,6 +150,52 @@ void mirror_give(struct copy *copy, const char *bytes, size_t len)
 	put(copy, bytes, len);
 }
 
+/* ---- what was popped, and is not there yet ---- */
+
+/* The push that it needs is on its way, perhaps over another worker's link. False: it was looked for often enough. */
+static bool try_later(struct request *r, const struct link *l)
+{
+	struct copy *copy = (struct copy *)(intptr_t)r->arg;
+	struct mirror *m = copy->m;
+
+	if (!copy->removes || l->rf.number != 0 || copy->tries >= TRIES_MAX || m->n_later >= MIRROR_COPIES_MAX ||
+	    m->later_bytes + r->len > MIRROR_BYTES_MAX || !outq_peek(&l->out, r->pos, (size_t)r->len, &copy->bytes))
+		return false;
+	copy->due_us = m->w->now_us + (FIRST_TRY_US << copy->tries++);
+	list_append(&m->later, &copy->node);
+	m->n_later++;
+	m->later_bytes += buf_len(&copy->bytes);
+	worker_wake_tick(m->w);
+	return true;
+}
+
+static struct buf take_later(struct copy *copy)
+{
+	struct buf bytes = copy->bytes;
+
+	list_remove(&copy->node);
+	copy->bytes = (struct buf){0};
+	copy->m->n_later--;
+	copy->m->later_bytes -= buf_len(&bytes);
+	return bytes;
+}
+
+static void give_due(struct mirror *m)
+{
+	LIST_EACH (pos, next, &m->later) {
+		struct copy *copy = container_of(pos, struct copy, node);
+		struct buf bytes;
+
+		if (m->w->now_us < copy->due_us)
+			continue;
+		bytes = take_later(copy);
+		mirror_give(copy, buf_head(&bytes), buf_len(&bytes));
+		buf_release(&bytes);
+	}
+}
+
+/* ---- all on the way is answered ---- */
+
 static void put_all(struct list *list)
 {
 	while (!list_empty(list)) {
@@ -161,7 +209,7 @@ static void put_all(struct list *list)
 	}
 }
 
-/* All that was on the way is answered: what waited goes. */
+/* What waited goes. */
 static void flush(struct mirror *m)
 {
 	if (m->n_waiting == 0 || m->n_on_way > 0 || m->w->now_us < m->not_before_us)
@@ -178,11 +226,18 @@ static void flush(struct mirror *m)
 static void drop_waiting(struct mirror *m)
 {
 	while (!list_empty(&m->again))
-		drop(container_of(m->again.next, struct copy, node), "it is no longer configured");
+		drop(container_of(m->again.next, struct copy, node), "it is given up");
 	while (!list_empty(&m->waiting))
-		drop(container_of(m->waiting.next, struct copy, node), "it is no longer configured");
+		drop(container_of(m->waiting.next, struct copy, node), "it is given up");
 	m->n_waiting = 0;
 	m->waiting_bytes = 0;
+	while (!list_empty(&m->later)) {
+		struct copy *copy = container_of(m->later.next, struct copy, node);
+		struct buf bytes = take_later(copy);
+
+		buf_release(&bytes);
+		drop(copy, "it is given up");
+	}
 }
 
 static void mirror_free(struct mirror *m)
@@ -266,8 +321,10 @@ void mirror_answered(struct request *r, const char *data, size_t len, struct lin
 	}
 	if (r->part > 0)
 		buf_consume(&r->reply, r->part);
-	judge(copy, r, error);
-	copy_free(copy);
+	if (error || !try_later(r, l)) {
+		judge(copy, r, error);
+		copy_free(copy);
+	}
 	left(m);
 }
 
@@ -297,6 +354,7 @@ static struct mirror *mirror_to(struct worker *w, struct upstream *up)
 	m->up = upstream_ref(up);
 	list_init(&m->again);
 	list_init(&m->waiting);
+	list_init(&m->later);
 	list_append(&w->mirrors, &m->node);
 	return m;
 }
@@ -331,6 +389,7 @@ void mirror_tick(struct worker *w)
 	LIST_EACH (pos, next, &w->mirrors) {
 		struct mirror *m = container_of(pos, struct mirror, node);
 
+		give_due(m);
 		if (m->wanted)
 			flush(m);
 		else if (m->n_on_way == 0)
@@ -343,7 +402,7 @@ bool mirror_is_idle(const struct worker *w)
 	for (const struct list *pos = w->mirrors.next; pos != &w->mirrors; pos = pos->next) {
 		const struct mirror *m = container_of(pos, struct mirror, node);
 
-		if (m->n_on_way > 0 || m->n_waiting > 0)
+		if (m->n_on_way > 0 || m->n_waiting > 0 || m->n_later > 0)
 			return false;
 	}
 	return true;
