@@ -50,8 +50,10 @@ static void connect_failed(struct link *l, const char *why)
 	stop_events(l);
 	if (l->next_address < l->n_addresses)
 		start_connect(l);
-	else
+	else if (list_is_linked(&l->node))
 		link_close(l, l->why);
+	else
+		l->deadline_us = 0; /* at once (Unix sockets): fail from the tick, not from inside link_open() */
 }
 
 static void on_connected(struct link *l)
