@@ -86,8 +86,10 @@ static struct link *find_link(const struct copy *copy, size_t len, const char **
 	else if (route)
 		p = route_master(route, copy->slot);
 	*why = "it is down";
-	if (!p || p->down)
+	if (!p || p->down) {
+		redirect_stale(copy->m->w, copy->m->up);
 		return NULL;
+	}
 	*why = "it has no connection to spare (pool_size)";
 	if (pool_mirror(p, copy->db, &l) != POOL_OK || l->state == LINK_CLOSED)
 		return NULL;

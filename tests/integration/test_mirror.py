@@ -7,7 +7,8 @@ import pytest
 
 from harness.cluster import Cluster, slot_of
 from harness.resp import RespError, encode
-from harness.servers import FACTOR, KEYWEIR, calls_of, wait_until
+from harness.sentinel import SentinelSet
+from harness.servers import FACTOR, KEYWEIR, Redis, calls_of, wait_until
 
 PERCENT = 30
 SANITIZED = "san" in KEYWEIR
@@ -16,7 +17,6 @@ SANITIZED = "san" in KEYWEIR
 @pytest.fixture(scope="module")
 def pair():
     """A Redis and its mirror, for tests that do not break them."""
-    from harness.servers import Redis
     with Redis() as main, Redis() as mirror:
         yield main, mirror
 
@@ -545,3 +545,73 @@ def test_cluster_with_a_mirror(fresh_redis, fresh_keyweir, cluster):
         assert calls_of(mirror, "flushall") == 1
         got = counters(proxy)
         assert got["dropped"] == got["errors"] == got["differences"] == 0
+
+
+def test_cluster_node_is_killed(fresh_redis, fresh_keyweir):
+    """Clients go on; keys of the other nodes are copied meanwhile, and all when a replica has taken over."""
+    with Cluster() as own:
+        main = fresh_redis()
+        proxy = fresh_keyweir(main, to_cluster(own))
+        with Load(proxy) as load:
+            wait_until(lambda: sum(m.cmd("DBSIZE") for m in own.masters()) == 100, what="copies")
+            victim = own.masters()[0]
+            replica = own.replicas_of(victim)[0]
+            key = own.key_on(victim)
+            own.kill(victim)
+            own.wait_promoted(replica)
+            with proxy.client() as conn:
+                wait_until(lambda: conn.cmd("SET", key, "x") == "OK" and replica.cmd("GET", key) == b"x",
+                           what="copies to the new master")
+        assert not load.bad and load.worst < 0.5 * FACTOR
+        assert counters(proxy)["dropped"] > 0
+
+
+def test_sentinel_set_as_mirror(fresh_redis, fresh_keyweir):
+    main = fresh_redis()
+    with SentinelSet(replicas=1) as group:
+        nodes = ", ".join('"%s"' % a for a in group.addresses)
+        proxy = fresh_keyweir(main, 'mirror_to = "b"\n[upstream.b]\nmode = "sentinel"\nnodes = [%s]\n' % nodes)
+        with Load(proxy) as load:
+            old = group.master()
+            wait_until(lambda: old.cmd("DBSIZE") == 100, what="copies")
+            group.kill_master()
+            new = group.wait_new_master(old)
+            with proxy.client() as conn:
+                wait_until(lambda: conn.cmd("SET", "new", "x") == "OK" and new.cmd("GET", "new") == b"x",
+                           20, what="copies to the new master")
+        assert not load.bad and load.worst < 0.5 * FACTOR
+
+
+def test_everything_at_once(fresh_redis, fresh_keyweir):
+    """Pipelines, transactions, blocking and leaving clients while the mirror is killed, frozen and started again."""
+    main, mirror = fresh_redis(), fresh_redis()
+    proxy = fresh_keyweir(main, config(mirror, 'mirror = "all"\nmirror_compare = true\nread_timeout = "200ms"'))
+    stop, bad = threading.Event(), []
+
+    def client(n):
+        while not stop.is_set():
+            with proxy.client(2 + n % 2) as conn:
+                for i in range(20):
+                    got = conn.pipeline([["INCR", "n%d" % n], ["MULTI"], ["LPUSH", "l%d" % n, "x" * 1000 * i], ["EXEC"],
+                                         ["MSET", "a", i, "b", i], ["LRANGE", "l%d" % n, 0, 5], ["BLPOP", "l%d" % n, 1]])
+                    bad.extend(r for r in got if r.startswith(b"-"))
+                conn.send_raw(b"".join(encode("SET", "left%d" % n, "x" * 10000) for _ in range(20)))
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        time.sleep(0.3 * FACTOR)
+        mirror.freeze()
+        time.sleep(1.2 * FACTOR)
+        mirror.thaw()
+        time.sleep(0.2 * FACTOR)
+        mirror.kill()
+        time.sleep(0.3 * FACTOR)
+        mirror.start()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not bad, bad[:3]
+    with proxy.client() as conn:
+        wait_until(lambda: conn.cmd("SET", "end", "x") == "OK" and mirror.cmd("GET", "end") == b"x", what="copies again")
