@@ -16,8 +16,12 @@
 
 static bool writes(const struct command *cmd)
 {
+	/* What may block would block the link: XREADGROUP, and what modules bring. Pops are known by what they popped.
+	 */
+	if (cmd->flags & CMD_BLOCKING)
+		return mirror_pops(cmd);
 	if (cmd->flags & CMD_WRITE)
-		return cmd->timeout != TIMEOUT_BLOCK_OPTION; /* XREADGROUP: what is read there is another's */
+		return true;
 	return cmd->flags & CMD_MAY_REPLICATE && !(cmd->flags & (CMD_READONLY | CMD_PUBSUB));
 }
 
@@ -146,12 +150,14 @@ static void give_whole(struct original *o, const char *bytes, size_t len)
 	struct copy *copy = new_copy(o, o->key, o->key_len, o->key ? (int)o->slot : -1);
 
 	copy->removes = o->removes;
-	if (o->reply && buf_len(o->reply) > 0 && buf_len(o->reply) <= MIRROR_COMPARE_MAX) {
+	if (o->reply && buf_len(o->reply) > 0 && buf_len(o->reply) <= MIRROR_COMPARE_MAX &&
+	    o->m->expected_bytes + buf_len(o->reply) <= MIRROR_BYTES_MAX) {
 		/* No larger than it is: there may be many. */
 		copy->compare = true;
 		copy->expected.data = xmemdup0(buf_head(o->reply), buf_len(o->reply));
 		copy->expected.end = buf_len(o->reply);
 		copy->expected.capacity = copy->expected.end + 1;
+		o->m->expected_bytes += copy->expected.end;
 	}
 	mirror_give(copy, bytes, len);
 }
@@ -271,7 +277,7 @@ static void copy_whole(struct original *o, const char *bytes, size_t len)
 	if (o->key && !is_chosen(o->conf, o->slot))
 		return;
 	if (is_cluster(o) && (o->crossed || (!o->key && o->cmd->flags & CMD_UNKNOWN)))
-		mirror_dropped(o->m, "a command has keys in several slots");
+		mirror_dropped(o->m, "a command can not be split");
 	else if (!o->unit && to_all_nodes(o->cmd))
 		give_to_all(o, bytes, len);
 	else

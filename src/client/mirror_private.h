@@ -21,8 +21,9 @@ struct mirror {
 	struct list waiting; /* copies behind these */
 	size_t n_waiting;    /* in both */
 	size_t waiting_bytes;
-	size_t n_on_way;     /* sent and not answered */
-	uint64_t generation; /* of the worker's routes, for what is on the way */
+	size_t n_on_way;       /* sent and not answered */
+	size_t expected_bytes; /* of replies to compare with; beyond the bound nothing is compared */
+	uint64_t generation;   /* of the worker's routes, for what is on the way */
 	int64_t not_before_us;
 	struct list later; /* copies that found nothing to remove, see mirror_rewrite.c */
 	size_t n_later;

@@ -20,7 +20,9 @@
 
 bool mirror_pops(const struct command *cmd)
 {
-	return cmd->flags & CMD_BLOCKING && cmd->flags & CMD_WRITE;
+	return cmd->flags & CMD_WRITE && cmd->handler == HANDLER_BLOCKING &&
+	       (cmd->timeout == TIMEOUT_LAST_SECONDS || cmd->timeout == TIMEOUT_FIRST_SECONDS) &&
+	       cmd->categories & (CAT_LIST | CAT_SORTEDSET);
 }
 
 bool mirror_makes_ids(const struct command *cmd)

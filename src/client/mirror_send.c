@@ -54,6 +54,7 @@ struct copy *mirror_copy_new(struct mirror *m, const struct command *cmd, int db
 static void copy_free(struct copy *copy)
 {
 	list_remove(&copy->node);
+	copy->m->expected_bytes -= buf_len(&copy->expected);
 	buf_release(&copy->bytes);
 	buf_release(&copy->expected);
 	if (copy->at)

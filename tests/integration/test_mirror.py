@@ -421,6 +421,23 @@ def test_mirror_is_frozen(fresh_redis, fresh_keyweir, size):
     assert not load.bad and load.worst < 0.5 * FACTOR
 
 
+def test_replies_that_wait_to_be_compared_are_bounded(fresh_redis, fresh_keyweir):
+    main, mirror = fresh_redis(), fresh_redis()
+    proxy = fresh_keyweir(main, config(mirror, 'mirror = "all"\nmirror_compare = true'))
+    with proxy.client() as conn:
+        conn.cmd("SET", "k", "x" * 500_000)
+        wait_until(lambda: mirror.cmd("EXISTS", "k"), what="the copy")
+        mirror.freeze()
+        rss = proxy.rss_kb()
+        for _ in range(400):
+            conn.cmd("GET", "k")
+        assert proxy.rss_kb() - rss < 100_000 or SANITIZED
+        mirror.thaw()
+        wait_until(lambda: calls_of(mirror, "get") == 400, what="the copies")
+    got = counters(proxy)
+    assert got["dropped"] == got["errors"] == got["differences"] == 0
+
+
 def test_mirror_is_not_there(fresh_redis, fresh_keyweir):
     main, mirror = fresh_redis(), fresh_redis()
     mirror.kill()
