@@ -26,6 +26,7 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/client/absent.c \
 	src/client/blocking.c \
 	src/client/client.c \
 	src/client/client_admin.c \
@@ -33,6 +34,7 @@ SOURCES := \
 	src/client/client_io.c \
 	src/client/client_list.c \
 	src/client/client_reply.c \
+	src/client/client_tls.c \
 	src/client/cluster_cmd.c \
 	src/client/config_cmd.c \
 	src/client/dispatch.c \
@@ -54,6 +56,7 @@ SOURCES := \
 	src/client/redirect.c \
 	src/client/retry.c \
 	src/client/scan.c \
+	src/client/scripts.c \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
@@ -69,6 +72,9 @@ SOURCES := \
 	src/net/addr.c \
 	src/net/listener.c \
 	src/net/systemd.c \
+	src/net/tls.c \
+	src/net/tls_why.c \
+	src/net/transport.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \
@@ -79,11 +85,14 @@ SOURCES := \
 	src/upstream/handshake.c \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
+	src/upstream/link_tls.c \
+	src/upstream/loaded.c \
 	src/upstream/node.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \
 	src/upstream/route.c \
 	src/upstream/sentinel.c \
+	src/upstream/shared_config.c \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
 	src/upstream/topology.c \

@@ -30,9 +30,10 @@
 
 /* ---- clients ---- */
 
-static void refuse(int fd, const char *line)
+/* Who speaks TLS would not understand the line. */
+static void refuse(int fd, bool tls, const char *line)
 {
-	if (send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+	if (!tls && send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
 		/* It will see the connection close. */
 	}
 	close(fd);
@@ -48,7 +49,7 @@ static struct worker *least_busy(struct server *s)
 	return best;
 }
 
-void control_accepted(void *ctx, int fd)
+void control_accepted(void *ctx, int fd, bool tls)
 {
 	struct control *ctl = ctx;
 	struct server *s = &ctl->server;
@@ -57,7 +58,7 @@ void control_accepted(void *ctx, int fd)
 
 	if (atomic_load(&s->n_clients) >= atomic_load(&s->max_clients)) {
 		atomic_fetch_add(&s->rejected, 1);
-		refuse(fd, "-ERR max number of clients reached\r\n");
+		refuse(fd, tls, "-ERR max number of clients reached\r\n");
 		return;
 	}
 	/* No users: only those who are on this machine already (CONTRACT, [user.NAME]). */
@@ -66,14 +67,14 @@ void control_accepted(void *ctx, int fd)
 
 		snprintf(line, sizeof(line), "-%s\r\n", reply_error_text(ERROR_NOT_LOOPBACK));
 		atomic_fetch_add(&s->rejected, 1);
-		refuse(fd, line);
+		refuse(fd, tls, line);
 		return;
 	}
 	socket_prepare(fd, &a, ctl->keepalive_s);
 	w = least_busy(s);
 	atomic_fetch_add(&s->n_clients, 1);
 	atomic_fetch_add(&w->n_clients, 1);
-	worker_run_on(w, worker_take_client, (void *)(intptr_t)fd);
+	worker_run_on(w, tls ? worker_take_tls_client : worker_take_client, (void *)(intptr_t)fd);
 }
 
 /* ---- the end ---- */
@@ -250,8 +251,9 @@ static void make_node_id(char id[41])
 	sodium_bin2hex(id, 41, bytes, sizeof(bytes));
 }
 
-static bool start_server(struct control *ctl, struct config *config)
+static bool start_server(struct control *ctl, struct shared_config *holder)
 {
+	const struct config *config = holder->config;
 	struct server *s = &ctl->server;
 
 	s->n_workers = worker_count(config);
@@ -264,7 +266,7 @@ static bool start_server(struct control *ctl, struct config *config)
 	s->subscriptions = subscriptions_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
-	control_open_upstreams(ctl, config);
+	control_open_upstreams(ctl, holder);
 	s->workers = xcalloc(s->n_workers, sizeof(*s->workers));
 	for (unsigned i = 0; i < s->n_workers; i++)
 		if (!worker_init(&s->workers[i], i, s, ctl->snapshot))
@@ -346,8 +348,9 @@ static void finish(struct control *ctl)
 	event_base_free(ctl->base);
 }
 
-int control_run(struct config *config, const struct config_source *source)
+int control_run(struct shared_config *holder, const struct config_source *source)
 {
+	const struct config *config = holder->config;
 	struct control ctl = {.source = source, .keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000)};
 	struct event_config *conf = event_config_new();
 
@@ -355,15 +358,17 @@ int control_run(struct config *config, const struct config_source *source)
 	event_config_set_flag(conf, EVENT_BASE_FLAG_NOLOCK);
 	ctl.base = event_base_new_with_config(conf);
 	event_config_free(conf);
+	control_log_warnings(config);
 	raise_fd_limit(config);
 	if (!ctl.base || !control_open_listeners(&ctl, config)) {
-		config_free(&config);
+		shared_config_unref(&holder);
 		return 1;
 	}
-	if (!start_server(&ctl, config) || !start_events(&ctl) || !start_workers(&ctl)) {
+	if (!start_server(&ctl, holder) || !start_events(&ctl) || !start_workers(&ctl)) {
 		log_error("Can't start: %s", strerror(errno));
 		return 1;
 	}
+	shared_config_unref(&holder);
 	wait_for_topologies(&ctl);
 	LIST_EACH (pos, next, &ctl.listeners) {
 		struct listener *l = container_of(pos, struct listener, node);

@@ -12,10 +12,10 @@
 struct control;
 
 /*
- * Builds the daemon from a configuration (taken over) and runs it until it is told to stop. `source` is read again on
- * reload and must outlive the call. Returns the exit status.
+ * Builds the daemon from a configuration (whose reference is taken over) and runs it until it is told to stop. `source`
+ * is read again on reload and must outlive the call. Returns the exit status.
  */
-int control_run(struct config *config, const struct config_source *source);
+int control_run(struct shared_config *holder, const struct config_source *source);
 
 /* Messages from the workers; on the control thread. */
 void control_worker_stopped(struct control *ctl);

@@ -21,7 +21,7 @@ struct control {
 	struct event_base *base;
 	struct list listeners;
 	struct snapshot *snapshot; /* the current one */
-	struct watch **watches; /* by upstream, as in the snapshot */
+	struct watch **watches;	   /* by upstream, as in the snapshot */
 	size_t n_watches;
 	struct command_set *
 		*learnt; /* all that were ever published: requests point into them for as long as they like */
@@ -41,19 +41,21 @@ struct control {
 	uint64_t commands_before;
 };
 
-void control_accepted(void *ctx, int fd);
+void control_accepted(void *ctx, int fd, bool tls);
 void control_drain(struct control *ctl);
 
 /* reload.c */
 bool control_open_listeners(struct control *ctl, const struct config *config);
 bool control_reload(struct control *ctl, char *error, size_t error_size);
 
-/* At start: builds the upstreams of the configuration, which it takes over, and their watches. */
-void control_open_upstreams(struct control *ctl, struct config *config);
+void control_log_warnings(const struct config *config);
+
+/* At start: builds the upstreams of the configuration, and their watches. */
+void control_open_upstreams(struct control *ctl, struct shared_config *holder);
 void control_close_upstreams(struct control *ctl);
 
-/* A reload: upstreams that did not change stay, with their connections. Takes over config. */
-void control_change_upstreams(struct control *ctl, struct config *config);
+/* A reload: upstreams that did not change stay, with their connections. */
+void control_change_upstreams(struct control *ctl, struct shared_config *holder);
 
 /* Options of a client's socket. */
 void socket_prepare(int fd, const struct address *a, int keepalive_s);

@@ -128,14 +128,38 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 	return -1;
 }
 
-static void log_warnings(const struct config *config)
+/* Takes config over, as test() does. */
+static int run(struct config *config, const struct config_source *source)
 {
-	for (size_t i = 0; i < config->warnings.n; i++) {
-		char *text = problem_format(&config->warnings.items[i]);
+	struct shared_config *holder;
+	char why[512];
 
-		log_warn("%s", text);
-		free(text);
+	if (!log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
+		fprintf(stderr, "keyweir: can't open the log file %s: %s\n", config->log.file, strerror(errno));
+		config_free(&config);
+		return EXIT_RUNTIME;
 	}
+	holder = shared_config_new(config, why, sizeof(why));
+	if (holder)
+		return control_run(holder, source);
+	log_error("%s", why);
+	return EXIT_CONFIG;
+}
+
+static int test(struct config *config, const struct config_source *source)
+{
+	struct shared_config *holder;
+	char why[512];
+
+	problems_print(&config->warnings, stderr);
+	holder = shared_config_new(config, why, sizeof(why));
+	if (!holder) {
+		fprintf(stderr, "keyweir: %s\n", why);
+		return EXIT_CONFIG;
+	}
+	printf("%s: the configuration is fine\n", source->file ? source->file : "built-in defaults");
+	shared_config_unref(&holder);
+	return EXIT_OK;
 }
 
 int main(int argc, char **argv)
@@ -161,22 +185,15 @@ int main(int argc, char **argv)
 		problems_free(&problems);
 		return EXIT_CONFIG;
 	}
-	if (args.action == ACTION_RUN) {
-		if (log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
-			log_warnings(config);
-			return control_run(config, &args.source);
-		}
-		fprintf(stderr, "keyweir: can't open the log file %s: %s\n", config->log.file, strerror(errno));
-		status = EXIT_RUNTIME;
-	} else {
+	switch (args.action) {
+	case ACTION_RUN:
+		return run(config, &args.source);
+	case ACTION_TEST:
+		return test(config, &args.source);
+	default:
 		problems_print(&config->warnings, stderr);
-		if (args.action == ACTION_DUMP)
-			config_dump(config, stdout);
-		else
-			printf("%s: the configuration is fine\n",
-			       args.source.file ? args.source.file : "built-in defaults");
-		status = EXIT_OK;
+		config_dump(config, stdout);
+		config_free(&config);
+		return EXIT_OK;
 	}
-	config_free(&config);
-	return status;
 }

@@ -42,10 +42,19 @@ static struct listener *find_listener(struct control *ctl, const char *text)
 	LIST_EACH (pos, next, &ctl->listeners) {
 		struct listener *l = container_of(pos, struct listener, node);
 
-		if (!l->inherited && strcmp(l->text, text) == 0)
+		if (!l->inherited && listener_is_at(l, text))
 			return l;
 	}
 	return NULL;
+}
+
+static void close_all(struct list *listeners)
+{
+	LIST_EACH (pos, next, listeners) {
+		struct listener *l = container_of(pos, struct listener, node);
+
+		listener_close(&l);
+	}
 }
 
 /* Opens those that are not open yet, into `fresh`. On failure nothing stays open. */
@@ -56,19 +65,15 @@ static bool open_missing(struct control *ctl, const struct config *config, struc
 		struct listener *l = find_listener(ctl, text);
 
 		if (l) {
-			l->seen = true;
+			l->seen = text;
 			continue;
 		}
 		l = listener_open(text, (int)config->server.backlog, why, size);
 		if (!l) {
-			LIST_EACH (pos, next, fresh) {
-				struct listener *opened = container_of(pos, struct listener, node);
-
-				listener_close(&opened);
-			}
+			close_all(fresh);
 			return false;
 		}
-		l->seen = true;
+		l->seen = text;
 		list_append(fresh, &l->node);
 	}
 	return true;
@@ -82,8 +87,16 @@ static void move_all(struct list *from, struct list *to)
 	}
 }
 
+/* A socket knows nothing of TLS: the configuration says so of its address. */
+static void call_by_name(struct listener *l, const struct config *config)
+{
+	for (size_t i = 0; i < config->server.listen.n; i++)
+		if (listener_is_at(l, config->server.listen.items[i]))
+			listener_become(l, config->server.listen.items[i]);
+}
+
 /* Sockets handed over by systemd take the place of the configured ones. */
-static bool adopt_listeners(struct control *ctl, int n)
+static bool adopt_listeners(struct control *ctl, const struct config *config, int n)
 {
 	char why[160];
 
@@ -94,6 +107,7 @@ static bool adopt_listeners(struct control *ctl, int n)
 			log_error("Socket activation: %s", why);
 			return false;
 		}
+		call_by_name(l, config);
 		list_append(&ctl->listeners, &l->node);
 	}
 	return true;
@@ -107,7 +121,7 @@ bool control_open_listeners(struct control *ctl, const struct config *config)
 
 	if (n > 0) {
 		ctl->inherited = true;
-		return adopt_listeners(ctl, n);
+		return adopt_listeners(ctl, config, n);
 	}
 	list_init(&fresh);
 	if (!open_missing(ctl, config, &fresh, why, sizeof(why))) {
@@ -126,6 +140,9 @@ static void change_listeners(struct control *ctl, struct list *fresh)
 		if (!l->seen && !l->inherited) {
 			log_info("No longer listening on %s", l->text);
 			listener_close(&l);
+		} else if (l->seen && strcmp(l->seen, l->text) != 0) {
+			log_info("No longer listening on %s, but on %s", l->text, l->seen);
+			listener_become(l, l->seen);
 		}
 	}
 	LIST_EACH (pos, next, fresh) {
@@ -139,6 +156,23 @@ static void change_listeners(struct control *ctl, struct list *fresh)
 
 /* ---- reload ---- */
 
+void control_log_warnings(const struct config *config)
+{
+	for (size_t i = 0; i < config->n_upstreams; i++) {
+		const struct upstream_config *up = &config->upstreams[i];
+
+		if (up->target.tls && !up->tls.verify)
+			log_warn("[upstream.%s.tls] verify = false: whoever answers at %s is taken for Redis", up->name,
+				 up->url_masked);
+	}
+	for (size_t i = 0; i < config->warnings.n; i++) {
+		char *text = problem_format(&config->warnings.items[i]);
+
+		log_warn("%s", text);
+		free(text);
+	}
+}
+
 static void log_problems(const struct problem_list *problems, char *error, size_t error_size)
 {
 	for (size_t i = 0; i < problems->n; i++) {
@@ -151,52 +185,68 @@ static void log_problems(const struct problem_list *problems, char *error, size_
 	}
 }
 
-static void apply(struct control *ctl, struct config *config)
+static void apply(struct control *ctl, struct shared_config *holder)
 {
+	const struct config *config = holder->config;
+
 	if (config->server.workers != ctl->snapshot->config->server.workers)
 		log_warn("server.workers is changed by a restart only");
 	ctl->keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000);
 	atomic_store(&ctl->server.max_clients, (unsigned)config->server.max_clients);
 	slowlog_set_threshold(ctl->server.slowlog, config->log.slow_us);
-	control_change_upstreams(ctl, config);
+	control_change_upstreams(ctl, holder);
+}
+
+static bool refused(const char *why, char *error, size_t error_size)
+{
+	snprintf(error, error_size, "ERR %s", why);
+	log_error("%s", why);
+	return false;
+}
+
+/* The certificates are good; what else can fail is the sockets and the log. */
+static bool change_to(struct control *ctl, struct shared_config *holder, char *error, size_t error_size)
+{
+	const struct config *config = holder->config;
+	struct list fresh;
+	char why[256];
+
+	list_init(&fresh);
+	LIST_EACH (pos, next, &ctl->listeners)
+		container_of(pos, struct listener, node)->seen = NULL;
+	if (!ctl->inherited && !open_missing(ctl, config, &fresh, why, sizeof(why)))
+		return refused(why, error, error_size);
+	if (!log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
+		snprintf(why, sizeof(why), "Can't open the log file %s: %s", config->log.file, strerror(errno));
+		close_all(&fresh);
+		return refused(why, error, error_size);
+	}
+	control_log_warnings(config);
+	apply(ctl, holder); /* before a port turns to TLS: workers must know the certificate */
+	if (!ctl->inherited)
+		change_listeners(ctl, &fresh);
+	return true;
 }
 
 static bool reload(struct control *ctl, char *error, size_t error_size)
 {
 	struct problem_list problems = {0};
 	struct config *config = config_load(ctl->source, &problems);
-	struct list fresh;
-	char why[256];
+	struct shared_config *holder;
+	char why[512];
+	bool ok;
 
 	if (!config) {
 		log_problems(&problems, error, error_size);
 		problems_free(&problems);
 		return false;
 	}
-	list_init(&fresh);
-	LIST_EACH (pos, next, &ctl->listeners)
-		container_of(pos, struct listener, node)->seen = false;
-	if (!ctl->inherited && !open_missing(ctl, config, &fresh, why, sizeof(why))) {
-		snprintf(error, error_size, "ERR %s", why);
-		log_error("%s", why);
-		config_free(&config);
-		return false;
-	}
-	if (!log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
-		snprintf(error, error_size, "ERR can't open the log file: %s", strerror(errno));
-		log_error("Can't open the log file %s: %s", config->log.file, strerror(errno));
-		LIST_EACH (pos, next, &fresh) {
-			struct listener *l = container_of(pos, struct listener, node);
-
-			listener_close(&l);
-		}
-		config_free(&config);
-		return false;
-	}
-	if (!ctl->inherited)
-		change_listeners(ctl, &fresh);
-	apply(ctl, config);
-	return true;
+	holder = shared_config_new(config, why, sizeof(why));
+	if (!holder)
+		return refused(why, error, error_size);
+	ok = change_to(ctl, holder, error, error_size);
+	shared_config_unref(&holder);
+	return ok;
 }
 
 bool control_reload(struct control *ctl, char *error, size_t error_size)

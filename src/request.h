@@ -23,6 +23,8 @@ struct link;
 struct worker;
 struct request;
 
+#define REQUEST_SMALL_BYTES 63
+
 enum request_flag {
 	REQUEST_DONE = 1 << 0,	   /* its reply is complete (in `reply` when it is not at its client's head) */
 	REQUEST_SILENT = 1 << 1,   /* CLIENT REPLY OFF or SKIP: nothing goes to the client */
@@ -66,6 +68,8 @@ struct request {
 	request_hook_fn on_reply; /* NULL: the reply passes through as it comes */
 	int64_t arg;		  /* for on_reply */
 	struct buf reply;
+	uint8_t n_small; /* of a short reply that came before its turn: */
+	char small[REQUEST_SMALL_BYTES];
 };
 
 struct request_pool {
@@ -93,7 +97,7 @@ static inline struct request *request_new(struct request_pool *pool)
 	r->pos = r->len = 0;
 	r->start_us = r->deadline_us = 0;
 	r->flags = r->part = r->n_before = 0;
-	r->retries = r->redirects = 0;
+	r->retries = r->redirects = r->n_small = 0;
 	r->slot = -1;
 	r->on_reply = NULL;
 	r->arg = 0;

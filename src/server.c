@@ -115,33 +115,3 @@ void server_ask_learn(struct server *s)
 	m->run = run_learn;
 	mailbox_post(&s->control_mailbox, m);
 }
-
-/* ---- names are looked up on a thread of their own: getaddrinfo() may take as long as it likes ---- */
-
-static void *resolve_main(void *arg)
-{
-	struct node *n = arg;
-
-	node_resolve(n);
-	node_unref(&n);
-	return NULL;
-}
-
-void server_resolve(struct server *s, struct node *node)
-{
-	int64_t now_us = clock_now_us(), last_us = atomic_load(&node->resolved_us);
-	struct node *ref;
-	pthread_attr_t attr;
-	pthread_t thread;
-
-	(void)s;
-	if (!node->needs_lookup || now_us - last_us < 1000000 ||
-	    !atomic_compare_exchange_strong(&node->resolved_us, &last_us, now_us))
-		return;
-	ref = node_ref(node);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&thread, &attr, resolve_main, ref) != 0)
-		node_unref(&ref);
-	pthread_attr_destroy(&attr);
-}

@@ -50,9 +50,6 @@ enum server_news { SERVER_PLACE_FREED, SERVER_PLACE_WANTED, SERVER_PAUSE_CHANGED
 /* Tells all workers, but for `except` (may be NULL), something. Any thread. */
 void server_tell_workers(struct server *s, struct worker *except, enum server_news news);
 
-/* Asks for the node's host name to be looked up again, on a helper thread; at most once a second. Any thread. */
-void server_resolve(struct server *s, struct node *node);
-
 /* KEYWEIR RELOAD: done on the control thread, then told to the worker that asked. */
 struct server_reload {
 	struct message message;

@@ -33,8 +33,8 @@ static void on_learnt(void *ctx, struct command_set *set)
 		command_set_unref(&set);
 		return;
 	}
-	log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
 	publish(ctl, snapshot_with_commands(ctl->snapshot, set));
+	log_info("Learnt %u commands of Redis that are not built in", command_set_count(set));
 	ctl->learnt = xreallocarray(ctl->learnt, ctl->n_learnt + 1, sizeof(struct command_set *));
 	ctl->learnt[ctl->n_learnt++] = set;
 }
@@ -51,7 +51,7 @@ static void look_up(void *ctx, struct node *n, bool master)
 {
 	(void)ctx;
 	(void)master;
-	server_resolve(NULL, n);
+	node_resolve_soon(n);
 }
 
 static void count_unknown(void *ctx, struct node *n, bool master)
@@ -81,12 +81,13 @@ static void wait_for_names(struct control *ctl)
 }
 
 /* The watch of an upstream that stays as it is. */
-static struct watch *take_watch(struct control *ctl, const struct upstream_config *conf)
+static struct watch *take_watch(struct control *ctl, const struct upstream_config *conf, const struct tls *tls)
 {
 	for (size_t i = 0; i < ctl->n_watches; i++) {
 		struct watch *w = ctl->watches[i];
 
-		if (w && upstream_same(watch_upstream(w)->conf, conf)) {
+		if (w && upstream_same(watch_upstream(w)->conf, conf) &&
+		    tls_same_content(watch_upstream(w)->tls, tls)) {
 			ctl->watches[i] = NULL;
 			return w;
 		}
@@ -94,15 +95,15 @@ static struct watch *take_watch(struct control *ctl, const struct upstream_confi
 	return NULL;
 }
 
-void control_change_upstreams(struct control *ctl, struct config *config)
+void control_change_upstreams(struct control *ctl, struct shared_config *holder)
 {
-	struct shared_config *holder = shared_config_new(config);
+	const struct config *config = holder->config;
 	size_t n = config->n_upstreams;
 	struct watch **watches = xcalloc(n, sizeof(struct watch *));
 	struct upstream_view *views = xcalloc(n, sizeof(*views));
 
 	for (size_t i = 0; i < n; i++) {
-		watches[i] = take_watch(ctl, &config->upstreams[i]);
+		watches[i] = take_watch(ctl, &config->upstreams[i], holder->upstream_tls[i]);
 		if (!watches[i]) {
 			struct upstream *up = upstream_new(holder, &config->upstreams[i], ctl->server.n_workers);
 
@@ -117,13 +118,12 @@ void control_change_upstreams(struct control *ctl, struct config *config)
 	ctl->watches = watches;
 	ctl->n_watches = n;
 	publish(ctl, snapshot_new(holder, views, n, ctl->snapshot ? ctl->snapshot->learnt : NULL));
-	shared_config_unref(&holder);
 	free(views);
 }
 
-void control_open_upstreams(struct control *ctl, struct config *config)
+void control_open_upstreams(struct control *ctl, struct shared_config *holder)
 {
-	control_change_upstreams(ctl, config);
+	control_change_upstreams(ctl, holder);
 	wait_for_names(ctl);
 }
 

@@ -18,6 +18,7 @@
 #include "client/hub.h"
 #include "client/mirror.h"
 #include "client/redirect.h"
+#include "net/transport.h"
 #include "server.h"
 #include "upstream/route.h"
 
@@ -25,6 +26,7 @@
 #define SLOW_TICK_US	    250000
 #define IDLE_BEFORE_SLOW_US 1000000
 #define CLIENT_TICK_US	    1000000
+#define HANDSHAKES_US	    500	    /* of a turn, for TLS handshakes: everybody else waits that long */
 #define MIRROR_GRACE_US	    1000000 /* copies are waited for so long when the last client has left */
 #define CHUNKS_KEPT	    1024    /* 16 MB */
 
@@ -230,6 +232,55 @@ static void worker_end_turn(struct worker *w)
 	reap(w);
 }
 
+/* ---- TLS: what goes on without an event ---- */
+
+void worker_read_soon(struct worker *w, struct tls_conn *c)
+{
+	if (!list_is_linked(&c->turn))
+		list_append(&w->unread, &c->turn);
+}
+
+void worker_handshake_soon(struct worker *w, struct tls_conn *c)
+{
+	if (!list_is_linked(&c->turn))
+		list_append(&w->handshakes, &c->turn);
+}
+
+static void take_first(struct list *from)
+{
+	struct tls_conn *c = container_of(from->next, struct tls_conn, turn);
+
+	list_remove(&c->turn);
+	c->on_turn(c->owner);
+}
+
+/* Everybody who has input waiting, once; and of the handshakes as many as fit into a moment, at least one. */
+static void take_turns(struct worker *w)
+{
+	int64_t until_us = clock_now_us() + HANDSHAKES_US;
+	struct list unread;
+
+	list_init(&unread);
+	while (!list_empty(&w->unread)) {
+		struct list *first = w->unread.next;
+
+		list_remove(first);
+		list_append(&unread, first);
+	}
+	while (!list_empty(&unread))
+		take_first(&unread);
+	while (!list_empty(&w->handshakes)) {
+		take_first(&w->handshakes);
+		if (clock_now_us() >= until_us)
+			break;
+	}
+}
+
+static inline bool turns_wanted(const struct worker *w)
+{
+	return !list_empty(&w->unread) || !list_empty(&w->handshakes);
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
@@ -238,7 +289,9 @@ static void *worker_main(void *arg)
 	w->fast_tick = true;
 	arm_tick(w);
 	while (!w->stop) {
-		event_base_loop(w->base, EVLOOP_ONCE);
+		event_base_loop(w->base, turns_wanted(w) ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
+		if (__builtin_expect(turns_wanted(w), 0))
+			take_turns(w);
 		worker_end_turn(w);
 	}
 	server_worker_stopped(w->server);
@@ -246,6 +299,37 @@ static void *worker_main(void *arg)
 }
 
 /* ---- life ---- */
+
+static bool is_routed(const struct worker *w, const struct upstream *up)
+{
+	for (size_t i = 0; i < w->n_routes; i++)
+		if (w->routes[i].up == up)
+			return true;
+	return false;
+}
+
+struct search {
+	const struct node *node;
+	bool found;
+};
+
+static void look_for(void *ctx, struct node *n, bool master)
+{
+	struct search *s = ctx;
+
+	(void)master;
+	s->found = s->found || n == s->node;
+}
+
+/* A master that has become a replica hears all messages of its Cluster as before: subscriptions stay where they are. */
+static bool is_member(const struct worker *w, const struct node *n)
+{
+	struct search s = {n, false};
+
+	for (size_t i = 0; i < w->n_routes; i++)
+		topology_each(w->routes[i].topo, look_for, &s);
+	return s.found;
+}
 
 /* Links to a server that is no longer ours answer what they have; everybody who waits tries another one. */
 static void leave_pool(struct worker *w, struct pool *p)
@@ -258,11 +342,14 @@ static void leave_pool(struct worker *w, struct pool *p)
 	}
 	list_remove(&p->node);
 	list_append(&w->old_pools, &p->node);
-	/* "Disconnect all clients from the old master": Sentinel client guidelines. */
-	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly)
+	/*
+	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone
+	 * the configuration is another one, not the master.
+	 */
+	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly && is_routed(w, p->server->up))
 		pool_drop_all(p, "Sentinel says that the master is another one");
 	else
-		pool_retire_all(p);
+		pool_retire_all(p, is_member(w, p->server));
 }
 
 static void leave_routes(struct worker *w)
@@ -333,6 +420,8 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	list_init(&w->dying_clients);
 	list_init(&w->dying_links);
 	list_init(&w->monitors);
+	list_init(&w->handshakes);
+	list_init(&w->unread);
 	list_init(&w->pools);
 	list_init(&w->parked);
 	list_init(&w->mirrors);
@@ -446,17 +535,27 @@ void worker_take_snapshot(struct worker *w, void *arg)
 	worker_wake_tick(w);
 }
 
-void worker_take_client(struct worker *w, void *arg)
+static void take_client(struct worker *w, int fd, bool by_tls)
 {
-	int fd = (int)(intptr_t)arg;
+	struct tls *tls = by_tls ? w->snapshot->holder->server_tls : NULL;
 
-	if (w->draining) {
+	if (w->draining || (by_tls && !tls)) {
 		atomic_fetch_sub(&w->n_clients, 1);
 		atomic_fetch_sub(&w->server->n_clients, 1);
 		close(fd);
 		return;
 	}
-	client_new(w, fd);
+	client_new(w, fd, tls);
+}
+
+void worker_take_client(struct worker *w, void *arg)
+{
+	take_client(w, (int)(intptr_t)arg, false);
+}
+
+void worker_take_tls_client(struct worker *w, void *arg)
+{
+	take_client(w, (int)(intptr_t)arg, true);
 }
 
 void worker_drain(struct worker *w, void *arg)

@@ -32,6 +32,7 @@ struct pool;
 struct link_events;
 struct route;
 struct server;
+struct tls_conn;
 
 /* Counters: written by their worker only, read by anybody who sums them up. */
 struct counters {
@@ -82,7 +83,9 @@ struct worker {
 	struct list dirty_links;
 	struct list dying_clients;
 	struct list dying_links;
-	struct list monitors; /* clients in MONITOR */
+	struct list monitors;	/* clients in MONITOR */
+	struct list handshakes; /* struct tls_conn.turn: as many steps as a turn may take */
+	struct list unread;	/* struct tls_conn.turn: input that no event tells of */
 
 	size_t output_pause_bytes; /* a client with so much to read is not served further until it has read some */
 	int64_t now_us;		   /* time at the beginning of the event under way */
@@ -112,14 +115,19 @@ struct pool *worker_main_pool(struct worker *w);
 /* Something is in flight: time-outs must be looked at often. */
 void worker_wake_tick(struct worker *w);
 
+/* on_turn of a TLS connection is called in the next turn, or when it is its turn to spend time on a handshake. */
+void worker_read_soon(struct worker *w, struct tls_conn *c);
+void worker_handshake_soon(struct worker *w, struct tls_conn *c);
+
 /* Runs fn(w, arg) on a worker's thread; any thread may ask. */
 void worker_run_on(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
 
 /* For worker_run_on(), from the control thread; arg is what each says. */
 void worker_take_snapshot(struct worker *w, void *arg); /* a struct snapshot *, its reference goes over */
 void worker_take_client(struct worker *w, void *arg);	/* an accepted socket, counted already */
-void worker_drain(struct worker *w, void *arg);		/* milliseconds it may take */
-void worker_hear(struct worker *w, void *arg);		/* an enum server_news */
+void worker_take_tls_client(struct worker *w, void *arg);
+void worker_drain(struct worker *w, void *arg); /* milliseconds it may take */
+void worker_hear(struct worker *w, void *arg);	/* an enum server_news */
 
 static inline void worker_now(struct worker *w, int64_t now_us)
 {

@@ -132,8 +132,8 @@ void outq_append_ref(struct outq *q, struct rcbuf *rb, size_t skip)
 	q->bytes += ch->end;
 }
 
-/* Takes n written bytes off the front; full chunks go back to the pool or to `sent`. */
-static void advance(struct outq *q, size_t n)
+/* Full chunks go back to the pool or to `sent`. */
+void outq_advance(struct outq *q, size_t n)
 {
 	q->bytes -= n;
 	while (q->head) {
@@ -162,6 +162,27 @@ static void advance(struct outq *q, size_t n)
 	}
 }
 
+size_t outq_front(const struct outq *q, size_t least, size_t most, char *room, const char **out)
+{
+	const struct chunk *ch = q->head;
+	size_t n = ch->end - ch->start;
+
+	*out = ch->data + ch->start;
+	if (n >= most || !ch->next || (n >= most / 2 && n >= least))
+		return n < most ? n : most;
+	*out = room;
+	n = 0;
+	for (; ch && n < most; ch = ch->next) {
+		size_t take = ch->end - ch->start;
+
+		if (take > most - n)
+			take = most - n;
+		memcpy(room + n, ch->data + ch->start, take);
+		n += take;
+	}
+	return n;
+}
+
 bool outq_flush(struct outq *q, int fd, size_t *written)
 {
 	while (q->bytes > 0) {
@@ -183,7 +204,7 @@ bool outq_flush(struct outq *q, int fd, size_t *written)
 			return errno == EAGAIN || errno == EWOULDBLOCK;
 		}
 		*written += (size_t)n;
-		advance(q, (size_t)n);
+		outq_advance(q, (size_t)n);
 		if ((size_t)n < total)
 			return true;
 	}

@@ -82,6 +82,15 @@ void outq_append_ref(struct outq *q, struct rcbuf *rb, size_t skip);
  */
 bool outq_flush(struct outq *q, int fd, size_t *written) __attribute__((warn_unused_result));
 
+/*
+ * The first bytes not yet written, at least `least` of them and at most `most` (fewer only when there are no more):
+ * where they lie, when the first chunk has that many or is full enough, else gathered in `room` (of `most` bytes).
+ */
+size_t outq_front(const struct outq *q, size_t least, size_t most, char *room, const char **out);
+
+/* Takes n bytes off the front: they are written. */
+void outq_advance(struct outq *q, size_t n);
+
 /* Lets go of kept chunks that lie wholly before the stream position. */
 void outq_forget(struct outq *q, uint64_t pos);
 

@@ -10,6 +10,8 @@
 
 #include "client/client.h"
 #include "client/dispatch.h"
+#include "client/fanout.h"
+#include "client/target.h"
 #include "resp/number.h"
 
 /* The time a command may block, in microseconds; 0: for ever; -1: it does not block. */
@@ -111,6 +113,8 @@ enum verdict handle_WAIT(struct client *c, const struct call *call)
 
 	if (us < 0)
 		return forward(c, call, 0, NULL, 0);
+	if (!c->w->only && target_main(c)->topo->n_shards > 1)
+		return c->n_upstream > 0 ? client_wait_for(c, WAIT_DRAIN) : fanout_wait(c, call, us);
 	if (!client_bind(c, call, &verdict))
 		return verdict;
 	if (c->n_upstream == 0) {

@@ -26,6 +26,7 @@
 
 #define OUTPUT_LOW_BYTES ((size_t)256 * 1024)
 #define STALLED_MAX_US	 60000000 /* a client that takes nothing for so long while over its limit is closed */
+#define HANDSHAKE_MAX_US 10000000
 #define UPLOAD_IDLE_US	 10000000 /* a large request that does not move for so long gives its connection back */
 
 static void place_resume(struct pool_wait *wait, bool granted)
@@ -36,7 +37,7 @@ static void place_resume(struct pool_wait *wait, bool granted)
 	client_resume_soon(c);
 }
 
-void client_new(struct worker *w, int fd)
+void client_new(struct worker *w, int fd, struct tls *tls)
 {
 	struct client *c = xcalloc(1, sizeof(*c));
 
@@ -46,7 +47,7 @@ void client_new(struct worker *w, int fd)
 	list_init(&c->place.node);
 	c->place.resume = place_resume;
 	c->w = w;
-	c->fd = fd;
+	c->io = (struct transport){.fd = fd};
 	c->proto = 2;
 	c->tx_db = -1;
 	c->window = CLIENT_WINDOW_FIRST;
@@ -61,6 +62,8 @@ void client_new(struct worker *w, int fd)
 	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, client_on_readable, c);
 	event_add(&c->event, NULL);
 	counter_add(&w->counters.connections, 1);
+	if (tls)
+		client_tls_begin(c, tls);
 }
 
 struct client_extra *client_extra(struct client *c)
@@ -145,8 +148,7 @@ void client_close(struct client *c)
 	if (c->write_event)
 		event_free(c->write_event);
 	c->write_event = NULL;
-	close(c->fd);
-	c->fd = -1;
+	transport_close(&c->io);
 	/* A link paused for this client's sake reads on; one that it holds alone is closed when it is not clean. */
 	resume_links(c, bound);
 	if (bound && (c->n_upstream > 0 || c->tx != TX_NONE || c->watching || c->pinned || c->acl_user || c->upload))
@@ -267,14 +269,22 @@ static void client_on_writable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	worker_now(c->w, clock_now_us());
-	client_flush(c);
+	if (transport_is_established(&c->io)) {
+		client_flush(c);
+		if (c->io.tls && c->io.tls->read_wants_write && !c->stalled)
+			client_on_readable(fd, 0, c);
+		return;
+	}
+	event_free(c->write_event);
+	c->write_event = NULL;
+	client_handshake_soon(c);
 }
 
-static void wait_for_writable(struct client *c)
+void client_wait_for_writable(struct client *c)
 {
 	if (c->write_event)
 		return;
-	c->write_event = event_new(c->w->base, c->fd, EV_WRITE | EV_PERSIST, client_on_writable, c);
+	c->write_event = event_new(c->w->base, c->io.fd, EV_WRITE | EV_PERSIST, client_on_writable, c);
 	if (!c->write_event || event_add(c->write_event, NULL) < 0)
 		client_close(c);
 }
@@ -291,7 +301,7 @@ void client_flush(struct client *c)
 {
 	size_t written = 0;
 
-	if (!outq_flush(&c->out, c->fd, &written)) {
+	if (!transport_flush(&c->io, &c->out, &written)) {
 		client_close(c);
 		return;
 	}
@@ -299,7 +309,7 @@ void client_flush(struct client *c)
 	if (written > 0)
 		c->stalled_us = c->w->now_us;
 	if (c->out.bytes > 0) {
-		wait_for_writable(c);
+		client_wait_for_writable(c);
 	} else if (c->write_event) {
 		event_free(c->write_event);
 		c->write_event = NULL;
@@ -316,7 +326,7 @@ void client_flush(struct client *c)
 /* Nobody listens on the socket of a stalled client: look whether it has gone. */
 static bool has_gone(const struct client *c)
 {
-	struct pollfd pfd = {.fd = c->fd, .events = POLLRDHUP};
+	struct pollfd pfd = {.fd = c->io.fd, .events = POLLRDHUP};
 
 	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLERR | POLLHUP) || (pfd.revents && !c->half_closed));
 }
@@ -326,7 +336,9 @@ void client_tick(struct client *c, int64_t now_us)
 	const struct server_config *conf = &c->w->snapshot->config->server;
 	bool passing = c->wait == WAIT_ROOM || c->wait == WAIT_DRAIN || c->wait == WAIT_OUTPUT;
 
-	if (c->stalled && !passing && !c->upload && !c->closing && has_gone(c)) {
+	if (!transport_is_established(&c->io) && now_us - c->created_us > HANDSHAKE_MAX_US) {
+		client_handshake_failed(c, "it takes too long");
+	} else if (c->stalled && !passing && !c->upload && !c->closing && has_gone(c)) {
 		client_close(c);
 	} else if (c->wait == WAIT_OUTPUT && now_us - c->stalled_us > STALLED_MAX_US) {
 		counter_add(&c->w->counters.output_limit_closed, 1);

@@ -21,6 +21,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/outq.h"
+#include "net/transport.h"
 #include "request.h"
 #include "resp/errors.h"
 #include "resp/request_frame.h"
@@ -98,7 +99,7 @@ struct client {
 	struct client_extra *extra;
 	struct event event;	   /* reading; while stalled: hearing of its end */
 	struct event *write_event; /* only while its socket is full */
-	int fd;
+	struct transport io;
 	uint8_t proto;
 	uint8_t wait;	    /* enum client_wait */
 	uint8_t reply_mode; /* enum reply_mode */
@@ -140,6 +141,7 @@ struct client {
 	uint32_t n_lanes;
 	uint32_t n_replica;	/* reads on the way to replicas */
 	uint32_t n_parked;	/* requests that wait to be sent again */
+	size_t forced_route;	/* KEYWEIR UPSTREAM: where the command being dispatched goes; 0: as its keys say */
 	uint64_t generation;	/* worker.generation of its requests on the way */
 	int64_t wrote_us;	/* its last write: reads go to the master for a while */
 	struct link *bound;	/* dedicated link it holds */
@@ -169,8 +171,8 @@ enum verdict {
 	CALL_WAIT, /* not consumed: c->wait says what for */
 };
 
-/* Takes over an accepted socket. */
-void client_new(struct worker *w, int fd);
+/* Takes over an accepted socket; with TLS on it when tls is given. */
+void client_new(struct worker *w, int fd, struct tls *tls);
 
 /* Closes now (idempotent); memory lives until the end of the turn. */
 void client_close(struct client *c);
@@ -300,6 +302,10 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
  */
 bool client_in_order(struct client *c, enum verdict *verdict);
 
+/* Whether there is one server to tie a connection to (CLIENT TRACKING ...); else the call is answered with an error. */
+bool client_may_tie(struct client *c, const struct call *call);
+bool client_has_one_server(const struct client *c);
+
 /* What it has on the way to p. */
 struct lane *client_lane_new(struct client *c, const struct pool *p);
 static inline struct lane *client_lane(struct client *c, const struct pool *p)
@@ -312,6 +318,9 @@ static inline struct lane *client_lane(struct client *c, const struct pool *p)
  * Its deadline and slot must be set.
  */
 void client_send(struct client *c, struct request *r, struct link *l, const char *bytes, size_t len);
+
+/* A dedicated link of p that is not the client's bound one; as client_bind(). */
+bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict);
 
 /* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);

@@ -67,7 +67,7 @@ static bool address_is(const struct client *c, bool own, const char *wanted)
 	char text[ADDRESS_TEXT_MAX] = "";
 	struct address a;
 
-	if (address_of_socket(c->fd, own, &a))
+	if (address_of_socket(c->io.fd, own, &a))
 		address_format(&a, text);
 	return strcmp(text, wanted) == 0;
 }

@@ -27,6 +27,7 @@ void client_stall(struct client *c)
 	c->stalled = true;
 	c->stalled_us = c->w->now_us;
 	event_del(&c->event);
+	transport_leave_turn(&c->io);
 }
 
 void client_unstall(struct client *c)
@@ -35,6 +36,7 @@ void client_unstall(struct client *c)
 		return;
 	c->stalled = false;
 	event_add(&c->event, NULL);
+	client_read_on(c);
 }
 
 /*
@@ -229,7 +231,7 @@ void client_process(struct client *c, const char *data, size_t len)
 /* While it waits: input is kept up to a bound, mostly to hear when it leaves. */
 static void read_while_waiting(struct client *c)
 {
-	ssize_t n = recv(c->fd, c->w->scratch, SCRATCH_BYTES, 0);
+	ssize_t n = transport_read(&c->io, c->w->scratch, SCRATCH_BYTES);
 
 	if (n == 0)
 		client_eof(c);
@@ -246,7 +248,7 @@ static ssize_t read_behind(struct client *c)
 
 	if (!buf_reserve(&c->in, SCRATCH_BYTES / 4))
 		return 0;
-	n = recv(c->fd, c->in.data + c->in.end, c->in.capacity - c->in.end, 0);
+	n = transport_read(&c->io, c->in.data + c->in.end, c->in.capacity - c->in.end);
 	if (n > 0)
 		c->in.end += (size_t)n;
 	return n;
@@ -267,20 +269,17 @@ static void process_kept(struct client *c)
 	}
 }
 
-void client_on_readable(evutil_socket_t fd, short what, void *arg)
+static void read_input(struct client *c)
 {
-	struct client *c = arg;
 	struct worker *w = c->w;
 	bool kept = buf_len(&c->in) > 0;
 	ssize_t n;
 
-	worker_now(w, clock_now_us());
-	(void)what;
 	if (c->wait != WAIT_NOTHING || c->closing) {
 		read_while_waiting(c);
 		return;
 	}
-	n = kept ? read_behind(c) : recv((int)fd, w->scratch, SCRATCH_BYTES, 0);
+	n = kept ? read_behind(c) : transport_read(&c->io, w->scratch, SCRATCH_BYTES);
 	if (n <= 0) {
 		if (n == 0)
 			client_eof(c);
@@ -293,4 +292,19 @@ void client_on_readable(evutil_socket_t fd, short what, void *arg)
 		process_kept(c);
 	else
 		client_process(c, w->scratch, (size_t)n);
+}
+
+void client_on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+
+	(void)fd;
+	(void)what;
+	worker_now(c->w, clock_now_us());
+	if (__builtin_expect(!transport_is_established(&c->io), 0)) {
+		client_handshake_soon(c);
+		return;
+	}
+	read_input(c);
+	client_read_on(c);
 }

@@ -53,15 +53,15 @@ void client_list_line(struct client *c, struct buf *out)
 	bool asking = c->wait == WAIT_ANSWER || c->dispatching;
 	struct address a;
 
-	if (address_of_socket(c->fd, false, &a))
+	if (address_of_socket(c->io.fd, false, &a))
 		address_format(&a, peer);
-	if (address_of_socket(c->fd, true, &a))
+	if (address_of_socket(c->io.fd, true, &a))
 		address_format(&a, own);
 	flags_of(c, flags);
 	if (c->last_cmd)
 		snprintf(cmd, sizeof(cmd), "%s", c->last_cmd->name);
 	buf_printf(out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%d ",
-		   (unsigned long long)c->id, peer, own, c->fd, text(x->name),
+		   (unsigned long long)c->id, peer, own, c->io.fd, text(x->name),
 		   (long long)((now_us - c->created_us) / 1000000), (long long)((now_us - c->active_us) / 1000000),
 		   flags, c->db);
 	buf_printf(out, "sub=%u psub=%u ssub=%u multi=%d ", x->n_subs[0], x->n_subs[1], x->n_subs[2],

@@ -46,7 +46,7 @@ static inline void check_output(struct client *c)
 static inline void put_out(struct client *c, const char *p, size_t n)
 {
 	if (n >= CUT_THROUGH_BYTES && c->out.bytes == 0 && !c->write_event) {
-		ssize_t sent = send(c->fd, p, n, MSG_NOSIGNAL);
+		ssize_t sent = transport_send(&c->io, p, n);
 
 		if (sent > 0) {
 			counter_add(&c->w->counters.bytes_out, (uint64_t)sent);
@@ -83,7 +83,9 @@ static void pop_done(struct client *c)
 	while (c->head && (c->head->flags & REQUEST_DONE)) {
 		struct request *r = c->head;
 
-		if (buf_len(&r->reply) > 0 && !(r->flags & REQUEST_SILENT))
+		if (r->n_small > 0)
+			put_out(c, r->small, r->n_small);
+		else if (buf_len(&r->reply) > 0 && !(r->flags & REQUEST_SILENT))
 			put_out(c, buf_head(&r->reply), buf_len(&r->reply));
 		pop_request(c);
 	}
@@ -403,6 +405,51 @@ static inline bool is_plain(const struct request *r, const struct client *c)
 	       !r->reply.data && r->cmd && !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
 }
 
+/* The same where there are many servers: a reply may come before its turn. */
+static inline bool is_plain_of_many(const struct request *r, const struct client *c)
+{
+	return !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->reply.data && r->cmd &&
+	       c->reply_bytes == 0 && !(c->extra && buf_len(&c->extra->deferred) > 0) &&
+	       !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
+}
+
+/* What client_on_plain_replies() does, one by one: a client's replies come over several links. */
+static size_t plain_replies_of_many(struct link *l, const char *data, size_t len)
+{
+	size_t at = 0;
+
+	while (at < len && l->head && l->head->client && is_plain_of_many(l->head, l->head->client)) {
+		struct request *r = l->head;
+		struct client *c = r->client;
+		size_t used = data[at] == '-' ? 0 : reply_whole(&l->rf, data + at, len - at);
+
+		if (used == 0 || used > (r == c->head ? SMALL_REPLY_BYTES : REQUEST_SMALL_BYTES))
+			break;
+		l->head = r->next_in_link;
+		if (!l->head)
+			l->tail = NULL;
+		l->n_queue--;
+		account(c, r);
+		c->window += c->window < CLIENT_WINDOW_MAX;
+		client_leave_lane(c, r);
+		c->n_upstream--;
+		c->bytes_upstream -= r->len;
+		if (r == c->head) {
+			put_out(c, data + at, used);
+			pop_request(c);
+			pop_done(c);
+		} else {
+			memcpy(r->small, data + at, used);
+			r->n_small = (uint8_t)used;
+			r->flags |= REQUEST_DONE;
+		}
+		at += used;
+		left_link(c);
+		check_output(c);
+	}
+	return at;
+}
+
 /*
  * The path of nearly every reply: small, whole, and its request is the client's next. A run of them goes out in one
  * piece. Whatever is not so goes the long way, through client_on_reply().
@@ -419,6 +466,8 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 		return 0;
 	if (l->w->mirroring && *l->pool->server->conf->mirror_to)
 		return 0;
+	if (!l->w->only)
+		return plain_replies_of_many(l, data, len);
 	if (!c || c->reply_bytes > 0 || (c->extra && buf_len(&c->extra->deferred) > 0))
 		return 0;
 	while (at < len && l->head && is_plain(l->head, c)) {
@@ -508,6 +557,8 @@ void client_on_timed_out(struct request *r)
 	 * client's queue gets a stand-in with the error.
 	 */
 	redirect_stale(c->w, l->pool->server->up);
+	if (r->pos + r->len <= outq_written_pos(&l->out)) /* the time it stood in our own queue is not Redis's fault */
+		node_failed(l->pool->server, c->w->now_us);
 	if (l->kind == LINK_DEDICATED)
 		l->tainted = true;
 	if (r->flags & REQUEST_PART) {

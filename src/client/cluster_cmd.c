@@ -26,7 +26,7 @@ static int own_address(const struct client *c, char host[INET6_ADDRSTRLEN])
 	char *colon;
 
 	snprintf(host, INET6_ADDRSTRLEN, "127.0.0.1");
-	if (!address_of_socket(c->fd, true, &a) || a.sa.sa_family == AF_UNIX)
+	if (!address_of_socket(c->io.fd, true, &a) || a.sa.sa_family == AF_UNIX)
 		return 0;
 	address_format(&a, text);
 	colon = strrchr(text, ':');

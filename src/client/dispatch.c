@@ -13,6 +13,7 @@
 #include "client/fanout.h"
 #include "client/hub.h"
 #include "client/monitor.h"
+#include "client/scripts.h"
 #include "client/slowlog.h"
 #include "resp/number.h"
 #include "resp/write.h"
@@ -92,6 +93,8 @@ enum verdict handle_PIN(struct client *c, const struct call *call)
 {
 	enum verdict verdict;
 
+	if (!client_may_tie(c, call))
+		return CALL_DONE;
 	if (!client_bind(c, call, &verdict))
 		return verdict;
 	c->pinned = true;
@@ -213,7 +216,7 @@ static bool stopped_before(struct client *c, const struct call *call, enum verdi
 /* Handlers that can do with the head of a large request alone. */
 static bool streams(const struct command *cmd)
 {
-	return cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_DEDICATED ||
+	return cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_DEDICATED || scripts_concerned(cmd) ||
 	       cmd->handler == HANDLER_PUBLISH || cmd->handler == HANDLER_CONFIG;
 }
 

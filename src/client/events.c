@@ -55,7 +55,7 @@ static void on_lost(struct link *l)
 		monitor_feed_lost(l->owner);
 	else if (l->kind == LINK_FEED)
 		l->owner->extra->feed = NULL;
-	else
+	else if (l->owner->bound == l)
 		client_link_lost(l->owner);
 }
 

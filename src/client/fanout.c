@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/absent.h"
 #include "client/join.h"
 #include "client/scan.h"
+#include "client/scripts.h"
 #include "client/target.h"
 #include "resp/write.h"
 
@@ -48,7 +50,7 @@ static bool to_all(const struct command *cmd)
 	return (cmd->request_policy == REQUEST_ALL_SHARDS || cmd->request_policy == REQUEST_ALL_NODES) &&
 	       cmd->response_policy != RESPONSE_SPECIAL &&
 	       (cmd->handler == HANDLER_FORWARD || cmd->handler == HANDLER_CONFIG || cmd->handler == HANDLER_PUBSUB ||
-		cmd->handler == HANDLER_DEDICATED);
+		cmd->handler == HANDLER_DEDICATED || scripts_concerned(cmd));
 }
 
 bool fanout_wanted(struct client *c, const struct call *call)
@@ -60,7 +62,7 @@ bool fanout_wanted(struct client *c, const struct call *call)
 		return false;
 	if (by_key(cmd))
 		return target_key_row(cmd, &first, &step) && call->frame->argc > first + step;
-	return c->w->routes[0].topo->n_shards > 1 && (to_all(cmd) || scan_wanted(cmd));
+	return target_main(c)->topo->n_shards > 1 && (to_all(cmd) || scan_wanted(cmd));
 }
 
 /* ---- taking apart ---- */
@@ -127,7 +129,7 @@ static bool split_call(struct client *c, const struct call *call, struct split *
 		piece->next = NO_PIECE;
 		if (!arg_cursor_next(&cur, &arg, &len))
 			break;
-		t = target_of_key(c->w, arg, len);
+		t = target_of_key(c, arg, len);
 		for (uint32_t i = 1; i < step; i++)
 			arg_cursor_next(&cur, &arg, &len);
 		piece->len = (size_t)(cur.p - piece->bytes);
@@ -199,7 +201,8 @@ static bool find_links(struct client *c, const struct call *call, const struct s
 		struct pool *p = target_pool(c, call->cmd, t);
 
 		if (!p) {
-			client_reply_error(c, call, target_why(t));
+			if (!absent_answer(c, call))
+				client_reply_error(c, call, target_why(t));
 			*verdict = CALL_DONE;
 			return false;
 		}
@@ -267,7 +270,7 @@ struct pool_list {
 /* Every master; and the replicas when scripts are to run there. */
 static struct pool_list all_pools(struct client *c, const struct command *cmd)
 {
-	struct route *r = &c->w->routes[0];
+	struct route *r = target_main(c);
 	bool replicas = cmd->request_policy == REQUEST_ALL_NODES && r->up->conf->read_from != READ_FROM_MASTER;
 	size_t n_max = (size_t)r->topo->n_shards * (1 + SHARD_REPLICAS_MAX);
 	struct pool_list list = {xcalloc(n_max, sizeof(struct pool *)), xcalloc(n_max, sizeof(int)), 0};
@@ -301,6 +304,10 @@ static enum verdict fanout_to_all(struct client *c, const struct call *call)
 		ok = client_route_to(c, call, list.items[i], &links[i], &verdict);
 	if (ok) {
 		f = fanout_new(c, call, list.n);
+		if (scripts_concerned(call->cmd)) {
+			f->up = upstream_ref(target_main(c)->up);
+			buf_put(&f->request, call->bytes, call->len);
+		}
 		for (uint32_t i = 0; i < list.n; i++)
 			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
 	}
@@ -325,12 +332,71 @@ enum verdict fanout(struct client *c, const struct call *call)
 	return by_key(call->cmd) ? fanout_by_key(c, call) : fanout_to_all(c, call);
 }
 
+/* ---- WAIT ---- */
+
+static void give_back(struct fan_part *p)
+{
+	struct link *l = p->leased;
+
+	p->leased = NULL;
+	if (l)
+		pool_release(l->pool, l);
+}
+
+/* What a connection waits for is its own last write: any command brings that up to date, see handle_WAIT(). */
+static void send_ping(struct client *c, struct link *l)
+{
+	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+	struct request *r = request_new(&c->w->requests);
+
+	r->start_us = c->w->now_us;
+	r->deadline_us = c->w->now_us + forward_timeout_us(l, NULL);
+	link_send(l, r, ping, sizeof(ping) - 1);
+}
+
+enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us)
+{
+	struct pool_list list = all_pools(c, call->cmd);
+	struct link **links = xcalloc(list.n + 1, sizeof(*links));
+	enum verdict verdict = CALL_DONE;
+	uint32_t n = 0;
+	struct fanout *f;
+
+	while (n < list.n && client_lease(c, call, list.items[n], &links[n], &verdict))
+		n++;
+	if (n == list.n && n > 0) {
+		f = fanout_new(c, call, n);
+		for (uint32_t i = 0; i < n; i++) {
+			send_ping(c, links[i]);
+			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
+			f->parts[i].leased = links[i];
+			f->parts[i].request->flags |= REQUEST_IN_TX;
+			f->parts[i].request->deadline_us =
+				us == 0 ? 0 : c->w->now_us + us + forward_timeout_us(links[i], NULL);
+		}
+		client_wait_for(c, WAIT_DRAIN); /* what comes behind it must not go over these links */
+	} else {
+		for (uint32_t i = 0; i < n; i++)
+			pool_release(links[i]->pool, links[i]);
+		if (list.n == 0)
+			client_reply_own_error(c, call, ERROR_NO_MASTER);
+	}
+	free(links);
+	free(list.items);
+	free(list.slots);
+	return verdict;
+}
+
 /* ---- answers ---- */
 
 static void fanout_free(struct fanout *f)
 {
-	for (uint32_t i = 0; i < f->n; i++)
+	for (uint32_t i = 0; i < f->n; i++) {
+		give_back(&f->parts[i]);
 		buf_release(&f->parts[i].reply);
+	}
+	buf_release(&f->request);
+	upstream_unref(&f->up);
 	free(f->owner);
 	free(f);
 }
@@ -340,9 +406,12 @@ static void part_over(struct fanout *f, uint32_t i)
 	struct request *parent = f->parent;
 
 	f->parts[i].request = NULL;
+	give_back(&f->parts[i]);
 	if (--f->n_left > 0)
 		return;
 	join_replies(f, &parent->reply);
+	if (scripts_concerned(f->cmd))
+		scripts_answered(f->up, f->cmd, &f->request, &parent->reply);
 	parent->arg = 0;
 	parent->flags &= ~(uint32_t)REQUEST_PARTED;
 	fanout_free(f);

@@ -21,6 +21,11 @@
 bool fanout_wanted(struct client *c, const struct call *call);
 enum verdict fanout(struct client *c, const struct call *call);
 
+/*
+ * WAIT to every master, over a dedicated link each. us: its own time, 0 for ever. The client has nothing on the way.
+ */
+enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us);
+
 /* A part was answered (its bytes are in r->reply), or will never be. r is freed, or an orphan of its link. */
 void fanout_part_done(struct request *r, char type, int64_t number);
 void fanout_part_failed(struct request *r, const char *text);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/absent.h"
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/hub.h"
@@ -93,6 +94,8 @@ enum pool_status client_link_for(struct client *c, struct pool *p, int db, struc
 /* The pool has nothing for us: an error, or waiting. */
 static enum verdict no_link(struct client *c, const struct call *call, struct pool *p, enum pool_status status)
 {
+	if (status == POOL_DOWN && absent_answer(c, call))
+		return CALL_DONE;
 	if (status == POOL_DOWN) {
 		if (c->proto == 3 && atomic_load(&p->server->no_resp3) && !p->down)
 			client_reply_own_error(c, call, ERROR_NO_RESP3);
@@ -131,6 +134,19 @@ static void select_db(struct client *c, struct link *l, int db)
 
 /* ---- where to ---- */
 
+bool client_has_one_server(const struct client *c)
+{
+	return c->w->only || (c->w->n_routes == 1 && c->w->routes[0].topo->n_shards <= 1);
+}
+
+bool client_may_tie(struct client *c, const struct call *call)
+{
+	if (client_has_one_server(c))
+		return true;
+	client_reply_own_error(c, call, ERROR_ONE_NODE);
+	return false;
+}
+
 bool client_in_order(struct client *c, enum verdict *verdict)
 {
 	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0) {
@@ -167,9 +183,11 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 	*out = target_pool(c, call->cmd, &t);
 	if (*out)
 		return true;
+	*verdict = CALL_DONE;
+	if (absent_answer(c, call))
+		return false;
 	client_reply_error(c, call, target_why(&t));
 	counter_add(&c->w->counters.errors_upstream_down, 1);
-	*verdict = CALL_DONE;
 	return false;
 }
 
@@ -217,6 +235,17 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 	return true;
 }
 
+bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict)
+{
+	enum pool_status status = pool_lease(p, c->proto, client_db_on(c, p), c, out);
+
+	if (status != POOL_OK)
+		*verdict = no_link(c, call, p, status);
+	else
+		select_db(c, *out, client_db_on(c, p));
+	return status == POOL_OK;
+}
+
 void client_maybe_unbind(struct client *c)
 {
 	struct link *l = c->bound;
@@ -230,7 +259,7 @@ void client_maybe_unbind(struct client *c)
 /* The link of a client that is bound: its own, or, for another server, one that is shared. */
 static bool route_bound(struct client *c, const struct pool *p, struct link **out, enum verdict *verdict)
 {
-	if (c->bound->pool == p || c->w->only) {
+	if (c->bound->pool == p || c->w->only || c->pinned || c->acl_user) {
 		*out = c->bound;
 		return true;
 	}
@@ -372,6 +401,70 @@ static bool is_bare(const struct client *c, const struct link *l)
 	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
 }
 
+/* Whether cmd's one key says all about where it goes. */
+static bool goes_by_slot(const struct client *c, const struct command *cmd)
+{
+	const struct route *r = &c->w->routes[0];
+	const struct key_spec *spec = cmd->specs;
+
+	return c->w->n_routes == 1 && r->topo->slots && r->up->conf->read_from == READ_FROM_MASTER &&
+	       cmd->n_specs == 1 && spec->begin == KEY_BEGIN_INDEX && spec->find == KEY_FIND_RANGE &&
+	       spec->last_key == 0 && spec->begin_index < FRAME_ARGS && !(spec->flags & KEY_NOT_KEY);
+}
+
+/* The link for a key of this slot, when it is there and nothing is to be waited for. */
+static struct link *link_of_slot(struct client *c, unsigned slot)
+{
+	struct pool *p = route_master(&c->w->routes[0], (int)slot);
+	struct lane *lane;
+	struct link *l;
+
+	if (!p || p->down)
+		return NULL;
+	lane = client_lane(c, p);
+	l = lane->link;
+	if (!l && pool_shared(p, c->proto, c->db, &l) != POOL_OK)
+		return NULL;
+	return is_bare(c, l) && l->n_queue < LINK_QUEUE_MAX && l->out.bytes < LINK_BYTES_MAX ? l : NULL;
+}
+
+/* forward_run() in a Cluster: one by one, each to its node. */
+static size_t forward_run_by_slot(struct client *c, const char *data, size_t len)
+{
+	struct request_frame *f = &c->frame;
+	struct call call = {.cmd = f->known, .frame = f};
+	const struct command *cmd = call.cmd;
+	size_t at = 0;
+
+	while (at < len && c->n_upstream < c->window && c->bytes_upstream <= REQUEST_BYTES_MAX) {
+		const struct frame_arg *key;
+		struct request *r;
+		struct link *l;
+		unsigned slot;
+
+		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != cmd ||
+		    !command_arity_ok(cmd, f->argc))
+			break;
+		key = &f->arg[cmd->specs->begin_index];
+		slot = hash_slot(data + at + key->offset, key->len);
+		l = link_of_slot(c, slot);
+		if (!l)
+			break;
+		r = client_request_new(c, &call);
+		r->flags |= cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
+		r->slot = (int16_t)slot;
+		r->deadline_us = c->w->now_us + forward_timeout_us(l, cmd);
+		client_send(c, r, l, data + at, f->len);
+		c->call_len = f->len;
+		at += f->len;
+		counter_add(&c->w->counters.commands, 1);
+		request_frame_reset(f);
+	}
+	request_frame_reset(f);
+	c->active_us = c->w->now_us;
+	return at;
+}
+
 size_t forward_run(struct client *c, const char *data, size_t len)
 {
 	struct request_frame *f = &c->frame;
@@ -381,7 +474,11 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 	unsigned n = 0;
 	size_t at = 0;
 
-	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD || !is_bare(c, l))
+	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
+		return 0;
+	if (!c->w->only && goes_by_slot(c, call.cmd))
+		return forward_run_by_slot(c, data, len);
+	if (!is_bare(c, l))
 		return 0;
 	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
 	       c->bytes_upstream + at <= REQUEST_BYTES_MAX && l->out.bytes + at < LINK_BYTES_MAX) {

@@ -8,9 +8,11 @@
 #include "base/buf.h"
 #include "command/command.h"
 #include "request.h"
+#include "upstream/upstream.h"
 
 struct fan_part {
 	struct request *request; /* NULL: answered */
+	struct link *leased;	 /* a dedicated link of its own (WAIT); else NULL */
 	struct buf reply;
 	char type; /* of the reply's first line */
 	int64_t number;
@@ -22,6 +24,8 @@ struct fanout {
 	const struct command *cmd;
 	uint32_t n;
 	uint32_t n_left;
+	struct upstream *up; /* a reference, with request; else NULL */
+	struct buf request; /* of what is remembered, see scripts.h */
 	uint32_t n_keys; /* by key: */
 	uint32_t *owner; /* which part has which key; NULL: not by key */
 	struct fan_part parts[];

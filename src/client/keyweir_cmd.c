@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "client/client.h"
 #include "client/dispatch.h"
+#include "client/fanout.h"
+#include "client/dispatch.h"
 #include "client/stats.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
@@ -65,7 +67,7 @@ static void put_node(void *ctx, struct node *n, bool master)
 	const struct node_writer *nw = ctx;
 	struct buf *b = nw->b;
 
-	resp_map(b, nw->proto, 10);
+	resp_map(b, nw->proto, 12);
 	resp_bulks(b, "name");
 	resp_bulks(b, nw->up->conf->name);
 	resp_bulks(b, "url");
@@ -83,6 +85,11 @@ static void put_node(void *ctx, struct node *n, bool master)
 	put_field(b, "waiting", (uint64_t)atomic_load(&n->n_waiting));
 	put_field(b, "connects", atomic_load(&n->n_connects));
 	put_field(b, "losses", atomic_load(&n->n_losses));
+	resp_bulks(b, "breaker");
+	resp_bulks(b, !atomic_load(&n->broken)		    ? "closed"
+		      : node_half_open(n, clock_now_us()) ? "half-open"
+							    : "open");
+	put_field(b, "breaker_opened", atomic_load(&n->n_opened));
 }
 
 static enum verdict upstreams(struct client *c, const struct call *call)
@@ -100,6 +107,59 @@ static enum verdict upstreams(struct client *c, const struct call *call)
 	}
 	client_reply(c, call, &b);
 	return CALL_DONE;
+}
+
+/* ---- UPSTREAM name command ... ---- */
+
+/* The command behind the name, as a request of its own. */
+static void put_inner(const struct call *call, struct buf *out)
+{
+	struct arg_cursor cur;
+	const char *arg;
+	size_t len;
+
+	resp_array(out, call->frame->argc - 3);
+	arg_cursor_init(&cur, call->bytes, call->len);
+	for (uint32_t i = 0; arg_cursor_next(&cur, &arg, &len); i++)
+		if (i >= 3)
+			resp_bulk(out, arg, len);
+}
+
+static enum verdict run_inner(struct client *c, const struct buf *bytes)
+{
+	struct request_frame f = {.max_bulk = c->frame.max_bulk};
+	struct call inner = {.frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
+
+	if (request_frame_feed(&f, inner.bytes, inner.len) != FRAME_READY)
+		return CALL_DONE;
+	inner.cmd = dispatch_find(c, &inner);
+	if (inner.cmd->handler != HANDLER_FORWARD) {
+		client_reply_own_error(c, &inner, ERROR_REFUSED);
+		return CALL_DONE;
+	}
+	return !c->w->only && fanout_wanted(c, &inner) ? fanout(c, &inner) : forward(c, &inner, 0, NULL, 0);
+}
+
+static enum verdict to_upstream(struct client *c, const struct call *call)
+{
+	const struct snapshot *s = c->w->snapshot;
+	struct buf bytes = {0};
+	enum verdict verdict;
+	size_t i;
+
+	for (i = 0; i < s->n_views; i++)
+		if (call_arg_is(call, 2, s->views[i].up->conf->name))
+			break;
+	if (i == s->n_views) {
+		client_reply_error(c, call, "ERR no such upstream");
+		return CALL_DONE;
+	}
+	put_inner(call, &bytes);
+	c->forced_route = i;
+	verdict = run_inner(c, &bytes);
+	c->forced_route = 0;
+	buf_release(&bytes);
+	return verdict;
 }
 
 /* ---- RELOAD: done by the control thread, answered when it is ---- */
@@ -136,6 +196,12 @@ static enum verdict reload(struct client *c, const struct call *call)
 
 static enum verdict help(struct client *c, const struct call *call);
 
+static enum verdict usage(struct client *c, const struct call *call)
+{
+	client_reply_error(c, call, "ERR wrong number of arguments for 'keyweir|upstream' command");
+	return CALL_DONE;
+}
+
 static const struct subcommand {
 	const char *name;
 	enum verdict (*run)(struct client *c, const struct call *call);
@@ -144,6 +210,7 @@ static const struct subcommand {
 	{"HELP", help, "Print this help."},
 	{"RELOAD", reload, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
 	{"STATUS", status, "Counters of this proxy."},
+	{"UPSTREAM", usage, "name command [arg ...]: The command to that upstream, whatever its keys."},
 	{"UPSTREAMS", upstreams, "The servers behind it, their state and connections."},
 };
 
@@ -168,6 +235,8 @@ enum verdict handle_KEYWEIR(struct client *c, const struct call *call)
 	const char *name;
 	size_t len;
 
+	if (call_arg_is(call, 1, "UPSTREAM") && call->frame->argc >= 4)
+		return to_upstream(c, call);
 	for (size_t i = 0; i < N_SUBCOMMANDS; i++)
 		if (call_arg_is(call, 1, subcommands[i].name) && call->frame->argc == 2)
 			return subcommands[i].run(c, call);

@@ -44,7 +44,7 @@ static void format_line(struct buf *b, struct client *c, const struct call *call
 	const char *arg;
 	size_t len;
 
-	if (address_of_socket(c->fd, false, &address))
+	if (address_of_socket(c->io.fd, false, &address))
 		address_format(&address, text);
 	buf_printf(b, "+%lld.%06lld [%d %s%s]", (long long)(now_us / 1000000), (long long)(now_us % 1000000), c->db,
 		   address.sa.sa_family == AF_UNIX ? "unix:" : "", text);

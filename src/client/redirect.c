@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/scripts.h"
 #include "client/target.h"
 #include "client/unit.h"
 #include "resp/number.h"
@@ -87,14 +88,28 @@ static bool parse_endpoint(const char *line, size_t len, const struct node *from
 
 /* ---- sending ---- */
 
+static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+
+/* Requests of the proxy's own, whose replies are dropped, right before r. */
+static void send_before(struct link *l, const char *bytes, size_t len)
+{
+	struct request_frame f = {.max_bulk = UINT64_MAX};
+
+	while (len > 0 && request_frame_feed(&f, bytes, len) == FRAME_READY) {
+		struct request *r = request_new(&l->w->requests);
+
+		r->start_us = l->w->now_us;
+		r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
+		link_send(l, r, bytes, f.len);
+		bytes += f.len;
+		len -= f.len;
+		request_frame_reset(&f);
+	}
+}
+
 void redirect_send_asking(struct link *l)
 {
-	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
-	struct request *r = request_new(&l->w->requests); /* the proxy's own: its reply is dropped */
-
-	r->start_us = l->w->now_us;
-	r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
-	link_send(l, r, asking, sizeof(asking) - 1);
+	send_before(l, asking, sizeof(asking) - 1);
 }
 
 /* A link for r to p. What blocks takes a dedicated one. */
@@ -130,7 +145,7 @@ static void begin_anew(struct request *r, const struct buf *bytes)
 	r->n_before = unit_commands(buf_head(bytes), buf_len(bytes)) - 1;
 }
 
-static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, bool asking)
+static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, const struct buf *before)
 {
 	struct client *c = r->client;
 	struct link *l;
@@ -142,8 +157,8 @@ static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, 
 	r->flags &= ~(uint32_t)(REQUEST_BEGUN | REQUEST_CUT);
 	r->next_in_link = NULL;
 	begin_anew(r, bytes);
-	if (asking)
-		redirect_send_asking(l);
+	if (before && before->data)
+		send_before(l, buf_head(before), buf_len(before));
 	client_send(c, r, l, buf_head(bytes), buf_len(bytes));
 	return true;
 }
@@ -209,7 +224,7 @@ static void try_parked(struct worker *w, struct parked *p)
 	unpark(p);
 	if (!r->client) /* it has left */
 		request_free(&w->requests, &r);
-	else if (pool && !pool->down && send_to(r, pool, &p->bytes, false))
+	else if (pool && !pool->down && send_to(r, pool, &p->bytes, NULL))
 		;
 	else if (r->deadline_us > 0 && w->now_us >= r->deadline_us)
 		give_up(r, pool && pool->down ? pool->why : reply_error_text(ERROR_NO_MASTER));
@@ -274,7 +289,7 @@ static struct pool *pool_at(struct worker *w, struct upstream *up, const struct 
 	struct pool *p = route_pool(w, n, false);
 
 	p->keep_until_us = w->now_us + KEEP_POOL_US;
-	server_resolve(w->server, n);
+	node_resolve_soon(n);
 	node_unref(&n);
 	return p;
 }
@@ -285,12 +300,31 @@ bool redirect_send(struct request *r, struct upstream *up, const struct buf *byt
 	struct route *route = find_route(w, up);
 	struct pool *p = route ? route_master(route, r->slot) : NULL;
 
-	if (p && !p->down && send_to(r, p, bytes, false))
+	if (p && !p->down && send_to(r, p, bytes, NULL))
 		return true;
 	if (!route || up->conf->mode == UPSTREAM_STANDALONE)
 		return false;
 	park(r, up, bytes);
 	return true;
+}
+
+/* A node that has joined lacks a script or a function: it is loaded there, and r sent again behind it. */
+static bool load_missing(struct request *r, struct link *l, const char *line, size_t len)
+{
+	struct buf bytes = {0}, before = {0};
+	bool ok = !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_UNIT)) && r->redirects < REDIRECTS_MAX &&
+		  !l->pool->readonly && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes) &&
+		  scripts_missing(l->pool->server->up, line, len, &bytes, &before) > 0;
+
+	if (ok) {
+		r->redirects++;
+		client_leave_lane(r->client, r);
+		if (!send_to(r, l->pool, &bytes, &before))
+			park(r, l->pool->server->up, &bytes);
+	}
+	buf_release(&before);
+	buf_release(&bytes);
+	return ok;
 }
 
 static void note(struct worker *w, struct upstream *up, enum redirection what, const char *line, size_t len)
@@ -321,11 +355,11 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	struct worker *w = l->w;
 	struct upstream *up = l->pool->server->up;
 	struct endpoint at;
-	struct buf bytes = {0};
+	struct buf bytes = {0}, before = {0};
 	struct pool *p = NULL;
 
 	if (what == REDIRECT_NONE)
-		return false;
+		return load_missing(r, l, line, len);
 	note(w, up, what, line, len);
 	if (r->flags & (REQUEST_IN_TX | REQUEST_STREAMED) || (what != REDIRECT_LATER && r->redirects >= REDIRECTS_MAX))
 		return false;
@@ -344,8 +378,11 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	}
 	r->redirects++;
 	client_leave_lane(r->client, r);
-	if (!p || p->down || !send_to(r, p, &bytes, what == REDIRECT_ASK))
+	if (what == REDIRECT_ASK)
+		buf_put(&before, asking, sizeof(asking) - 1);
+	if (!p || p->down || !send_to(r, p, &bytes, &before))
 		park(r, up, &bytes);
+	buf_release(&before);
 	buf_release(&bytes);
 	return true;
 }

@@ -65,7 +65,9 @@ static void put_cursor(struct buf *out, uint64_t cursor)
 static void scan_answered(struct request *r, char type, int64_t number)
 {
 	struct reply_cursor cur = {buf_head(&r->reply), buf_head(&r->reply) + buf_len(&r->reply)};
-	const struct topology *t = r->client->w->routes[0].topo;
+	const struct client *c = r->client;
+	/* r->slot says which upstream it is, and nothing else: SCAN is never sent again. */
+	const struct topology *t = c->w->routes[(size_t)r->slot < c->w->n_routes ? r->slot : 0].topo;
 	struct reply_item head, cursor;
 	int i = shard_from(t, (uint32_t)r->arg);
 	uint64_t ours = 0;
@@ -112,7 +114,7 @@ static void put_request(const struct call *call, uint64_t cursor, struct buf *ou
 
 enum verdict scan(struct client *c, const struct call *call)
 {
-	const struct route *route = &c->w->routes[0];
+	const struct route *route = target_main(c);
 	struct buf bytes = {0};
 	struct position at;
 	enum verdict verdict;
@@ -144,6 +146,7 @@ enum verdict scan(struct client *c, const struct call *call)
 	r->flags |= REQUEST_COLLECT | REQUEST_IN_TX; /* another server could make nothing of the cursor */
 	r->on_reply = scan_answered;
 	r->arg = route->topo->shards[i].scan_id;
+	r->slot = (int16_t)(route - c->w->routes);
 	r->deadline_us = c->w->now_us + forward_timeout_us(l, call->cmd);
 	client_send(c, r, l, buf_head(&bytes), buf_len(&bytes));
 	c->forwarded = true;

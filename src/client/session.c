@@ -151,6 +151,12 @@ static bool bind_for_auth(struct client *c, const struct call *call, uint32_t us
 	size_t len = strlen(DEFAULT_USER);
 	const char *user = user_arg ? call_arg(call, user_arg, &len) : DEFAULT_USER;
 
+	if (!client_has_one_server(c)) { /* of many, none can say who that is for all */
+		client_reply_error(c, call, "WRONGPASS invalid username-password pair or user is disabled.");
+		*verdict = CALL_DONE;
+		return false;
+	}
+
 	if (c->n_upstream > 0) {
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;

@@ -139,7 +139,7 @@ static struct entry *entry_new(const struct client *c, int64_t took_us)
 	char text[ADDRESS_TEXT_MAX] = "";
 	struct address address;
 
-	if (address_of_socket(c->fd, false, &address))
+	if (address_of_socket(c->io.fd, false, &address))
 		address_format(&address, text);
 	e->at_s = clock_wall_us() / 1000000;
 	e->took_us = took_us;

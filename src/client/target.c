@@ -6,35 +6,44 @@
 
 #define PARTIAL_MAX ((size_t)64 << 20) /* a command whose keys may stand anywhere is gathered up to this size */
 
-/* The longest prefix of a namespace that the key begins with decides. */
-static struct route *route_of_key(struct worker *w, const char *key, size_t len)
+struct route *target_main(const struct client *c)
+{
+	return &c->w->routes[c->forced_route < c->w->n_routes ? c->forced_route : 0];
+}
+
+const struct namespace_config *target_namespace(const struct worker *w, const char *key, size_t len)
 {
 	const struct config *config = w->snapshot->config;
-	size_t best_len = 0, best = 0;
+	const struct namespace_config *best = NULL;
+	size_t best_len = 0;
 
 	for (size_t i = 0; i < config->n_namespaces; i++) {
 		const struct namespace_config *ns = &config->namespaces[i];
 
-		if (strcmp(ns->name, "default") == 0 && best_len == 0)
-			best = ns->upstream_index;
+		if (!best && strcmp(ns->name, "default") == 0)
+			best = ns;
 		for (size_t j = 0; j < ns->match.n; j++) {
 			size_t n = strlen(ns->match.items[j]);
 
 			if (n <= len && n > best_len && memcmp(ns->match.items[j], key, n) == 0) {
 				best_len = n;
-				best = ns->upstream_index;
+				best = ns;
 			}
 		}
 	}
-	return &w->routes[best];
+	return best;
 }
 
-struct target target_of_key(struct worker *w, const char *key, size_t len)
+struct target target_of_key(const struct client *c, const char *key, size_t len)
 {
-	struct target t = {&w->routes[0], -1, true};
+	struct target t = {target_main(c), -1, true};
 
-	if (w->n_routes > 1)
-		t.route = route_of_key(w, key, len);
+	if (c->w->n_routes > 1 && c->forced_route == 0) {
+		const struct namespace_config *ns = target_namespace(c->w, key, len);
+
+		if (ns)
+			t.route = &c->w->routes[ns->upstream_index];
+	}
 	if (t.route->topo->slots)
 		t.slot = (int)hash_slot(key, len);
 	return t;
@@ -99,7 +108,7 @@ void target_each_key(const struct call *call, void (*on_key)(void *ctx, const ch
 }
 
 struct collected {
-	struct worker *w;
+	const struct client *c;
 	struct target t;
 	bool any;
 	enum target_status status;
@@ -108,7 +117,7 @@ struct collected {
 static void take_key(void *ctx, const char *key, size_t len)
 {
 	struct collected *all = ctx;
-	struct target t = target_of_key(all->w, key, len);
+	struct target t = target_of_key(all->c, key, len);
 
 	if (!all->any)
 		all->t = t;
@@ -121,7 +130,7 @@ static void take_key(void *ctx, const char *key, size_t len)
 
 static enum target_status of_all_keys(struct client *c, const struct call *call, struct target *t)
 {
-	struct collected all = {.w = c->w, .t = *t};
+	struct collected all = {.c = c, .t = *t};
 
 	if (call->partial)
 		return call->len > PARTIAL_MAX ? TARGET_TOO_BIG : TARGET_MORE;
@@ -138,7 +147,7 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	const char *key;
 	size_t len;
 
-	*t = (struct target){&c->w->routes[0], -1, false};
+	*t = (struct target){target_main(c), -1, false};
 	if (cmd->n_specs == 0)
 		return TARGET_OK;
 	/* One key at a fixed place, or one shard channel: nearly every command. */
@@ -150,7 +159,7 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	if (spec->flags & KEY_NOT_KEY)
 		t->slot = t->route->topo->slots ? (int)hash_slot(key, len) : -1;
 	else
-		*t = target_of_key(c->w, key, len);
+		*t = target_of_key(c, key, len);
 	return TARGET_OK;
 }
 

@@ -23,8 +23,14 @@ enum target_status {
 	TARGET_MORE,	      /* the keys have not come yet */
 };
 
+/* Where keyless commands go: [upstream.main], or the one that KEYWEIR UPSTREAM names. */
+struct route *target_main(const struct client *c);
+
+/* The namespace of a key, the longest prefix decides; NULL: none. */
+const struct namespace_config *target_namespace(const struct worker *w, const char *key, size_t len);
+
 /* One key's target. */
-struct target target_of_key(struct worker *w, const char *key, size_t len);
+struct target target_of_key(const struct client *c, const char *key, size_t len);
 
 /* The whole command's. */
 enum target_status target_of_call(struct client *c, const struct call *call, struct target *t);

@@ -213,6 +213,8 @@ enum verdict handle_CLIENT_TRACKING(struct client *c, const struct call *call)
 
 	if (!on)
 		return forward(c, call, 0, c->pinned ? tracking_answered : NULL, -1);
+	if (!client_may_tie(c, call))
+		return CALL_DONE;
 	if (index && call_arg_int(call, index, &target) && target > 0) {
 		if (x->redirect_asked != (uint64_t)target)
 			return find_redirect(c, (uint64_t)target);

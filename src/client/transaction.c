@@ -210,6 +210,14 @@ enum verdict handle_UNWATCH(struct client *c, const struct call *call)
 		client_reply_ok(c, call);
 		return CALL_DONE;
 	}
+	if (!c->w->only) {
+		/* It names no key: it must not go to some other node. Closing the link is how to UNWATCH. */
+		c->bound->tainted = true;
+		c->watching = 0;
+		client_reply_ok(c, call);
+		client_maybe_unbind(c);
+		return CALL_DONE;
+	}
 	verdict = forward(c, call, REQUEST_IN_TX, NULL, 0);
 	if (verdict == CALL_DONE)
 		c->watching = 0;

@@ -167,7 +167,8 @@ static bool find_link(struct client *c, const struct call *call, struct link **o
 		return false;
 	}
 	if (c->watching && c->bound && c->bound->pool != p) {
-		target_failed(c, call, TARGET_CROSSSLOT);
+		target_failed(c, call,
+			      c->bound->pool->server->up == p->server->up ? TARGET_CROSSSLOT : TARGET_CROSSUPSTREAM);
 		*verdict = CALL_DONE;
 		return false;
 	}
@@ -243,6 +244,10 @@ enum verdict unit_queue(struct client *c, const struct call *call)
 	case HANDLER_WATCH:
 		client_reply_error(c, call, "ERR WATCH inside MULTI is not allowed");
 		return CALL_DONE;
+	case HANDLER_SELECT: /* a Cluster has no database but 0: it says so in EXEC */
+		if (c->w->n_routes == 1 && c->w->routes[0].topo->slots)
+			return queue(c, call);
+		break;
 	default:
 		break;
 	}

@@ -139,6 +139,8 @@ enum response_policy {
 	X(REFUSED) /* cannot be carried through a proxy (SYNC, PSYNC, REPLICAOF, FAILOVER ...) */ \
 	X(CLUSTER) X(CLUSTER_STATE) /* a standalone server, or a Cluster of one node: see client/cluster_cmd.c */ \
 	X(CONFIG) /* CONFIG SET, RESETSTAT: forwarded, and looked at on the way */ \
+	X(SCRIPT_LOAD) X(SCRIPT_FLUSH) X(FUNCTION_LOAD) X(FUNCTION_DELETE) X(FUNCTION_FLUSH) /* forwarded, and \
+		remembered for nodes that join a Cluster later */ \
 	X(PUBLISH) /* forwarded; the number of receivers is corrected by the hub's */ \
 	X(PUBSUB) /* PUBSUB CHANNELS, NUMSUB ...: forwarded, corrected likewise */ \
 	X(SUBSCRIBE) X(UNSUBSCRIBE) X(PSUBSCRIBE) X(PUNSUBSCRIBE) X(SSUBSCRIBE) X(SUNSUBSCRIBE) X(MULTI) \
@@ -182,6 +184,28 @@ enum command_secrets {
 	SECRETS_CONFIG,	    /* CONFIG SET: the values of parameters that hold one */
 };
 
+/*
+ * Our own column "absent": what is answered in Redis's place with on_failure = "miss": to a read as if the key were
+ * absent, to a write of a cache as if it were done.
+ */
+enum command_absent {
+	ABSENT_ERROR, /* what can't be made up: the error */
+	ABSENT_NULL,
+	ABSENT_NULL_EACH_KEY, /* an array of nulls: MGET */
+	ABSENT_NULL_EACH_ARG, /* the same for each argument behind the key: HMGET, ZMSCORE, GEOPOS */
+	ABSENT_ZERO_EACH_ARG, /* SMISMEMBER */
+	ABSENT_ARRAY,
+	ABSENT_MAP,
+	ABSENT_SET,
+	ABSENT_EMPTY, /* "": GETRANGE */
+	ABSENT_NONE,  /* +none: TYPE */
+	ABSENT_ZERO,
+	ABSENT_NO_TTL, /* -2: TTL */
+	ABSENT_OK,
+	ABSENT_ONE,
+	ABSENT_COUNT_KEYS, /* DEL: each of them */
+};
+
 #define COMMAND_SPECS_MAX 8
 
 struct command {
@@ -196,6 +220,7 @@ struct command {
 	uint8_t timeout;  /* enum command_timeout */
 	uint8_t in_multi; /* enum command_in_multi */
 	uint8_t secrets;  /* enum command_secrets */
+	uint8_t absent;	  /* enum command_absent */
 	uint8_t n_specs;
 	const struct key_spec *specs;
 	const struct command *subcommands; /* array of n_subcommands, sorted by name; NULL when it has none */

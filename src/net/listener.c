@@ -65,14 +65,35 @@ static int open_socket(const struct address *a, int backlog)
 	return fd;
 }
 
+/* "tls:HOST:PORT" is HOST:PORT for the kernel. */
+static const char *without_tls(const char *text)
+{
+	return strncmp(text, "tls:", 4) == 0 ? text + 4 : text;
+}
+
 static struct listener *listener_new(const char *text, int fd)
 {
 	struct listener *l = xcalloc(1, sizeof(*l));
 
 	list_init(&l->node);
 	l->text = xstrdup(text);
+	l->tls = without_tls(text) != text;
 	l->fd = fd;
 	return l;
+}
+
+bool listener_is_at(const struct listener *l, const char *text)
+{
+	return strcmp(without_tls(l->text), without_tls(text)) == 0;
+}
+
+void listener_become(struct listener *l, const char *text)
+{
+	char *old = l->text;
+
+	l->text = xstrdup(text);
+	l->tls = without_tls(text) != text;
+	free(old);
 }
 
 struct listener *listener_open(const char *text, int backlog, char *why, size_t why_size)
@@ -81,11 +102,7 @@ struct listener *listener_open(const char *text, int backlog, char *why, size_t 
 	struct listener *l;
 	int fd;
 
-	if (strncmp(text, "tls:", 4) == 0) {
-		snprintf(why, why_size, "Can't listen on %s: TLS listeners are not built yet", text);
-		return NULL;
-	}
-	if (!address_parse(text, &a)) {
+	if (!address_parse(without_tls(text), &a)) {
 		snprintf(why, why_size, "%s is not an address", text);
 		return NULL;
 	}
@@ -151,7 +168,7 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
 		int client = accept4((int)fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (client >= 0) {
-			l->accepted(l->ctx, client);
+			l->accepted(l->ctx, client, l->tls);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -161,7 +178,8 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd), void *ctx)
+bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd, bool tls),
+		    void *ctx)
 {
 	l->accepted = accepted;
 	l->ctx = ctx;

@@ -16,13 +16,14 @@
 struct listener {
 	struct list node;
 	char *text; /* as configured */
+	bool tls;
 	struct address address;
 	int fd;
-	bool inherited; /* from systemd: never unlinked, kept over reloads */
-	bool seen;	/* scratch of a reload */
+	bool inherited;	  /* from systemd: never unlinked, kept over reloads */
+	const char *seen; /* scratch of a reload: how the new configuration writes it */
 	struct event *event;
-	struct event *rest;		     /* timer */
-	void (*accepted)(void *ctx, int fd); /* takes the socket */
+	struct event *rest;			       /* timer */
+	void (*accepted)(void *ctx, int fd, bool tls); /* takes the socket */
 	void *ctx;
 };
 
@@ -32,7 +33,14 @@ struct listener *listener_open(const char *text, int backlog, char *why, size_t 
 /* Takes over a listening socket. */
 struct listener *listener_adopt(int fd, char *why, size_t why_size);
 
-bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd), void *ctx);
+bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd, bool tls),
+		    void *ctx);
+
+/* Whether text means the same socket, TLS or not. */
+bool listener_is_at(const struct listener *l, const char *text);
+
+/* From now on it is what text says. */
+void listener_become(struct listener *l, const char *text);
 void listener_close(struct listener **l); /* also unlinks its Unix socket */
 
 #endif

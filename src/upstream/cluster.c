@@ -251,6 +251,14 @@ static void look(struct cluster *c)
 	talk_ask(c->talk, ANSWER_MS, on_look, 2, (const char *const[]){"CLUSTER", "INFO"});
 }
 
+/* Between two maps when nothing seems to have changed. */
+static int64_t quiet_ms(const struct cluster *c)
+{
+	int64_t ms = c->up->conf->health_check_ms;
+
+	return ms > FETCH_PAUSE_MS ? ms : FETCH_PAUSE_MS;
+}
+
 /* What is to be done next, and when. */
 static void go_on(struct cluster *c)
 {
@@ -262,7 +270,7 @@ static void go_on(struct cluster *c)
 	if (c->wanted)
 		set_timer(c, since_ms >= FETCH_PAUSE_MS ? 0 : FETCH_PAUSE_MS - since_ms);
 	else
-		set_timer(c, well ? c->up->conf->health_check_ms : WATCH_PAUSE_MS);
+		set_timer(c, well ? quiet_ms(c) : WATCH_PAUSE_MS);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -276,7 +284,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	if (c->asking)
 		return;
 	if ((c->wanted && since_ms >= FETCH_PAUSE_MS) ||
-	    since_ms >= (well ? c->up->conf->health_check_ms : UNWELL_PAUSE_MS))
+	    since_ms >= (well ? quiet_ms(c) : UNWELL_PAUSE_MS))
 		fetch(c);
 	else if (!well)
 		look(c);

@@ -4,10 +4,8 @@
  * requests only after each answer was seen, since a refused SELECT would let them hit another database.
  * https://redis.io/commands/hello/
  */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/log.h"
 #include "resp/write.h"
@@ -64,9 +62,9 @@ void link_write_handshake(struct link *l)
 	l->n_steps = steps.n;
 	l->step = 0;
 	/* A fresh socket takes a few hundred bytes at once. */
-	n = send(l->fd, buf_head(&out), buf_len(&out), MSG_NOSIGNAL);
+	n = transport_send(&l->io, buf_head(&out), buf_len(&out));
 	if (n != (ssize_t)buf_len(&out))
-		link_close(l, n < 0 ? strerror(errno) : "handshake could not be written");
+		link_close(l, n < 0 ? transport_why(&l->io) : "handshake could not be written");
 	explicit_bzero(out.data, out.end);
 	buf_release(&out);
 }

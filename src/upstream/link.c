@@ -34,17 +34,16 @@ static void set_why(struct link *l, const char *why)
 
 static void stop_events(struct link *l)
 {
-	if (l->fd < 0)
+	if (l->io.fd < 0)
 		return;
 	event_del(&l->read_event);
 	event_del(&l->write_event);
 	l->want_write = false;
-	close(l->fd);
-	l->fd = -1;
+	transport_close(&l->io);
 }
 
 /* This address did not answer: the next one, or give up. */
-static void connect_failed(struct link *l, const char *why)
+void link_connect_failed(struct link *l, const char *why)
 {
 	set_why(l, why);
 	stop_events(l);
@@ -61,14 +60,22 @@ static void on_connected(struct link *l)
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+	if (getsockopt(l->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
 	if (error) {
-		connect_failed(l, strerror(error));
+		link_connect_failed(l, strerror(error));
 		return;
 	}
 	event_del(&l->write_event);
 	l->want_write = false;
+	if (l->pool->server->up->tls)
+		link_tls_begin(l);
+	else
+		link_connected(l);
+}
+
+void link_connected(struct link *l)
+{
 	l->state = LINK_HANDSHAKE;
 	event_add(&l->read_event, NULL);
 	link_write_handshake(l);
@@ -78,13 +85,16 @@ static void link_on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct link *l = arg;
 
-	(void)fd;
 	(void)what;
 	worker_now(l->w, clock_now_us());
-	if (l->state == LINK_CONNECTING)
+	if (l->state == LINK_CONNECTING && l->io.tls)
+		link_tls_soon(l);
+	else if (l->state == LINK_CONNECTING)
 		on_connected(l);
 	else if (l->state == LINK_READY)
 		link_flush(l);
+	if (l->io.tls && l->io.tls->read_wants_write)
+		link_on_readable(fd, 0, l);
 }
 
 static void set_socket_options(int fd, const struct address *a)
@@ -102,16 +112,16 @@ static void start_connect(struct link *l)
 {
 	const struct address *a = &l->addresses[l->next_address++];
 
-	l->fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (l->fd < 0) {
-		connect_failed(l, strerror(errno));
+	l->io = (struct transport){.fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+	if (l->io.fd < 0) {
+		link_connect_failed(l, strerror(errno));
 		return;
 	}
-	set_socket_options(l->fd, a);
-	event_assign(&l->read_event, l->w->base, l->fd, EV_READ | EV_PERSIST, link_on_readable, l);
-	event_assign(&l->write_event, l->w->base, l->fd, EV_WRITE | EV_PERSIST, link_on_writable, l);
-	if (connect(l->fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
-		connect_failed(l, strerror(errno));
+	set_socket_options(l->io.fd, a);
+	event_assign(&l->read_event, l->w->base, l->io.fd, EV_READ | EV_PERSIST, link_on_readable, l);
+	event_assign(&l->write_event, l->w->base, l->io.fd, EV_WRITE | EV_PERSIST, link_on_writable, l);
+	if (connect(l->io.fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
+		link_connect_failed(l, strerror(errno));
 		return;
 	}
 	/* Also when connected at once (Unix sockets): on_connected() runs from the loop, never from inside link_open().
@@ -129,7 +139,7 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 	l->kind = kind;
 	l->proto = proto;
 	l->db = db;
-	l->fd = -1;
+	l->io = (struct transport){.fd = -1};
 	list_init(&l->node);
 	list_init(&l->dirty);
 	outq_init(&l->out, &l->w->chunks, kind != LINK_HUB && kind != LINK_FEED);
@@ -137,14 +147,23 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 	l->n_addresses = node_addresses(pool->server, l->addresses);
 	atomic_fetch_add(&pool->server->n_links, 1);
 	worker_wake_tick(l->w);
-	if (l->n_addresses > 0) {
+	if (l->n_addresses > 0)
 		start_connect(l);
-	} else {
-		/* Not resolved (yet): fail from the tick, not from inside the caller. */
-		set_why(l, "host name can't be resolved");
-		l->deadline_us = 0;
-	}
+	else /* the tick goes on, or fails */
+		node_resolve_soon(pool->server);
 	return l;
+}
+
+bool link_look_up(struct link *l)
+{
+	bool looking = atomic_load(&l->pool->server->looking_up);
+
+	l->n_addresses = node_addresses(l->pool->server, l->addresses);
+	if (l->n_addresses > 0)
+		start_connect(l);
+	else if (!looking)
+		set_why(l, "host name can't be resolved");
+	return l->n_addresses > 0 || looking;
 }
 
 void link_mark_dirty(struct link *l)
@@ -180,8 +199,8 @@ void link_flush(struct link *l)
 
 	if (l->state != LINK_READY)
 		return;
-	if (!outq_flush(&l->out, l->fd, &written)) {
-		link_close(l, strerror(errno));
+	if (!transport_flush(&l->io, &l->out, &written)) {
+		link_close(l, transport_why(&l->io));
 		return;
 	}
 	counter_add(&l->w->counters.upstream_writes, 1);
@@ -204,22 +223,27 @@ void link_flush(struct link *l)
 
 void link_pause(struct link *l)
 {
-	if (l->paused || l->fd < 0)
+	if (l->paused || l->io.fd < 0)
 		return;
 	l->paused = true;
 	l->paused_us = l->w->now_us;
 	event_del(&l->read_event);
+	transport_leave_turn(&l->io);
 	if (l->kind == LINK_SHARED)
 		pool_retire_shared(l->pool, l); /* whoever comes now need not wait behind it */
 }
 
 void link_resume(struct link *l)
 {
-	if (!l->paused || l->fd < 0)
+	if (!l->paused || l->io.fd < 0)
 		return;
 	l->paused = false;
+	/* The pause was ours, not Redis's silence. */
+	if (l->head && l->head->deadline_us > 0)
+		l->head->deadline_us += l->w->now_us - l->paused_us;
 	l->read_us = l->w->now_us;
 	event_add(&l->read_event, NULL);
+	link_read_on(l);
 }
 
 void link_close(struct link *l, const char *why)
@@ -231,7 +255,7 @@ void link_close(struct link *l, const char *why)
 		return;
 	if (why != l->why)
 		set_why(l, why);
-	log_debug("Link %d of %s closed: %s", l->fd, l->pool->server->label, l->why);
+	log_debug("Link %d of %s closed: %s", l->io.fd, l->pool->server->label, l->why);
 	stop_events(l);
 	l->state = LINK_CLOSED;
 	list_remove(&l->dirty);

@@ -10,6 +10,8 @@
  *           |                        |                          |
  *           +------------------------+------ any failure -------+--> CLOSED (dying, freed at the end of the turn)
  *
+ * CONNECTING includes the handshake of TLS.
+ *
  * Bytes may be queued in any state before CLOSED; they are written when the link is READY. Written bytes of requests
  * that wait are kept (outq `keep`) for a retry and for the slow log.
  * What must be told upwards goes through struct link_events. One worker's thread. Owner: the pool.
@@ -25,6 +27,7 @@
 #include "base/list.h"
 #include "base/outq.h"
 #include "net/addr.h"
+#include "net/transport.h"
 #include "request.h"
 #include "resp/errors.h"
 #include "resp/reply_frame.h"
@@ -46,7 +49,7 @@ struct link {
 	struct list dirty; /* in worker.dirty_links when it has something to write */
 	struct worker *w;
 	struct pool *pool;
-	int fd;
+	struct transport io;
 	enum link_kind kind;
 	enum link_state state;
 	int proto;
@@ -108,6 +111,9 @@ struct link_events {
 /* Opens a connection; requests may be queued at once. Never fails: trouble is told by the events. */
 struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db);
 
+/* For link_io.c: connects when the host name is known now. False: nobody is looking it up any more. */
+bool link_look_up(struct link *l);
+
 /* It has something to write at the end of the turn. */
 void link_mark_dirty(struct link *l);
 
@@ -163,7 +169,9 @@ void link_drop(struct link *l, const char *why);
 /* Frees a closed link. End of turn only. */
 void link_free(struct link **l);
 
-/* For handshake.c */
+/* For handshake.c and link_tls.c. */
+void link_connected(struct link *l); /* bytes can go to and fro: log in */
+void link_connect_failed(struct link *l, const char *why);
 void link_write_handshake(struct link *l);
 bool link_handshake_reply(struct link *l, const char *data, size_t len, size_t *used); /* false: failed, l->why */
 void link_became_ready(struct link *l);

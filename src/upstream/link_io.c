@@ -136,11 +136,17 @@ void link_on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n;
 
 	(void)what;
+	(void)fd;
 	worker_now(w, clock_now_us());
-	n = recv((int)fd, w->scratch, SCRATCH_BYTES, 0);
+	if (__builtin_expect(l->state == LINK_CONNECTING, 0)) {
+		link_tls_soon(l);
+		return;
+	}
+	n = transport_read(&l->io, w->scratch, SCRATCH_BYTES);
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR)
-			link_close(l, strerror(errno));
+			link_close(l, transport_why(&l->io));
+		link_read_on(l);
 		return;
 	}
 	if (n == 0) {
@@ -152,6 +158,7 @@ void link_on_readable(evutil_socket_t fd, short what, void *arg)
 	handle_bytes(l, w->scratch, (size_t)n);
 	if (l->state == LINK_READY)
 		after_read(l);
+	link_read_on(l);
 }
 
 /* Tells the clients whose time is over. Requests of one class stand in order of their deadlines; few have another. */
@@ -203,7 +210,9 @@ void link_tick(struct link *l, int64_t now_us)
 
 	if (l->state == LINK_CONNECTING || l->state == LINK_HANDSHAKE) {
 		time_out_requests(l, now_us);
-		if (now_us >= l->deadline_us)
+		if (l->state == LINK_CONNECTING && l->n_addresses == 0 && !link_look_up(l))
+			link_close(l, l->why);
+		else if (now_us >= l->deadline_us)
 			link_close(l, l->why[0] ? l->why : "connect_timeout is over");
 		return;
 	}

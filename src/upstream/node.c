@@ -12,6 +12,9 @@
 #include "base/mem.h"
 #include "upstream/upstream.h"
 
+#define SAME_FAILURE_US	 100000
+#define LOOK_UP_PAUSE_US 1000000
+
 static void set_addresses(struct node *n, const struct address *list, unsigned count)
 {
 	pthread_mutex_lock(&n->lock);
@@ -52,6 +55,37 @@ int node_resolve(struct node *n)
 	return look_up(n, 0);
 }
 
+static void *resolve_main(void *arg)
+{
+	struct node *n = arg;
+
+	node_resolve(n);
+	atomic_store(&n->looking_up, false);
+	node_unref(&n);
+	return NULL;
+}
+
+void node_resolve_soon(struct node *n)
+{
+	int64_t now_us = clock_now_us(), last_us = atomic_load(&n->resolved_us);
+	struct node *ref;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (!n->needs_lookup || now_us - last_us < LOOK_UP_PAUSE_US ||
+	    !atomic_compare_exchange_strong(&n->resolved_us, &last_us, now_us))
+		return;
+	ref = node_ref(n);
+	atomic_store(&n->looking_up, true);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &attr, resolve_main, ref) != 0) {
+		atomic_store(&n->looking_up, false);
+		node_unref(&ref);
+	}
+	pthread_attr_destroy(&attr);
+}
+
 /* Unix sockets, addresses and "localhost" need no name server. */
 static void resolve_at_once(struct node *n)
 {
@@ -87,6 +121,7 @@ struct node *node_new(struct upstream *u, const char *host, int port)
 	if (n->general_max < 1)
 		n->general_max = 1;
 	pthread_mutex_init(&n->lock, NULL);
+	tls_memory_init(&n->tls_memory);
 	resolve_at_once(n);
 	return n;
 }
@@ -118,6 +153,7 @@ void node_unref(struct node **np)
 	free(n->host);
 	free(n->label);
 	pthread_mutex_destroy(&n->lock);
+	tls_memory_fini(&n->tls_memory);
 	free(n);
 	upstream_unref(&u);
 }
@@ -207,25 +243,35 @@ int64_t node_lag_ms(struct node *replica, struct node *master)
 
 /* ---- the circuit breaker ---- */
 
-bool node_failed(struct node *n, int64_t now_us)
+void node_failed(struct node *n, int64_t now_us)
 {
 	const struct breaker_config *conf = &n->conf->circuit_breaker;
 	bool opened = false;
 
 	if (conf->failures <= 0)
-		return false;
+		return;
 	pthread_mutex_lock(&n->lock);
 	if (n->n_failures == 0 || now_us - n->window_us > conf->window_ms * 1000) {
 		n->window_us = now_us;
 		n->n_failures = 0;
 	}
+	/* A server that stalls once fails all that is on the way at once: that is one failure. */
+	if (n->n_failures > 0 && now_us - n->failed_us < SAME_FAILURE_US) {
+		pthread_mutex_unlock(&n->lock);
+		return;
+	}
+	n->failed_us = now_us;
 	if (++n->n_failures >= conf->failures && !atomic_load(&n->broken)) {
 		n->opened_us = now_us;
 		atomic_store(&n->broken, true);
 		opened = true;
 	}
 	pthread_mutex_unlock(&n->lock);
-	return opened;
+	if (opened) {
+		atomic_fetch_add(&n->n_opened, 1);
+		log_warn("Circuit breaker of %s is open: %lld failures within %lld ms", n->label,
+			 (long long)conf->failures, (long long)conf->window_ms);
+	}
 }
 
 bool node_half_open(struct node *n, int64_t now_us)
@@ -246,7 +292,7 @@ void node_heard(struct node *n)
 	n->n_failures = 0;
 	atomic_store(&n->broken, false);
 	pthread_mutex_unlock(&n->lock);
-	log_info("Circuit breaker of %s closed", n->label);
+	log_info("Circuit breaker of %s is closed", n->label);
 }
 
 bool node_take_place(struct node *n)

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "net/addr.h"
+#include "net/tls.h"
 
 #define NODE_ADDRESSES_MAX 8
 
@@ -38,6 +39,7 @@ struct node {
 	char *label;			    /* "redis://host:port", for logs and people */
 	char *host;			    /* a name or an address; the path of a Unix socket */
 	int port;			    /* 0: Unix socket */
+	struct tls_memory tls_memory;	    /* of its last session */
 
 	atomic_int n_links;   /* open connections of all workers */
 	atomic_int n_general; /* those that count against `general_max` */
@@ -50,6 +52,7 @@ struct node {
 	atomic_int state;     /* enum node_state, as the control thread's health check sees it */
 	bool needs_lookup;    /* its host is a name that DNS must know */
 	_Atomic int64_t resolved_us;
+	atomic_bool looking_up; /* on that thread, now */
 	atomic_ullong n_connects;
 	atomic_ullong n_losses;
 
@@ -70,8 +73,10 @@ struct node {
 	/* The circuit breaker: see node_failed(). */
 	int64_t window_us; /* when the first of n_failures was */
 	int64_t n_failures;
+	int64_t failed_us;
 	int64_t opened_us;
 	atomic_bool broken; /* open, or half open */
+	atomic_ullong n_opened;
 };
 
 /* For upstream_node(): one reference, and one to u. */
@@ -80,10 +85,13 @@ struct node *node_ref(struct node *n);
 void node_unref(struct node **n);
 
 /*
- * Resolves the host name; blocking: called on the resolver thread, or at start. Returns 0 or a getaddrinfo error.
+ * Resolves the host name; blocking. Returns 0 or a getaddrinfo error.
  * Unix sockets and addresses resolve at once.
  */
 int node_resolve(struct node *n);
+
+/* The same on a thread of its own, at most once a second: getaddrinfo() may take as long as it likes. Any thread. */
+void node_resolve_soon(struct node *n);
 
 /* Copies the addresses known now; returns how many. */
 unsigned node_addresses(struct node *n, struct address out[NODE_ADDRESSES_MAX]);
@@ -108,10 +116,12 @@ int64_t node_lag_ms(struct node *replica, struct node *master);
 
 /*
  * The circuit breaker ([upstream.NAME.circuit_breaker]): `failures` within `window` open it, and nothing is sent to
- * the server for `open_for`; then it is half open, and the probe's PING alone decides: node_heard() closes it.
- * True: it is open since now.
+ * the server for `open_for`; then it is half open, and the probe's PING alone decides: node_heard() closes it. A failure
+ * is a request that was sent and not answered in time. That connections are refused or break is no failure: the pool
+ * sees to that by itself, with its back-off, and is back sooner.
+ * Each change is logged once.
  */
-bool node_failed(struct node *n, int64_t now_us);
+void node_failed(struct node *n, int64_t now_us);
 void node_heard(struct node *n);
 
 /* Open long enough: the probe may ask. */

@@ -64,12 +64,13 @@ static void retire(struct link *l, int64_t arg)
 	pool_retire_shared(l->pool, l);
 }
 
-void pool_retire_all(struct pool *p)
+void pool_retire_all(struct pool *p, bool keep_special)
 {
 	p->closing = true;
 	each_link(&p->shared, retire, 0);
 	each_link(&p->idle, close_stopping, 0);
-	each_link(&p->special, close_stopping, 0);
+	if (!keep_special)
+		each_link(&p->special, close_stopping, 0);
 }
 
 void pool_drop_all(struct pool *p, const char *why)
@@ -298,6 +299,8 @@ void pool_link_ready(struct pool *p, struct link *l)
 	atomic_fetch_add(&p->server->n_connects, 1);
 	if (p->probe == l)
 		p->probe = NULL;
+	if (p->broken)
+		return;
 	if (p->down)
 		log_debug("Worker %u: %s is back", p->w->id, p->server->label);
 	p->down = false;
@@ -328,8 +331,9 @@ void pool_link_failed(struct pool *p, struct link *l)
 		p->backoff_ms = conf->reconnect_delay_max_ms;
 	p->retry_at_us = clock_now_us() + jitter_us(p->backoff_ms);
 	p->down = true;
-	snprintf(p->why, sizeof(p->why), "%s: %s", reply_error_text(ERROR_UPSTREAM_DOWN), l->why);
-	server_resolve(p->w->server, p->server);
+	if (!p->broken)
+		snprintf(p->why, sizeof(p->why), "%s: %s", reply_error_text(ERROR_UPSTREAM_DOWN), l->why);
+	node_resolve_soon(p->server);
 }
 
 void pool_link_gone(struct pool *p, struct link *l)
@@ -358,7 +362,7 @@ static void tick_idle(struct link *l, int64_t now_us)
 {
 	struct pool *p = l->pool;
 
-	if (l->state != LINK_READY || l->fd < 0) {
+	if (l->state != LINK_READY || l->io.fd < 0) {
 		link_tick(l, now_us);
 		return;
 	}
@@ -400,7 +404,7 @@ static void try_again(struct pool *p, int64_t now_us)
 {
 	struct link *l;
 
-	if (!p->down || p->probe || p->closing || now_us < p->retry_at_us)
+	if (!p->down || p->broken || p->probe || p->closing || now_us < p->retry_at_us)
 		return;
 	l = p->first;
 	if (!l) {
@@ -414,8 +418,41 @@ static void try_again(struct pool *p, int64_t now_us)
 		p->down = false;
 }
 
+/* No place is asked for a successor: nothing is sent until the breaker closes, and then the old ones are gone. */
+static void retire_for_good(struct link *l, int64_t arg)
+{
+	struct pool *p = l->pool;
+
+	(void)arg;
+	if (p->first == l)
+		p->first = NULL;
+	l->retired = true;
+	atomic_fetch_add(&p->server->n_stuck, 1);
+	list_remove(&l->node);
+	list_append(&p->retired, &l->node);
+	if (l->n_queue == 0)
+		link_drop(l, "its circuit breaker is open");
+}
+
+/* The breaker is the node's; each pool follows it. */
+static void look_at_breaker(struct pool *p)
+{
+	bool broken = atomic_load(&p->server->broken);
+
+	if (broken == p->broken)
+		return;
+	p->broken = broken;
+	p->down = broken;
+	p->backoff_ms = 0;
+	if (!broken)
+		return;
+	snprintf(p->why, sizeof(p->why), "%s: its circuit breaker is open", reply_error_text(ERROR_UPSTREAM_DOWN));
+	each_link(&p->shared, retire_for_good, 0);
+}
+
 void pool_tick(struct pool *p, int64_t now_us)
 {
+	look_at_breaker(p);
 	try_again(p, now_us);
 	each_link(&p->shared, tick_link, now_us);
 	each_link(&p->retired, tick_link, now_us);

@@ -31,6 +31,7 @@ struct pool {
 	struct list waiting; /* struct pool_wait of clients */
 	struct link *first;  /* the shared link that holds the worker's reserved place */
 	bool down;
+	bool broken; /* the node's circuit breaker is open: down until it closes */
 	bool closing; /* node replaced: nothing new */
 	int64_t backoff_ms;
 	int64_t retry_at_us; /* while down: next attempt */
@@ -50,8 +51,11 @@ enum pool_status { POOL_OK, POOL_DOWN, POOL_FULL };
 
 struct pool *pool_new(struct worker *w, struct node *node, bool readonly, const struct link_events *events);
 
-/* Node replaced or worker stopping: idle and unused links close now, the others when they are done. */
-void pool_retire_all(struct pool *p);
+/*
+ * Node replaced or worker stopping: idle and unused links close now, the others when they are done. keep_special: but
+ * hub and feed links stay, since the node is still of use for them.
+ */
+void pool_retire_all(struct pool *p, bool keep_special);
 
 /* The server is not what it was: every link closes now. */
 void pool_drop_all(struct pool *p, const char *why);

@@ -88,7 +88,7 @@ static void round_failed(struct sentinel *s)
 	stop_round(s);
 	s->running = false;
 	if (!s->told)
-		log_warn("Failed to connect to Redis: no master of \"%s\" is found: %s", s->up->conf->service,
+		log_warn("Failed to connect to Redis: no Sentinel names a master of \"%s\": %s", s->up->conf->service,
 			 s->why);
 	s->told = true;
 	set_timer(s, AGAIN_MS);

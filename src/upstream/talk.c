@@ -8,11 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "net/transport.h"
+#include "upstream/upstream.h"
 
 #define REPLY_BYTES_MAX ((size_t)16 << 20)
 #define ASKED_MAX	16
@@ -29,7 +30,7 @@ struct talk {
 	const struct talk_events *events;
 	void *ctx;
 	struct talk_login login;
-	int fd;
+	struct transport io;
 	unsigned next_address;
 	int64_t give_up_us; /* connecting */
 	char why[96];	    /* the last address' trouble */
@@ -38,7 +39,7 @@ struct talk {
 	bool ready;
 	bool closed; /* inside a callback: freed when that returns */
 	bool busy;
-	struct event *io;
+	struct event *event;
 	struct event *timer;
 	redisReader *reader;
 	size_t bytes; /* of the reply under way */
@@ -59,12 +60,10 @@ static void set_timer(struct talk *t, int64_t ms)
 
 static void disconnect(struct talk *t)
 {
-	if (t->io)
-		event_free(t->io);
-	t->io = NULL;
-	if (t->fd >= 0)
-		close(t->fd);
-	t->fd = -1;
+	if (t->event)
+		event_free(t->event);
+	t->event = NULL;
+	transport_close(&t->io);
 	if (t->reader)
 		redisReaderFree(t->reader);
 	t->reader = NULL;
@@ -89,7 +88,7 @@ static void failed(struct talk *t, const char *why)
 static void flush(struct talk *t)
 {
 	while (t->connected && buf_len(&t->out) > 0) {
-		ssize_t n = send(t->fd, buf_head(&t->out), buf_len(&t->out), MSG_NOSIGNAL);
+		ssize_t n = transport_send(&t->io, buf_head(&t->out), buf_len(&t->out));
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return; /* the kernel has room for far more than we ask: the answer's timer decides */
@@ -231,31 +230,82 @@ static void introduce(struct talk *t)
 	flush(t);
 }
 
+/* This address did not answer: the next one, or give up. */
+static void connect_failed(struct talk *t, const char *why)
+{
+	struct address list[NODE_ADDRESSES_MAX];
+
+	transport_close(&t->io);
+	if (t->next_address < node_addresses(t->node, list))
+		start(t);
+	else
+		failed(t, why);
+}
+
+static void hear(struct talk *t, short what)
+{
+	if (t->event)
+		event_free(t->event);
+	t->event = event_new(t->base, t->io.fd, what, on_io, t);
+	event_add(t->event, NULL);
+}
+
+static void stands(struct talk *t)
+{
+	t->connected = true;
+	t->reader = redisReaderCreate();
+	hear(t, EV_READ | EV_PERSIST);
+	introduce(t);
+	if (transport_has_more(&t->io))
+		event_active(t->event, EV_READ, 0);
+}
+
+static void handshake(struct talk *t)
+{
+	char why[160];
+
+	switch (transport_handshake(&t->io)) {
+	case HANDSHAKE_DONE:
+		stands(t);
+		break;
+	case HANDSHAKE_READ:
+		hear(t, EV_READ);
+		break;
+	case HANDSHAKE_WRITE:
+		hear(t, EV_WRITE);
+		break;
+	case HANDSHAKE_FAILED:
+		snprintf(why, sizeof(why), "TLS: %s", transport_why(&t->io));
+		event_free(t->event);
+		t->event = NULL;
+		connect_failed(t, why);
+		break;
+	}
+}
+
 static void on_connected(struct talk *t)
 {
+	struct node *n = t->node;
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-		error = errno;
-	event_free(t->io);
-	t->io = NULL;
-	if (error) {
-		struct address list[NODE_ADDRESSES_MAX];
-
-		close(t->fd);
-		t->fd = -1;
-		if (t->next_address < node_addresses(t->node, list))
-			start(t);
-		else
-			failed(t, strerror(error));
+	if (t->io.tls) {
+		handshake(t);
 		return;
 	}
-	t->connected = true;
-	t->reader = redisReaderCreate();
-	t->io = event_new(t->base, t->fd, EV_READ | EV_PERSIST, on_io, t);
-	event_add(t->io, NULL);
-	introduce(t);
+	if (getsockopt(t->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		error = errno;
+	if (error) {
+		event_free(t->event);
+		t->event = NULL;
+		connect_failed(t, strerror(error));
+	} else if (!n->up->tls) {
+		stands(t);
+	} else if (transport_connect_tls(&t->io, n->up->tls, n->host, &n->tls_memory, NULL, NULL)) {
+		handshake(t);
+	} else {
+		failed(t, transport_why(&t->io));
+	}
 }
 
 static void on_io(evutil_socket_t fd, short what, void *arg)
@@ -264,23 +314,26 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
 	char data[16384];
 	ssize_t n;
 
+	(void)fd;
 	(void)what;
 	if (!t->connected) {
 		on_connected(t);
 		return;
 	}
-	n = recv((int)fd, data, sizeof(data), 0);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		failed(t, n == 0 ? "Redis closed the connection" : strerror(errno));
-		return;
-	}
-	t->bytes += (size_t)n;
-	if (t->bytes > REPLY_BYTES_MAX || redisReaderFeed(t->reader, data, (size_t)n) != REDIS_OK) {
-		failed(t, "an answer is too large");
-		return;
-	}
+	do {
+		n = transport_read(&t->io, data, sizeof(data));
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			break;
+		if (n <= 0) {
+			failed(t, n == 0 ? "Redis closed the connection" : transport_why(&t->io));
+			return;
+		}
+		t->bytes += (size_t)n;
+		if (t->bytes > REPLY_BYTES_MAX || redisReaderFeed(t->reader, data, (size_t)n) != REDIS_OK) {
+			failed(t, "an answer is too large");
+			return;
+		}
+	} while (transport_has_more(&t->io));
 	take_replies(t);
 }
 
@@ -291,10 +344,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (t->fd < 0 && clock_now_us() < t->give_up_us)
+	if (t->io.fd < 0 && clock_now_us() < t->give_up_us)
 		start(t);
 	else
-		failed(t, t->fd < 0	 ? (t->why[0] ? t->why : "host name can't be resolved")
+		failed(t, t->io.fd < 0	 ? (t->why[0] ? t->why : "host name can't be resolved")
 			  : t->connected ? "no answer in time"
 					 : "connect_timeout is over");
 }
@@ -306,30 +359,31 @@ static void start(struct talk *t)
 	int64_t left_ms = (t->give_up_us - clock_now_us()) / 1000;
 	const struct address *a;
 
+	if (n == 0)
+		node_resolve_soon(t->node);
 	if (t->next_address >= n) { /* from the timer: `failed` is never called from inside talk_open() */
 		set_timer(t, LOOK_UP_MS);
 		return;
 	}
 	a = &list[t->next_address++];
-	t->fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (t->fd < 0) {
+	t->io = (struct transport){.fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+	if (t->io.fd < 0) {
 		snprintf(t->why, sizeof(t->why), "%s", strerror(errno));
 		t->give_up_us = 0;
 		set_timer(t, 1);
 		return;
 	}
 	/* A connection refused at once is heard of by the event, as others are. */
-	if (connect(t->fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
+	if (connect(t->io.fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
 		snprintf(t->why, sizeof(t->why), "%s", strerror(errno));
 		if (t->next_address >= n)
 			t->give_up_us = 0;
-		close(t->fd);
-		t->fd = -1;
+		transport_close(&t->io);
 		set_timer(t, 1);
 		return;
 	}
-	t->io = event_new(t->base, t->fd, EV_WRITE, on_io, t);
-	event_add(t->io, NULL);
+	t->event = event_new(t->base, t->io.fd, EV_WRITE, on_io, t);
+	event_add(t->event, NULL);
 	set_timer(t, left_ms > 1 ? left_ms : 1);
 }
 
@@ -343,7 +397,7 @@ struct talk *talk_open(struct event_base *base, struct node *node, const struct 
 	t->events = events;
 	t->ctx = ctx;
 	t->login = *login;
-	t->fd = -1;
+	t->io = (struct transport){.fd = -1};
 	t->give_up_us = clock_now_us() + connect_timeout_ms * 1000;
 	t->timer = evtimer_new(base, on_timer, t);
 	start(t);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A conversation of the control thread with one server (Redis or Sentinel): it logs in, asks, and hears the answers in
- * order. RESP2 by hiredis's formatter and reader over our own socket; input is bounded. What is asked before the
- * connection stands is sent when it does.
- * Control thread. Whoever opened it closes it, also after `failed`; closing inside a callback is fine.
+ * order. RESP2 by hiredis's formatter and reader over our own transport (plain or TLS); input is bounded. What is asked
+ * before the connection stands is sent when it does. Control thread. Whoever opened it closes it, also after `failed`;
+ * closing inside a callback is fine.
  */
 #ifndef KEYWEIR_TALK_H
 #define KEYWEIR_TALK_H

@@ -7,32 +7,6 @@
 
 #include "base/mem.h"
 
-struct shared_config *shared_config_new(struct config *config)
-{
-	struct shared_config *s = xcalloc(1, sizeof(*s));
-
-	atomic_init(&s->refs, 1);
-	s->config = config;
-	return s;
-}
-
-struct shared_config *shared_config_ref(struct shared_config *s)
-{
-	atomic_fetch_add(&s->refs, 1);
-	return s;
-}
-
-void shared_config_unref(struct shared_config **sp)
-{
-	struct shared_config *s = *sp;
-
-	*sp = NULL;
-	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
-		return;
-	config_free(&s->config);
-	free(s);
-}
-
 struct upstream *upstream_new(struct shared_config *holder, const struct upstream_config *conf, unsigned n_workers)
 {
 	struct upstream *u = xcalloc(1, sizeof(*u));
@@ -40,8 +14,10 @@ struct upstream *upstream_new(struct shared_config *holder, const struct upstrea
 	atomic_init(&u->refs, 1);
 	u->holder = shared_config_ref(holder);
 	u->conf = conf;
+	u->tls = holder->upstream_tls[conf - holder->config->upstreams];
 	u->n_workers = n_workers;
 	list_init(&u->nodes);
+	u->loaded = loaded_new();
 	pthread_mutex_init(&u->lock, NULL);
 	return u;
 }
@@ -60,6 +36,7 @@ void upstream_unref(struct upstream **up)
 	if (!u || atomic_fetch_sub(&u->refs, 1) != 1)
 		return;
 	pthread_mutex_destroy(&u->lock);
+	loaded_free(&u->loaded);
 	shared_config_unref(&u->holder);
 	free(u);
 }
@@ -140,8 +117,7 @@ static bool same_numbers(const struct upstream_config *a, const struct upstream_
 	       a->health_check_ms == b->health_check_ms && a->read_from == b->read_from &&
 	       a->read_your_writes_ms == b->read_your_writes_ms && a->max_replica_lag_ms == b->max_replica_lag_ms &&
 	       a->mirror == b->mirror && a->mirror_percent == b->mirror_percent &&
-	       a->mirror_compare == b->mirror_compare &&
-	       a->circuit_breaker.failures == b->circuit_breaker.failures &&
+	       a->mirror_compare == b->mirror_compare && a->circuit_breaker.failures == b->circuit_breaker.failures &&
 	       a->circuit_breaker.window_ms == b->circuit_breaker.window_ms &&
 	       a->circuit_breaker.open_for_ms == b->circuit_breaker.open_for_ms;
 }

@@ -14,26 +14,34 @@
 
 #include "base/list.h"
 #include "config/config.h"
+#include "net/tls.h"
+#include "upstream/loaded.h"
 #include "upstream/node.h"
 
 struct upstream {
 	atomic_uint refs;
 	struct shared_config *holder; /* keeps conf alive */
 	const struct upstream_config *conf;
+	struct tls *tls; /* the holder's; NULL: plain */
 	unsigned n_workers;
 	pthread_mutex_t lock; /* guards nodes */
 	struct list nodes;    /* struct node.in_upstream; no references */
+	struct loaded *loaded;
 	atomic_bool stale;    /* somebody was redirected, or lost a node: the map must be fetched again */
 	_Atomic uint64_t redirects;
 	_Atomic uint64_t refreshes;
 };
 
-/* A configuration that several snapshots and upstreams hold. */
+/* A configuration, and what is made of the certificates it names, that several snapshots and upstreams hold. */
 struct shared_config {
 	atomic_uint refs;
 	struct config *config;
+	struct tls *server_tls;	   /* NULL: no "tls:" listener */
+	struct tls **upstream_tls; /* by config->upstreams; NULL: plain */
 };
-struct shared_config *shared_config_new(struct config *config); /* takes it over; one reference */
+
+/* Takes config over, also when it fails: NULL with a text in why. One reference. */
+struct shared_config *shared_config_new(struct config *config, char *why, size_t why_size);
 struct shared_config *shared_config_ref(struct shared_config *s);
 void shared_config_unref(struct shared_config **s);
 

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The same commands to a Redis directly and to a second one through Keyweir: the replies must be the same bytes.
+"""The same commands to a Redis directly and to another one through Keyweir: the replies must be the same bytes.
 
 Commands come from the live server's own COMMAND, so a command without a case, and without a reason not to have one,
 fails the test. SEED repeats a run (it is printed). DIFF_DIRECT=1 compares two direct Redis: it proves the test.
+
+Behind Keyweir stands one Redis, a Sentinel set, a Cluster that keeps all keys in one slot, or a Cluster whose keys are
+everywhere. What Redis Cluster forbids is asked of Keyweir alone, and its words are those of Redis Cluster: forbidden().
 """
+import contextlib
 import os
 import random
 
 import pytest
 
+from harness.cluster import Cluster, slot_of
 from harness.resp import encode, parse, reply_end
+from harness.sentinel import SentinelSet
 from harness.servers import Keyweir, Redis
 
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 30)))
@@ -52,6 +58,22 @@ WITHOUT = {
 UNORDERED = {"smembers", "sinter", "sunion", "sdiff", "keys", "hgetall", "hkeys", "hvals", "scan", "sscan", "hscan",
              "command", "config"}
 
+PATIENT = 'read_timeout = "10s"\n'
+TAG = "{t}"  # in front of every key of the Cluster of one slot
+
+# ---- what may differ ----
+
+SPLIT = {"mget", "mset", "del", "unlink", "exists", "touch"}  # the only ones that a Cluster gets over several slots
+CROSSSLOT = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+EXECABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+ONE_DATABASE = {"select", "move", "swapdb"}  # a Cluster has no database but 0
+# A transaction or a script is on one node of a Cluster: what asks for the whole keyspace sees that node's part there.
+OF_ONE_NODE = {"dbsize", "keys"}
+# States of a connection to a node, which a client of Keyweir has not: an error when queued, in place of one in EXEC.
+NODE_STATE = {"readonly", "readwrite", "asking"}
+# With a replica and a Sentinel: they are seen in ROLE, counted by WAIT, and the Sentinel is subscribed at the master.
+SEEN = {"role", "wait", "pubsub channels"}
+
 BY_HAND = """
 SET s1 v|SET s1 v EX 1000|SET s1 v NX|SET s1 v XX GET|SET s1 v KEEPTTL|SET s1 v EX -1|SET s1 v FOO|SET s1|TTL s1|GET s1
 SETEX s2 1000 v|SETEX s2 0 v|PSETEX s2 1000000 v|GETEX s2 PERSIST|GETEX s2 EX 0|EXPIRE s2 1000|EXPIRE s2 1000 NX|TTL s2
@@ -75,7 +97,7 @@ PUBLISH nobody hi|SPUBLISH nobody hi|PUBSUB CHANNELS|PUBSUB NUMSUB a b|PUBSUB NU
 SELECT 1|SET in1 x|SELECT 0|GET in1|MOVE str 1|SELECT 99|SELECT x|SELECT -1|SELECT 0|SWAPDB 0 1|SWAPDB 0 1|SWAPDB 0 99|DBSIZE
 MULTI|SET t 1|INCR t|GET t|NOSUCH|EXEC|MULTI|SET t 1|INCR t|LPUSH t x|PING|EXEC|MULTI|DISCARD|EXEC|DISCARD|MULTI|MULTI|EXEC
 WATCH str|MULTI|GET str|EXEC|WATCH str|SET str changed|MULTI|GET str|EXEC|WATCH str|UNWATCH|MULTI|PING|EXEC|WATCH|MULTI|WATCH x|EXEC
-MULTI|SELECT 2|SET in2 y|EXEC|GET in2|SELECT 0|MULTI|BLPOP none 0|XREAD BLOCK 0 STREAMS none 0|EXEC|UNWATCH|MULTI|GET|EXEC
+MULTI|SELECT 0|SET in0 y|EXEC|GET in0|MULTI|BLPOP none 0|XREAD BLOCK 0 STREAMS none 0|EXEC|UNWATCH|MULTI|GET|EXEC
 PING|PING hi|PING a b|ECHO x|ECHO|TIME x|RESET|GET str|FLUSHDB ASYNC|FLUSHALL SYNC|FLUSHALL X|LOLWUT VERSION x|READONLY|ASKING|CLUSTER INFO
 CLIENT|CLIENT NOSUCH|CLIENT GETNAME|CLIENT SETNAME me|CLIENT GETNAME|CLIENT SETNAME a b|CLIENT REPLY X|CLIENT KILL x|CLIENT KILL ID x
 CLIENT NO-EVICT on|CLIENT NO-EVICT x|CLIENT UNBLOCK 99999|CLIENT PAUSE x|CLIENT LIST TYPE x|CLIENT CACHING yes|CLIENT TRACKING x|CLIENT ID x
@@ -88,11 +110,91 @@ def hand_written():
     return [[c.split(" ") for c in line.split("|")] for line in BY_HAND.split("\n")]
 
 
+class Sides:
+    """A Redis, and a Keyweir with something behind it."""
+
+    def __init__(self, target, oracle, proxy):
+        self.target, self.oracle, self.proxy = target, oracle, proxy
+        self.clustered = target in ("one slot", "cluster")
+        with oracle.client() as conn:
+            self.table = {row[0].decode(): row for row in conn.cmd("COMMAND")}
+        self.asker = oracle.client()
+
+    def __iter__(self):
+        return iter((self.oracle, self.proxy))
+
+    def close(self):
+        self.asker.close()
+
+    # ---- keys ----
+
+    def key_positions(self, command):
+        """Where the keys stand. By the table; where that does not tell, Redis is asked about one argument at a time."""
+        row = self.table.get(str(command[0]).lower())
+        if row and row[9] and len(command) > 1:
+            sub = "%s|%s" % (str(command[0]).lower(), str(command[1]).lower())
+            row = next((r for r in row[9] if r[0].decode() == sub), row)
+        if not row or (len(command) != row[1] if row[1] >= 0 else len(command) < -row[1]):
+            return []
+        if "movablekeys" in row[2]:
+            return self.movable_keys(command)
+        first, last, step = row[3:6]
+        end = last + 1 if last >= 0 else len(command) + last + 1
+        return list(range(first, end, step)) if first else []
+
+    def movable_keys(self, command):
+        probes = [["COMMAND", "GETKEYS", *command[:i], "a probe", *command[i + 1:]] for i in range(1, len(command))]
+        replies = [parse(raw) for raw in self.asker.pipeline(probes)]
+        return [i for i, r in enumerate(replies, 1) if isinstance(r, list) and b"a probe" in r]
+
+    def slots(self, command):
+        return {slot_of(command[i]) for i in self.key_positions(command)} if self.clustered else set()
+
+    def shaped(self, command):
+        """For the Cluster of one slot: every key with the same hash tag."""
+        if self.target != "one slot":
+            return command
+        keys = set(self.key_positions(command))
+        return [TAG + str(arg) if i in keys and not str(arg).startswith(TAG) else arg for i, arg in enumerate(command)]
+
+    @staticmethod
+    def words_of_cluster(name, command):
+        if name in ONE_DATABASE and len(command) > 1 and command[1:] not in (["0"], ["x"]):
+            return b"-ERR %s is not allowed in cluster mode\r\n" % name.upper().encode()
+        if name in ("sort", "sort_ro") and "GET" in command:
+            return b"-ERR GET option of SORT denied in Cluster mode.\r\n"
+        return None
+
+    def forbidden(self, commands):
+        """For each command what Redis Cluster says where it forbids it, else None."""
+        out, tx, refused = [], None, False  # tx: the slot of the transaction, as soon as a key says it
+        for command in commands:
+            name, slots = str(command[0]).lower(), self.slots(command)
+            says = None
+            if not self.clustered:
+                pass
+            elif name == "multi" and len(command) == 1 and tx is None:
+                tx = set()
+            elif name in ("exec", "discard", "reset") and len(command) == 1:
+                if name == "exec" and tx is not None and refused:
+                    says = EXECABORT
+                tx, refused = None, False
+            elif len(slots) > 1 and (tx is not None or name not in SPLIT) or tx and not slots <= tx:
+                says, refused = CROSSSLOT, tx is not None
+            elif tx is None or name != "select":
+                says = self.words_of_cluster(name, command)
+            if tx is not None and len(tx) == 0:
+                tx = slots if len(slots) < 2 else set()
+            out.append(says)
+        return out
+
+
 class Pair:
     """A connection to each side."""
 
-    def __init__(self, oracle, proxy, proto):
-        self.both = [oracle.client(), proxy.client()]
+    def __init__(self, sides, proto):
+        self.sides = sides
+        self.both = [side.client() for side in sides]
         if proto == 3:
             for conn in self.both:
                 conn.hello(3)
@@ -103,19 +205,27 @@ class Pair:
 
     def send(self, commands, together=True, rng=None):
         """Replies of both sides, a list of raw bytes each."""
-        out = []
-        for conn in self.both:
-            if not together:
-                out.append([conn.raw(*c) for c in commands])
-                continue
-            data = b"".join(encode(*c) for c in commands)
-            at = 0
-            while at < len(data):
-                piece = rng.randrange(1, 200) if rng else len(data)
-                conn.send_raw(data[at:at + piece])
-                at += piece
-            out.append([conn.read_raw() for _ in commands])
-        return out
+        commands = [self.sides.shaped(c) for c in commands]
+        forbidden = self.sides.forbidden(commands)
+        # Redis is not sent what a Cluster forbids; a transaction that ends so ends there without effect too.
+        allowed = [["DISCARD"] if says == EXECABORT else c
+                   for c, says in zip(commands, forbidden) if says in (None, EXECABORT)]
+        direct = iter(self.exchange(self.both[0], allowed, together, rng))
+        through = self.exchange(self.both[1], commands, together, rng)
+        replies = [next(direct) if says in (None, EXECABORT) else says for says in forbidden]
+        return [[says or r for r, says in zip(replies, forbidden)], through]
+
+    @staticmethod
+    def exchange(conn, commands, together, rng):
+        if not together:
+            return [conn.raw(*c) for c in commands]
+        data = b"".join(encode(*c) for c in commands)
+        at = 0
+        while at < len(data):
+            piece = rng.randrange(1, 200) if rng else len(data)
+            conn.send_raw(data[at:at + piece])
+            at += piece
+        return [conn.read_raw() for _ in commands]
 
 
 def canonical(value):
@@ -131,10 +241,12 @@ def near_in_time(a, b):
     return a[:1] == b[:1] == b":" and abs(int(a[1:]) - int(b[1:])) <= 2000
 
 
-def same(command, a, b):
+def same(target, command, a, b):
     if a == b:
         return True
     name = command[0].lower()
+    if target == "sentinel" and not SEEN.isdisjoint((name, " ".join(map(str, command[:2])).lower())):
+        return a[:1] == b[:1]
     if name in ("scan", "sscan", "hscan", "zscan") and b"0" not in (str(a).encode() for a in command[1:3]):
         return a[:4] == b[:4]  # where a cursor stands depends on each server's hash seed
     if name in UNORDERED:
@@ -144,39 +256,57 @@ def same(command, a, b):
     return False
 
 
-def compare(commands, replies, where):
+def compare(pair, commands, replies, where):
     a, b = replies
     wrong = ["%s %s\n  redis   %r\n  keyweir %r" % (where, c, x[:300], y[:300])
-             for c, x, y in zip(commands, a, b) if not same(c, x, y)]
+             for c, x, y in zip(commands, a, b) if not same(pair.sides.target, c, x, y)]
     assert not wrong, "%d differences, SEED=%d\n%s" % (len(wrong), SEED, "\n".join(wrong[:15]))
 
 
-@pytest.fixture(scope="module")
-def sides():
-    with Redis() as oracle, Redis() as behind:
+@contextlib.contextmanager
+def standalone():
+    with Redis() as behind:
         if os.environ.get("DIFF_DIRECT"):
-            yield oracle, behind
+            yield behind
         else:
-            with Keyweir(behind, config="read_timeout = \"10s\"\n") as proxy:
-                yield oracle, proxy
+            with Keyweir(behind, config=PATIENT) as proxy:
+                yield proxy
+
+
+@contextlib.contextmanager
+def sentinel_set():
+    with SentinelSet(replicas=1, sentinels=1) as group, group.keyweir(PATIENT) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def cluster():
+    with Cluster(replicas=0) as group, group.keyweir(PATIENT) as proxy:
+        yield proxy
+
+
+TARGETS = {"standalone": standalone, "sentinel": sentinel_set, "one slot": cluster, "cluster": cluster}
+
+
+@pytest.fixture(scope="module", params=["standalone"] if os.environ.get("DIFF_DIRECT") else TARGETS)
+def sides(request):
+    with Redis() as oracle, TARGETS[request.param]() as proxy:
+        sides = Sides(request.param, oracle, proxy)
+        yield sides
+        sides.close()
 
 
 @pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
 def pair(request, sides):
-    pair = Pair(*sides, request.param)
+    pair = Pair(sides, request.param)
     pair.send(PREPARE)
     yield pair
     pair.close()
 
 
-def table(sides):
-    with sides[0].client() as conn:
-        return {row[0].decode(): row for row in conn.cmd("COMMAND")}
-
-
 def generated(sides, rng):
     """For every command: too few arguments, and plausible ones on keys of every type."""
-    for name, row in sorted(table(sides).items()):
+    for name, row in sorted(sides.table.items()):
         if name in WITHOUT:
             continue
         arity, subs = row[1], [s[0].decode().split("|")[1] for s in row[9]]
@@ -200,7 +330,7 @@ def test_every_command_is_covered(sides):
 def test_generated_single(sides, pair):
     rng = random.Random(SEED)
     for command in generated(sides, rng):
-        compare([command], pair.send([command], together=False), "single")
+        compare(pair, [command], pair.send([command], together=False), "single")
 
 
 def test_generated_pipelined(sides, pair):
@@ -209,36 +339,59 @@ def test_generated_pipelined(sides, pair):
     rng.shuffle(commands)
     for at in range(0, len(commands), 100):
         batch = commands[at:at + 100]
-        compare(batch, pair.send(batch, rng=rng if at % 200 else None), "pipelined")
+        compare(pair, batch, pair.send(batch, rng=rng if at % 200 else None), "pipelined")
+
+
+def transactions(sides, rng):
+    """Tens of commands. For a Cluster most of them keep to one slot, for few of any ten do so by themselves."""
+    commands = [c for c in generated(sides, rng) if not (sides.clustered and c[0] in NODE_STATE)]
+    rng.shuffle(commands)
+    commands = [sides.shaped(c) for c in commands[:3000]]
+    if sides.target == "cluster":
+        mixed, by_slot = commands[:300], {}
+        for command in commands[300:]:
+            slots = sides.slots(command)
+            if len(slots) < 2:
+                by_slot.setdefault(slots.pop() if slots else rng.choice([None, *by_slot]), []).append(command)
+        commands = [c for slot in by_slot.values() for c in slot[:len(slot) // 10 * 10]] + mixed
+    return [commands[at:at + 10] for at in range(0, len(commands), 10)]
 
 
 def test_generated_in_transactions(sides, pair):
     rng = random.Random(SEED + 1)
-    commands = list(generated(sides, rng))
-    rng.shuffle(commands)
-    for at in range(0, 3000, 10):
-        batch = [["MULTI"], *commands[at:at + 10], ["EXEC"]]
-        replies = pair.send(batch, together=at % 20 == 0)
-        compare(batch[:-1], [r[:-1] for r in replies], "multi")
+    n_done = 0
+    for i, commands in enumerate(transactions(sides, rng)):
+        batch = [["MULTI"], *commands, ["EXEC"]]
+        replies = pair.send(batch, together=i % 2 == 0)
+        compare(pair, batch[:-1], [r[:-1] for r in replies], "multi")
         a, b = (parse(r[-1]) for r in replies)
-        if isinstance(a, list):
-            assert len(a) == len(b)
-            for command, x, y in zip(batch[1:-1], a, b):
-                if command[0].lower() in UNORDERED:
-                    x, y = canonical(x), canonical(y)
-                assert repr(x) == repr(y), (command, x, y, SEED)
-        else:
+        if not isinstance(a, list):
             assert a == b
+            continue
+        assert len(a) == len(b)
+        n_done += 1
+        for command, x, y in zip(commands, a, b):
+            name = command[0].lower()
+            if name in UNORDERED:
+                x, y = canonical(x), canonical(y)
+            if sides.target == "cluster" and name in OF_ONE_NODE or sides.target == "sentinel" and name in SEEN:
+                x, y = type(x), type(y)
+            assert repr(x) == repr(y), (command, x, y, SEED)
+    assert n_done >= 5, "nearly all transactions were refused"
 
 
 def test_generated_in_scripts(sides, pair):
     rng = random.Random(SEED + 2)
     script = "local r = redis.pcall(unpack(ARGV)) if type(r) == 'table' and r.err then return r end return cjson.encode({r})"
     for command in list(generated(sides, rng))[::7]:
-        if command[0].lower() in UNORDERED:
+        if command[0].lower() in UNORDERED or sides.target == "sentinel" and command[0] in SEEN:
             continue
-        full = ["EVAL", script, 0, *command]
-        compare([full], pair.send([full], together=False), "eval")
+        if sides.clustered and command[0] in OF_ONE_NODE | NODE_STATE:
+            continue
+        command = sides.shaped(command)
+        keys = [command[i] for i in sides.key_positions(command)] if sides.clustered else []
+        full = ["EVAL", script, len(keys), *keys, *command]
+        compare(pair, [full], pair.send([full], together=False), "eval")
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["single", "pipelined"])
@@ -247,7 +400,7 @@ def test_by_hand(pair, line, together):
     commands = hand_written()[line]
     if any(c == ["RESET"] for c in commands):
         together = False
-    compare(commands, pair.send(commands, together=together), "by hand")
+    compare(pair, commands, pair.send(commands, together=together), "by hand")
 
 
 def test_subscriptions(pair):
@@ -274,6 +427,18 @@ def test_messages(sides, pair):
     assert [pair.both[0].read_raw() for _ in range(2)] == [pair.both[1].read_raw() for _ in range(2)]
 
 
+def test_select_in_a_transaction(sides, pair):
+    commands = [["MULTI"], ["SELECT", "2"], ["SET", "in2", "y"], ["EXEC"], ["GET", "in2"], ["SELECT", "0"], ["GET", "in2"]]
+    for together in (False, True):
+        if not sides.clustered:
+            compare(pair, commands, pair.send(commands, together=together), "select")
+            continue
+        refused = b"-ERR SELECT is not allowed in cluster mode\r\n"
+        y = b"$1\r\ny\r\n"
+        assert pair.exchange(pair.both[1], commands, together, None) == [
+            b"+OK\r\n", b"+QUEUED\r\n", b"+QUEUED\r\n", b"*2\r\n%s+OK\r\n" % refused, y, b"+OK\r\n", y]
+
+
 INLINE = [b"PING\r\n", b"set k \"a b\\n\\x41\"\r\n", b"get k\n", b"  \r\n", b"get 'it\\'s'\r\n", b"*0\r\n", b"*-1\r\n"]
 
 
@@ -296,8 +461,8 @@ def test_big_and_many(pair):
     many = [x for i in range(10000) for x in ("k%d" % i, i)]
     commands = [["SET", "small", 1], ["SET", "big", big], ["GET", "small"], ["STRLEN", "big"], ["GET", "big"],
                 ["MSET", *many], ["MGET", *many[::2]], ["DEL", *many[::2]], ["APPEND", "big", big], ["STRLEN", "big"]]
-    compare(commands, pair.send(commands), "big")
-    compare(commands, pair.send(commands, together=False), "big")
+    compare(pair, commands, pair.send(commands), "big")
+    compare(pair, commands, pair.send(commands, together=False), "big")
 
 
 def test_reply_modes(pair):
@@ -327,6 +492,6 @@ def test_hello_has_the_same_shape(sides):
 
 
 def test_raw_reader_sees_the_end(sides):
-    with sides[1].client() as conn:
+    with sides.proxy.client() as conn:
         raw = conn.raw("PING")
         assert reply_end(raw) == len(raw)

@@ -78,6 +78,15 @@ class Certificates:
                       self.key("ca"), "-in", request, "-out", self.crt("expired"),
                       "-startdate", "20200101000000Z", "-enddate", "20200102000000Z")
 
+    def revoke(self, name, ca="ca"):
+        """Appends a CRL to the CA's own file."""
+        common = ["-config", os.path.join(self.folder, "ca.conf"), "-cert", self.crt(ca), "-keyfile", self.key(ca)]
+        crl = os.path.join(self.folder, "crl")
+        self._openssl("ca", *common, "-revoke", self.crt(name))
+        self._openssl("ca", *common, "-gencrl", "-crldays", "10", "-out", crl)
+        with open(crl, encoding="ascii") as source, open(self.crt(ca), "a", encoding="ascii") as file:
+            file.write(source.read())
+
     def client_context(self, cert="client", ca="ca"):
         """A client that checks the server; without a certificate of its own when `cert` is None."""
         context = ssl.create_default_context(cafile=self.crt(ca))

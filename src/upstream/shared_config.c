@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A configuration with the certificates that it names: see upstream.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "upstream/upstream.h"
+
+static bool has_tls_listener(const struct server_config *conf)
+{
+	for (size_t i = 0; i < conf->listen.n; i++)
+		if (strncmp(conf->listen.items[i], "tls:", 4) == 0)
+			return true;
+	return false;
+}
+
+static bool open_server(struct shared_config *s, char *why, size_t why_size)
+{
+	static const enum tls_client_cert wants[] = {
+		[CLIENT_CERT_NONE] = TLS_CLIENT_CERT_NONE,
+		[CLIENT_CERT_OPTIONAL] = TLS_CLIENT_CERT_OPTIONAL,
+		[CLIENT_CERT_REQUIRED] = TLS_CLIENT_CERT_REQUIRED,
+	};
+	const struct server_tls_config *conf = &s->config->server.tls;
+	struct tls_files files = {conf->cert, conf->key, conf->client_cert == CLIENT_CERT_NONE ? NULL : conf->ca};
+	char text[256];
+
+	if (!has_tls_listener(&s->config->server))
+		return true;
+	s->server_tls = tls_server_new(&files, wants[conf->client_cert], text, sizeof(text));
+	if (!s->server_tls)
+		snprintf(why, why_size, "[server.tls] %s", text);
+	return s->server_tls;
+}
+
+static bool open_upstream(struct shared_config *s, size_t i, char *why, size_t why_size)
+{
+	const struct upstream_config *up = &s->config->upstreams[i];
+	struct tls_files files = {up->tls.cert, up->tls.key, up->tls.verify ? up->tls.ca : NULL};
+	char text[256];
+
+	if (!up->target.tls)
+		return true;
+	s->upstream_tls[i] = tls_client_new(&files, up->tls.server_name, up->tls.verify, text, sizeof(text));
+	if (!s->upstream_tls[i])
+		snprintf(why, why_size, "[upstream.%s.tls] %s", up->name, text);
+	return s->upstream_tls[i];
+}
+
+struct shared_config *shared_config_new(struct config *config, char *why, size_t why_size)
+{
+	struct shared_config *s = xcalloc(1, sizeof(*s));
+	bool ok;
+
+	atomic_init(&s->refs, 1);
+	s->config = config;
+	s->upstream_tls = xcalloc(config->n_upstreams, sizeof(struct tls *));
+	ok = open_server(s, why, why_size);
+	for (size_t i = 0; ok && i < config->n_upstreams; i++)
+		ok = open_upstream(s, i, why, why_size);
+	if (!ok)
+		shared_config_unref(&s);
+	return s;
+}
+
+struct shared_config *shared_config_ref(struct shared_config *s)
+{
+	atomic_fetch_add(&s->refs, 1);
+	return s;
+}
+
+void shared_config_unref(struct shared_config **sp)
+{
+	struct shared_config *s = *sp;
+
+	*sp = NULL;
+	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+		return;
+	tls_free(&s->server_tls);
+	for (size_t i = 0; i < s->config->n_upstreams; i++)
+		tls_free(&s->upstream_tls[i]);
+	free(s->upstream_tls);
+	config_free(&s->config);
+	free(s);
+}
