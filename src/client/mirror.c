@@ -126,8 +126,7 @@ static void show_key(const char *key, size_t len, char out[MIRROR_KEY_SHOWN + 4]
 
 	for (size_t i = 0; i < n; i++)
 		out[i] = (char)(key[i] > ' ' && key[i] < 127 ? key[i] : '?');
-	memcpy(out + n, "...", len > n ? 4 : 1);
-	out[len > n ? n + 3 : n] = '\0';
+	strcpy(out + n, len > n ? "..." : "");
 }
 
 static bool is_cluster(const struct original *o)
