@@ -292,15 +292,16 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 /* Where the call would go now, without sending; as client_bind(). */
 bool client_route(struct client *c, const struct call *call, struct link **out, enum verdict *verdict);
 
-/* The link for the call to p; as client_bind(). */
+/* The link for the call to p, when there is room on it; as client_bind(). */
 bool client_route_to(struct client *c, const struct call *call, struct pool *p, struct link **out,
 		     enum verdict *verdict);
 
 /*
  * False: what is on the way must be answered first, since the map has changed, or since something is parked and must
- * not be overtaken. Before anything is sent.
+ * not be overtaken, or since a read that a replica has not answered yet must not see what is written behind it.
+ * Before anything is sent; a write is noted, so that the client's next reads go to the master.
  */
-bool client_in_order(struct client *c, enum verdict *verdict);
+bool client_in_order(struct client *c, bool writes, enum verdict *verdict);
 
 /* Whether there is one server to tie a connection to (CLIENT TRACKING ...); else the call is answered with an error. */
 bool client_may_tie(struct client *c, const struct call *call);

@@ -276,6 +276,10 @@ static void pass_on(struct client *c, struct request *r, const char *data, size_
 		if (!buf_append(&r->reply, data, len))
 			client_close(c);
 	} else {
+		if (r->reply.data) { /* it was not the head when it began */
+			put_out(c, buf_head(&r->reply), buf_len(&r->reply));
+			buf_release(&r->reply);
+		}
 		put_out(c, data, len);
 	}
 }
@@ -535,15 +539,17 @@ void client_fail_request(struct request *r, const char *text)
 		client_request_done(r);
 }
 
+/* r stays in its link's queue, an orphan; leaving may be the end of the link, and so of r. */
 static void part_timed_out(struct client *c, struct request *r)
 {
-	struct link *l = r->link;
+	struct request part = *r;
 
-	leave_link(c, r);
-	r->link = l; /* where it stays, an orphan */
 	r->client = NULL;
-	buf_release(&r->reply);
-	fanout_part_failed(r, reply_error_text(ERROR_TIMED_OUT));
+	r->on_reply = NULL;
+	r->reply = (struct buf){0};
+	buf_release(&part.reply);
+	leave_link(c, &part);
+	fanout_part_failed(&part, reply_error_text(ERROR_TIMED_OUT));
 }
 
 void client_on_timed_out(struct request *r)
@@ -557,7 +563,8 @@ void client_on_timed_out(struct request *r)
 	 * client's queue gets a stand-in with the error.
 	 */
 	redirect_stale(c->w, l->pool->server->up);
-	if (r->pos + r->len <= outq_written_pos(&l->out)) /* the time it stood in our own queue is not Redis's fault */
+	/* The time it stood in our own queue is not Redis's fault; that in which no connection came about is. */
+	if (l->state != LINK_READY || r->pos + r->len <= outq_written_pos(&l->out))
 		node_failed(l->pool->server, c->w->now_us);
 	if (l->kind == LINK_DEDICATED)
 		l->tainted = true;

@@ -323,7 +323,7 @@ enum verdict fanout(struct client *c, const struct call *call)
 
 	if (call->partial)
 		return target_more(c, call);
-	if (!client_in_order(c, &verdict))
+	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), &verdict))
 		return verdict;
 	if (c->n_upstream >= c->window)
 		return client_wait_for(c, WAIT_ROOM);
@@ -366,6 +366,9 @@ enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us)
 		n++;
 	if (n == list.n && n > 0) {
 		f = fanout_new(c, call, n);
+		f->parent->flags |= REQUEST_BLOCKING;
+		counter_add(&c->w->counters.blocked, 1);
+		client_wait_for(c, WAIT_DRAIN); /* its links are given back: nothing may follow on them */
 		for (uint32_t i = 0; i < n; i++) {
 			send_ping(c, links[i]);
 			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);

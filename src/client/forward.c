@@ -147,13 +147,16 @@ bool client_may_tie(struct client *c, const struct call *call)
 	return false;
 }
 
-bool client_in_order(struct client *c, enum verdict *verdict)
+bool client_in_order(struct client *c, bool writes, enum verdict *verdict)
 {
-	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0) {
+	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0 ||
+	    (writes && c->n_replica > 0)) {
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
 	c->generation = c->w->generation;
+	if (writes && !c->w->only)
+		c->wrote_us = c->w->now_us;
 	return true;
 }
 
@@ -165,18 +168,13 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 
 	*slot = -1;
 	*out = c->w->only;
-	if (!client_in_order(c, verdict))
+	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), verdict))
 		return false;
 	if (*out)
 		return true;
 	status = target_of_call(c, call, &t);
 	if (status != TARGET_OK) {
 		*verdict = target_failed(c, call, status);
-		return false;
-	}
-	/* A read that a replica has not answered yet must not see what is written behind it. */
-	if (c->n_replica > 0 && call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) {
-		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
 	}
 	*slot = t.slot;
@@ -239,11 +237,13 @@ bool client_lease(struct client *c, const struct call *call, struct pool *p, str
 {
 	enum pool_status status = pool_lease(p, c->proto, client_db_on(c, p), c, out);
 
-	if (status != POOL_OK)
+	if (status != POOL_OK) {
 		*verdict = no_link(c, call, p, status);
-	else
-		select_db(c, *out, client_db_on(c, p));
-	return status == POOL_OK;
+		return false;
+	}
+	c->place_refused = false;
+	select_db(c, *out, client_db_on(c, p));
+	return true;
 }
 
 void client_maybe_unbind(struct client *c)
@@ -270,6 +270,23 @@ static bool route_bound(struct client *c, const struct pool *p, struct link **ou
 	return true;
 }
 
+/* Bounds of what may be on the way. */
+static bool has_room(struct client *c, const struct call *call, const struct link *l, enum verdict *verdict)
+{
+	if (c->tx_run > 0)
+		return true; /* a transaction goes out in one run */
+	if (c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX) {
+		*verdict = client_wait_for(c, WAIT_ROOM);
+		return false;
+	}
+	if (l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX) {
+		client_reply_own_error(c, call, ERROR_LINK_FULL);
+		*verdict = CALL_DONE;
+		return false;
+	}
+	return true;
+}
+
 bool client_route_to(struct client *c, const struct call *call, struct pool *p, struct link **out,
 		     enum verdict *verdict)
 {
@@ -279,11 +296,11 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
 
 	*out = NULL;
 	if (c->bound && route_bound(c, p, out, verdict))
-		return *out != NULL;
+		return *out && has_room(c, call, *out, verdict);
 	if (lane->n > 0) {
 		if (lane->link->proto == c->proto && lane->link->db == db && (!lane->link->retired || c->tx_run > 0)) {
 			*out = lane->link;
-			return true;
+			return has_room(c, call, *out, verdict);
 		}
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
@@ -293,7 +310,8 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
 		*verdict = no_link(c, call, p, status);
 		return false;
 	}
-	return true;
+	c->place_refused = false;
+	return has_room(c, call, *out, verdict);
 }
 
 static bool find_link(struct client *c, const struct call *call, struct link **out, int *slot, enum verdict *verdict)
@@ -318,23 +336,6 @@ bool client_route(struct client *c, const struct call *call, struct link **out, 
 	return find_link(c, call, out, &slot, verdict);
 }
 
-/* Bounds of what may be on the way. */
-static bool has_room(struct client *c, const struct call *call, const struct link *l, enum verdict *verdict)
-{
-	if (c->tx_run > 0)
-		return true; /* a transaction goes out in one run */
-	if (c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX) {
-		*verdict = client_wait_for(c, WAIT_ROOM);
-		return false;
-	}
-	if (l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX) {
-		client_reply_own_error(c, call, ERROR_LINK_FULL);
-		*verdict = CALL_DONE;
-		return false;
-	}
-	return true;
-}
-
 enum verdict forward_bytes(struct client *c, const struct call *call, const char *bytes, size_t len, uint32_t flags,
 			   request_hook_fn hook, int64_t arg)
 {
@@ -343,7 +344,7 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	struct link *l;
 	int slot;
 
-	if (!find_link(c, call, &l, &slot, &verdict) || !has_room(c, call, l, &verdict))
+	if (!find_link(c, call, &l, &slot, &verdict))
 		return verdict;
 	r = client_request_new(c, call);
 	r->flags |= flags | (call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0) |

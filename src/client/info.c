@@ -146,7 +146,7 @@ enum verdict handle_INFO(struct client *c, const struct call *call)
 		own = own || call_arg_is(call, i, "keyweir") || call_arg_is(call, i, "all") ||
 		      call_arg_is(call, i, "everything") || call_arg_is(call, i, "default");
 	p = worker_main_pool(c->w);
-	if ((!p || p->down) && !c->bound && c->n_upstream == 0) {
+	if ((!p || pool_is_down(p)) && !c->bound && c->n_upstream == 0) {
 		without_upstream(c, call);
 		return CALL_DONE;
 	}

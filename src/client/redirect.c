@@ -376,7 +376,8 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 
 		p = route ? route_master(route, r->slot) : NULL;
 	}
-	r->redirects++;
+	/* Waiting is bounded by the command's time. New keys of a slot on the move are ASK here and TRYAGAIN there. */
+	r->redirects = what == REDIRECT_LATER ? 0 : r->redirects + 1;
 	client_leave_lane(r->client, r);
 	if (what == REDIRECT_ASK)
 		buf_put(&before, asking, sizeof(asking) - 1);

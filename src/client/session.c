@@ -27,7 +27,7 @@ enum verdict handle_PING(struct client *c, const struct call *call)
 	const char *arg = call_arg(call, 1, &len);
 
 	/* Redis is stuck on something (a script ...): it says better than we how it is (-BUSY, -LOADING). */
-	if (__builtin_expect(p && atomic_load_explicit(&p->server->n_stuck, memory_order_relaxed) > 0, 0) && !p->down &&
+	if (__builtin_expect(p && atomic_load_explicit(&p->server->n_stuck, memory_order_relaxed) > 0, 0) && !pool_is_down(p) &&
 	    !hub_is_subscriber(c))
 		return forward(c, call, 0, NULL, 0);
 	if (c->proto == 2 && hub_is_subscriber(c)) {

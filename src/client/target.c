@@ -223,8 +223,6 @@ struct pool *target_pool(struct client *c, const struct command *cmd, const stru
 
 	if (from == READ_FROM_MASTER)
 		return route_master(t->route, t->slot);
-	if (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE))
-		c->wrote_us = c->w->now_us;
 	if (shard >= t->route->topo->n_shards || !may_read_replica(c, cmd, t))
 		return route_master(t->route, t->slot);
 	if (from == READ_FROM_NEAREST)

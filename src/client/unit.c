@@ -183,7 +183,7 @@ static enum verdict send_unit(struct client *c, const struct call *call)
 	struct request *r;
 	struct link *l;
 
-	if (!client_in_order(c, &verdict))
+	if (!client_in_order(c, c->tx_writes, &verdict))
 		return verdict;
 	if (!find_link(c, call, &l, &verdict)) {
 		if (verdict == CALL_DONE)

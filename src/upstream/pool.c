@@ -129,10 +129,10 @@ enum pool_status pool_shared(struct pool *p, int proto, int db, struct link **ou
 
 		if (l->proto == proto && l->db == db) {
 			*out = l;
-			return p->down ? POOL_DOWN : POOL_OK;
+			return pool_is_down(p) ? POOL_DOWN : POOL_OK;
 		}
 	}
-	if (p->down || p->closing || (proto == 3 && atomic_load(&p->server->no_resp3)))
+	if (pool_is_down(p) || p->closing || (proto == 3 && atomic_load(&p->server->no_resp3)))
 		return POOL_DOWN;
 	if (!reserved && !take_place(p))
 		return POOL_FULL;
@@ -165,7 +165,7 @@ enum pool_status pool_lease(struct pool *p, int proto, int db, struct client *ow
 {
 	struct link *l;
 
-	if (p->down || p->closing || (proto == 3 && atomic_load(&p->server->no_resp3)))
+	if (pool_is_down(p) || p->closing || (proto == 3 && atomic_load(&p->server->no_resp3)))
 		return POOL_DOWN;
 	l = find_idle(p, proto, db);
 	if (!l) {
@@ -183,7 +183,7 @@ enum pool_status pool_lease(struct pool *p, int proto, int db, struct client *ow
 
 enum pool_status pool_special(struct pool *p, enum link_kind kind, int proto, struct link **out)
 {
-	if (p->down || p->closing)
+	if (pool_is_down(p) || p->closing)
 		return POOL_DOWN;
 	if (!take_place(p))
 		return POOL_FULL;

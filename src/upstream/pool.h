@@ -49,6 +49,12 @@ struct pool_wait {
 
 enum pool_status { POOL_OK, POOL_DOWN, POOL_FULL };
 
+/* Nothing can be sent. A circuit breaker counts from the moment it opens, not from our next tick. */
+static inline bool pool_is_down(const struct pool *p)
+{
+	return p->down || atomic_load_explicit(&p->server->broken, memory_order_relaxed);
+}
+
 struct pool *pool_new(struct worker *w, struct node *node, bool readonly, const struct link_events *events);
 
 /*

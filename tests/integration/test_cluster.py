@@ -206,6 +206,43 @@ def test_wait_counts_replicas(conn, spread):
     assert conn.cmd("WAIT", 1, 5000) == 1
 
 
+def test_wait_in_a_pipeline(conn, spread):
+    """What follows WAIT does not go over the connections that it gives back."""
+    commands = [["INCR", key] for key in spread for _ in range(50)]
+    assert conn.pipeline([["WAIT", 0, 100], *commands])[1:] == [b":%d\r\n" % i for i in range(1, 51)] * len(spread)
+
+
+def test_wait_for_ever_ends_with_its_client(keyweir, spread):
+    with keyweir.client() as conn:
+        conn.send("WAIT", 99, 0)
+        wait_until(lambda: b"blocked_clients:1" in keyweir_info(keyweir), what="it waits")
+    wait_until(lambda: b"blocked_clients:0" in keyweir_info(keyweir), what="it has left")
+
+
+def keyweir_info(keyweir):
+    with keyweir.client() as conn:
+        return conn.cmd("INFO", "clients")
+
+
+def test_parts_that_time_out_together_with_a_blocking_command(cluster):
+    """They are on its connection, and the last of them ends it."""
+    master = cluster.masters()[0]
+    key, others = cluster.key_on(master), [cluster.key_on(master, stem) for stem in ("other", "another")]
+    with cluster.keyweir('read_timeout = "500ms"\n[upstream.main.circuit_breaker]\nfailures = 1000\n') as proxy:
+        for _ in range(3):
+            with proxy.client() as conn:
+                conn.cmd("GET", key)
+                master.freeze()
+                try:
+                    conn.send("BLPOP", key, "0.001")
+                    conn.send("MGET", *others)
+                    assert [conn.read().partition(" ")[0] for _ in range(2)] == ["TIMEOUT", "TIMEOUT"]
+                finally:
+                    master.thaw()
+                wait_until(lambda: conn.cmd("MGET", *others) == [None, None], what="all is well again")
+    cluster.wait_ok()
+
+
 def test_publish_reaches_once(cluster, keyweir, conn):
     with keyweir.client() as plain, keyweir.client(3) as pattern:
         assert plain.cmd("SUBSCRIBE", "news")[2] == 1 and pattern.cmd("PSUBSCRIBE", "n*")[2] == 1

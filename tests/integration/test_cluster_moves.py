@@ -108,6 +108,17 @@ def test_tryagain_is_not_waited_for_ever(move, conn):
     assert 0.5 < took < 2 + 2 * FACTOR, f"told after {took:.2f} s"
 
 
+def test_new_keys_are_asked_for_until_their_slot_has_moved(move, conn):
+    """ASK by the old node, TRYAGAIN by the new one, again and again: far more often than a command is redirected."""
+    move.begin()
+    conn.send("MSET", move.keys[0], 1, move.keys[1], 2)
+    with pytest.raises(TimeoutError):
+        conn.read(0.8)
+    move.finish()
+    assert conn.read(5) == "OK"
+    assert conn.cmd("MGET", *move.keys[:2]) == [b"1", b"2"]
+
+
 def test_moved_is_followed_without_a_word(cluster, conn):
     src, dst, _ = cluster.masters()
     keys = [b"moved%d" % i for i in range(500)]
@@ -222,6 +233,26 @@ def test_replicas_serve_reads(cluster):
         assert now[replica] - before[replica] >= 50 and 5 <= now[master] - before[master] <= 6
         wait_until(lambda: [writer.cmd("GET", key), cluster.calls("get", nodes=[replica])[replica] > now[replica]][1], 3,
                    "the writer, too, reads from the replica again")
+
+
+def test_any_write_is_a_write_of_ones_own(cluster):
+    """A transaction, a script, parts, a command to all masters: reads go to the master after each."""
+    head = 'read_from = "prefer_replica"\nread_your_writes = "30s"\nhealth_check = "200ms"\n'
+    master = cluster.masters()[0]
+    key, other = cluster.key_on(master, "own"), cluster.key_on(cluster.masters()[1], "own")
+    replica, = cluster.replicas_of(master)
+    writes = [[["MULTI"], ["SET", key, 1], ["EXEC"]], [["EVAL", SCRIPT, 1, key]], [["MSET", key, 1, other, 2]], [["FLUSHALL"]]]
+
+    def reads(conn, n):
+        before = cluster.calls("get", nodes=[replica])[replica]
+        conn.pipeline([["GET", key]] * n)
+        return cluster.calls("get", nodes=[replica])[replica] - before
+    with cluster.keyweir(head) as keyweir:
+        for commands in writes:
+            with keyweir.client() as conn:
+                wait_until(lambda: reads(conn, 1), what="the replica is read from")
+                conn.pipeline(commands)
+                assert reads(conn, 10) == 0, commands
 
 
 @pytest.mark.parametrize("kind", ["password", "tls", "hostnames"])

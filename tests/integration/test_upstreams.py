@@ -587,6 +587,22 @@ def test_upstream_with_a_password(fresh_redis, fresh_keyweir, proto):
         assert "secret" not in proxy.log() and "secret" not in str(rows(conn))
 
 
+def test_unix_socket_that_is_not_there(fresh_redis, fresh_keyweir):
+    """It is refused at once, before the connection is in any list."""
+    server = fresh_redis(unix=True)
+    server.kill()
+    os.path.exists(server.path) and os.unlink(server.path)
+    proxy = fresh_keyweir(server, workers=1)
+    for _ in range(10):
+        with proxy.client() as conn:
+            for command in (["GET", "a"], ["BLPOP", "a", 1], ["SUBSCRIBE", "a"]):
+                assert str(conn.cmd(*command)).startswith("UPSTREAMDOWN"), command
+        time.sleep(0.03)
+    server.start()
+    with proxy.client() as conn:
+        wait_until(lambda: conn.cmd("SET", "a", 1) == "OK", what="it is there")
+
+
 def test_unused_port_as_upstream(fresh_redis, fresh_keyweir):
     main = fresh_redis()
     gone = "[upstream.gone]\nurl = \"redis://127.0.0.1:%d\"\n" % free_port()
