@@ -87,7 +87,7 @@ static struct link *find_link(const struct copy *copy, size_t len, const char **
 	else if (route)
 		p = route_master(route, copy->slot);
 	*why = "it is down";
-	if (!p || p->down) {
+	if (!p || pool_is_down(p)) {
 		redirect_stale(copy->m->w, copy->m->up);
 		return NULL;
 	}

@@ -203,7 +203,7 @@ enum pool_status pool_mirror(struct pool *p, int db, struct link **out)
 			return POOL_OK;
 		}
 	}
-	if (p->down || p->closing)
+	if (pool_is_down(p) || p->closing)
 		return POOL_DOWN;
 	if (!take_place(p))
 		return POOL_FULL;
