@@ -602,7 +602,8 @@ def test_sentinel_set_as_mirror(fresh_redis, fresh_keyweir):
 def test_everything_at_once(fresh_redis, fresh_keyweir):
     """Pipelines, transactions, blocking and leaving clients while the mirror is killed, frozen and started again."""
     main, mirror = fresh_redis(), fresh_redis()
-    proxy = fresh_keyweir(main, config(mirror, 'mirror = "all"\nmirror_compare = true\nread_timeout = "200ms"'))
+    proxy = fresh_keyweir(main, config(mirror, 'mirror = "all"\nmirror_compare = true') +
+                          'read_timeout = "200ms"\n')
     stop, bad = threading.Event(), []
 
     def client(n):
