@@ -47,6 +47,10 @@ SOURCES := \
 	src/client/join.c \
 	src/client/keyweir_cmd.c \
 	src/client/latency.c \
+	src/client/mirror.c \
+	src/client/mirror_compare.c \
+	src/client/mirror_rewrite.c \
+	src/client/mirror_send.c \
 	src/client/monitor.c \
 	src/client/redact.c \
 	src/client/redirect.c \

@@ -40,6 +40,7 @@ enum request_flag {
 	REQUEST_PARKED = 1 << 11, /* waits to be sent again, see client/redirect.c */
 	REQUEST_CUT = 1 << 13,	  /* an error came in pieces: gathered in `reply`, it may be a redirection */
 	REQUEST_UNIT = 1 << 12,	  /* MULTI ... EXEC in one: only the last reply is the client's */
+	REQUEST_MIRROR = 1 << 14, /* a copy for a mirror: no client, arg is its struct copy */
 };
 
 /*

@@ -16,6 +16,7 @@
 #include "client/client.h"
 #include "client/events.h"
 #include "client/hub.h"
+#include "client/mirror.h"
 #include "client/redirect.h"
 #include "net/transport.h"
 #include "server.h"
@@ -25,8 +26,9 @@
 #define SLOW_TICK_US	    250000
 #define IDLE_BEFORE_SLOW_US 1000000
 #define CLIENT_TICK_US	    1000000
-#define HANDSHAKES_US	    500	 /* of a turn, for TLS handshakes: everybody else waits that long */
-#define CHUNKS_KEPT	    1024 /* 16 MB */
+#define HANDSHAKES_US	    500	    /* of a turn, for TLS handshakes: everybody else waits that long */
+#define MIRROR_GRACE_US	    1000000 /* copies are waited for so long when the last client has left */
+#define CHUNKS_KEPT	    1024    /* 16 MB */
 
 static void on_mailbox(evutil_socket_t fd, short what, void *arg)
 {
@@ -130,8 +132,11 @@ static void tick_drain(struct worker *w)
 		if (client_is_idle(c) || w->now_us >= w->drain_deadline_us)
 			client_close(c);
 	}
-	if (list_empty(&w->clients))
-		w->stop = true;
+	if (!list_empty(&w->clients))
+		return;
+	if (w->mirror_deadline_us == 0)
+		w->mirror_deadline_us = w->now_us + MIRROR_GRACE_US;
+	w->stop = mirror_is_idle(w) || w->now_us >= w->mirror_deadline_us;
 }
 
 static void tick_clients(struct worker *w)
@@ -168,6 +173,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	worker_now(w, clock_now_us());
 	tick_pools(w);
 	redirect_tick(w, false);
+	mirror_tick(w);
 	hub_tick(w->hub);
 	tick_pause(w);
 	if (w->now_us - w->client_tick_us >= CLIENT_TICK_US) {
@@ -353,7 +359,10 @@ static void leave_routes(struct worker *w)
 	free(w->routes);
 }
 
-/* One server for everything, and nothing to look at in a command to know it. */
+/*
+ * One server for everything, and nothing to look at in a command to know it. Never where there is a mirror, which is
+ * an upstream of its own.
+ */
 static struct pool *only_pool(const struct worker *w)
 {
 	const struct route *r = &w->routes[0];
@@ -382,6 +391,7 @@ static void make_routes(struct worker *w)
 	}
 	w->only = only_pool(w);
 	w->generation++;
+	mirror_take_routes(w);
 }
 
 /* Takes over the caller's reference. */
@@ -414,6 +424,7 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	list_init(&w->unread);
 	list_init(&w->pools);
 	list_init(&w->parked);
+	list_init(&w->mirrors);
 	list_init(&w->old_pools);
 	chunk_pool_init(&w->chunks, CHUNKS_KEPT);
 	w->scratch = xcalloc(1, SCRATCH_BYTES);
@@ -462,11 +473,13 @@ static void free_pools(struct list *pools)
 void worker_fini(struct worker *w)
 {
 	hub_free(&w->hub);
+	mirror_stop(w);
 	redirect_drop_all(w);
 	leave_routes(w);
 	free_pools(&w->pools);
 	free_pools(&w->old_pools);
 	reap(w);
+	mirror_drop_all(w);
 	event_free(w->mailbox_event);
 	event_free(w->tick_event);
 	event_base_free(w->base);

@@ -69,6 +69,8 @@ struct worker {
 	const struct link_events *link_events;
 	uint64_t generation; /* of the routes: one more with every snapshot */
 	struct list parked;  /* requests to be sent again in a moment, see client/redirect.c */
+	struct list mirrors; /* see client/mirror.h */
+	bool mirroring;	     /* some route has a mirror */
 	struct hub *hub;
 
 	char *scratch; /* SCRATCH_BYTES, what is read lands here */
@@ -94,6 +96,7 @@ struct worker {
 	bool draining; /* shutting down: no client is taken, each is closed when it has nothing under way */
 	bool stop;
 	int64_t drain_deadline_us;
+	int64_t mirror_deadline_us; /* no client is left: copies for mirrors are waited for until then */
 	int64_t client_tick_us;
 	_Atomic int64_t beat_us; /* last tick, for the watchdog */
 	_Atomic unsigned n_clients;

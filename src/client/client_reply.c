@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "client/client.h"
 #include "client/fanout.h"
+#include "client/mirror.h"
 #include "client/redirect.h"
 #include "client/slowlog.h"
 #include "client/stats.h"
@@ -348,6 +349,11 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	struct client *c = r->client;
 
 	if (!c) {
+		/* What a client has sent is done also when it has left. */
+		if (r->flags & REQUEST_MIRROR)
+			mirror_answered(r, data, len, l, done);
+		else if (l->w->mirroring)
+			mirror_heard(r, data, len, l, done);
 		orphan_answered(r, l, done);
 		return;
 	}
@@ -359,6 +365,8 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	} else if (r->flags & REQUEST_UNIT && !(r->flags & REQUEST_BEGUN)) {
 		drop_before(r);
 	}
+	if (__builtin_expect(l->w->mirroring, 0))
+		mirror_heard(r, data, len, l, done);
 	r->flags |= REQUEST_BEGUN;
 	c->reply_bytes += len;
 	pass_on(c, r, data, len);
@@ -387,7 +395,7 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 void client_on_reply_before(struct request *r, const char *data, size_t len, struct link *l, bool done)
 {
 	/* Of a unit only the first error counts: it may be a redirection. */
-	if (!r->client || l->rf.type != '-' || r->part > 0)
+	if ((!r->client && !(r->flags & REQUEST_MIRROR)) || l->rf.type != '-' || r->part > 0)
 		return;
 	buf_put(&r->reply, data, len);
 	if (done)
@@ -459,6 +467,8 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 
 	/* Where replicas are read from, the time of each write counts. */
 	if (l->pool->server->conf->read_from != READ_FROM_MASTER && !l->pool->readonly)
+		return 0;
+	if (l->w->mirroring && *l->pool->server->conf->mirror_to)
 		return 0;
 	if (!l->w->only)
 		return plain_replies_of_many(l, data, len);

@@ -15,6 +15,7 @@
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/hub.h"
+#include "client/mirror.h"
 #include "client/monitor.h"
 #include "client/target.h"
 #include "resp/write.h"
@@ -320,6 +321,10 @@ static bool find_link(struct client *c, const struct call *call, struct link **o
 
 	if (!find_pool(c, call, &p, slot, verdict))
 		return false;
+	if (call->partial && mirror_gathers(c->w, call, p)) {
+		*verdict = CALL_WAIT;
+		return false;
+	}
 	if (call->partial && !client_bind_pool(c, call, p, client_db_on(c, p), verdict))
 		return false;
 	return client_route_to(c, call, p, out, verdict);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "client/scripts.h"
 #include "client/target.h"
+#include "client/unit.h"
 #include "resp/number.h"
 #include "server.h"
 
@@ -45,7 +46,7 @@ static bool begins(const char *line, size_t len, const char *word)
 	return len > n && memcmp(line + 1, word, n) == 0 && (line[n + 1] == ' ' || line[n + 1] == '\r');
 }
 
-static enum redirection classify(const char *line, size_t len, const struct request *r, bool from_replica)
+static enum redirection classify(const char *line, size_t len, bool blocking, bool from_replica)
 {
 	if (begins(line, len, "MOVED"))
 		return REDIRECT_MOVED;
@@ -56,7 +57,7 @@ static enum redirection classify(const char *line, size_t len, const struct requ
 		return REDIRECT_LATER;
 	if (from_replica && begins(line, len, "LOADING"))
 		return REDIRECT_LATER;
-	if (r->flags & REQUEST_BLOCKING && begins(line, len, "UNBLOCKED"))
+	if (blocking && begins(line, len, "UNBLOCKED"))
 		return REDIRECT_LATER;
 	return REDIRECT_NONE;
 }
@@ -87,6 +88,8 @@ static bool parse_endpoint(const char *line, size_t len, const struct node *from
 
 /* ---- sending ---- */
 
+static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
+
 /* Requests of the proxy's own, whose replies are dropped, right before r. */
 static void send_before(struct link *l, const char *bytes, size_t len)
 {
@@ -102,6 +105,11 @@ static void send_before(struct link *l, const char *bytes, size_t len)
 		len -= f.len;
 		request_frame_reset(&f);
 	}
+}
+
+void redirect_send_asking(struct link *l)
+{
+	send_before(l, asking, sizeof(asking) - 1);
 }
 
 /* A link for r to p. What blocks takes a dedicated one. */
@@ -131,19 +139,11 @@ static bool link_for(struct client *c, struct request *r, struct pool *p, struct
 /* A unit's replies are expected anew. */
 static void begin_anew(struct request *r, const struct buf *bytes)
 {
-	struct request_frame f = {.max_bulk = UINT64_MAX};
-	size_t at = 0;
-
 	r->reply.start = r->reply.end = 0;
 	if (!(r->flags & REQUEST_UNIT))
 		return;
-	r->part = r->n_before = 0;
-	while (at < buf_len(bytes) &&
-	       request_frame_feed(&f, buf_head(bytes) + at, buf_len(bytes) - at) == FRAME_READY) {
-		at += f.len;
-		r->n_before += at < buf_len(bytes);
-		request_frame_reset(&f);
-	}
+	r->part = 0;
+	r->n_before = unit_commands(buf_head(bytes), buf_len(bytes)) - 1;
 }
 
 static bool send_to(struct request *r, struct pool *p, const struct buf *bytes, const struct buf *before)
@@ -328,10 +328,31 @@ static bool load_missing(struct request *r, struct link *l, const char *line, si
 	return ok;
 }
 
+static void note(struct worker *w, struct upstream *up, enum redirection what, const char *line, size_t len)
+{
+	if (what != REDIRECT_ASK && !begins(line, len, "TRYAGAIN"))
+		redirect_stale(w, up);
+	atomic_fetch_add(&up->redirects, 1);
+}
+
+bool redirect_read(struct link *l, const char *line, size_t len, struct redirect_to *out)
+{
+	enum redirection what = classify(line, len, false, l->pool->readonly);
+	struct upstream *up = l->pool->server->up;
+	struct endpoint at;
+
+	*out = (struct redirect_to){NULL, what == REDIRECT_ASK};
+	if (what == REDIRECT_NONE)
+		return false;
+	note(l->w, up, what, line, len);
+	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
+		out->node = node_ref(pool_at(l->w, up, &at)->server);
+	return true;
+}
+
 bool redirect_follow(struct request *r, struct link *l, const char *line, size_t len)
 {
-	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
-	enum redirection what = classify(line, len, r, l->pool->readonly);
+	enum redirection what = classify(line, len, r->flags & REQUEST_BLOCKING, l->pool->readonly);
 	struct worker *w = l->w;
 	struct upstream *up = l->pool->server->up;
 	struct endpoint at;
@@ -340,9 +361,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 
 	if (what == REDIRECT_NONE)
 		return load_missing(r, l, line, len);
-	if (what != REDIRECT_ASK && !begins(line, len, "TRYAGAIN"))
-		redirect_stale(w, up);
-	atomic_fetch_add(&up->redirects, 1);
+	note(w, up, what, line, len);
 	if (r->flags & (REQUEST_IN_TX | REQUEST_STREAMED) || (what != REDIRECT_LATER && r->redirects >= REDIRECTS_MAX))
 		return false;
 	if (what == REDIRECT_LATER && (overtaken(r) || (r->deadline_us > 0 && w->now_us >= r->deadline_us)))

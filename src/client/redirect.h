@@ -37,6 +37,18 @@ void redirect_tick(struct worker *w, bool changed);
 /* Clients are gone, and so is what was parked of theirs. */
 void redirect_drop_all(struct worker *w);
 
+/* What an error of l says about where else a request belongs. */
+struct redirect_to {
+	struct node *node; /* a reference; NULL: to whoever serves the slot, in a moment */
+	bool asking;
+};
+
+/* False: line is no redirection. The map is known to be out of date then, if it says so. */
+bool redirect_read(struct link *l, const char *line, size_t len, struct redirect_to *out);
+
+/* ASKING, in front of a request that ASK sent here. */
+void redirect_send_asking(struct link *l);
+
 /* The map is out of date: it will be fetched soon. */
 void redirect_stale(struct worker *w, struct upstream *up);
 

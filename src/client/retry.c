@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/mirror.h"
 #include "client/redirect.h"
 #include "server.h"
 
@@ -87,11 +88,13 @@ void client_queue_lost(struct link *l, struct request *head)
 		next = r->next_in_link;
 		r->next_in_link = NULL;
 		if (!r->client) {
+			mirror_lost(r, l);
 			request_free(&l->w->requests, &r);
 			continue;
 		}
 		if (r->client->retry_ok && send_again(l, r))
 			continue;
+		mirror_lost(r, l);
 		r->client->retry_ok = false;
 		give_up(l, r);
 	}

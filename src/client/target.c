@@ -76,27 +76,49 @@ static const char *read_arg(void *ctx, uint32_t index, size_t *len)
 	return NULL;
 }
 
-struct collected {
-	struct reader reader; /* of the positions */
+struct key_reader {
+	struct reader positions;
 	struct reader keys;
+	void (*on_key)(void *ctx, const char *key, size_t len);
+	void *ctx;
+};
+
+static void take_position(void *ctx, uint32_t index, unsigned flags)
+{
+	struct key_reader *kr = ctx;
+	const char *key;
+	size_t len;
+
+	(void)flags;
+	key = read_arg(&kr->keys, index, &len);
+	if (key)
+		kr->on_key(kr->ctx, key, len);
+}
+
+static const char *read_position(void *ctx, uint32_t index, size_t *len)
+{
+	return read_arg(&((struct key_reader *)ctx)->positions, index, len);
+}
+
+void target_each_key(const struct call *call, void (*on_key)(void *ctx, const char *key, size_t len), void *ctx)
+{
+	struct key_reader kr = {{.call = call}, {.call = call}, on_key, ctx};
+
+	command_keys(call->cmd, call->frame->argc, read_position, take_position, &kr);
+}
+
+struct collected {
 	const struct client *c;
 	struct target t;
 	bool any;
 	enum target_status status;
 };
 
-static void take_key(void *ctx, uint32_t index, unsigned flags)
+static void take_key(void *ctx, const char *key, size_t len)
 {
 	struct collected *all = ctx;
-	const char *key;
-	struct target t;
-	size_t len;
+	struct target t = target_of_key(all->c, key, len);
 
-	(void)flags;
-	key = read_arg(&all->keys, index, &len);
-	if (!key)
-		return;
-	t = target_of_key(all->c, key, len);
 	if (!all->any)
 		all->t = t;
 	else if (t.route != all->t.route)
@@ -106,19 +128,14 @@ static void take_key(void *ctx, uint32_t index, unsigned flags)
 	all->any = true;
 }
 
-static const char *read_position(void *ctx, uint32_t index, size_t *len)
-{
-	return read_arg(&((struct collected *)ctx)->reader, index, len);
-}
-
 static enum target_status of_all_keys(struct client *c, const struct call *call, struct target *t)
 {
-	struct collected all = {.reader = {.call = call}, .keys = {.call = call}, .c = c, .t = *t};
+	struct collected all = {.c = c, .t = *t};
 
 	if (call->partial)
 		return call->len > PARTIAL_MAX ? TARGET_TOO_BIG : TARGET_MORE;
 	/* Positions that can't be determined: Redis says what is wrong with the command. */
-	command_keys(call->cmd, call->frame->argc, read_position, take_key, &all);
+	target_each_key(call, take_key, &all);
 	*t = all.t;
 	return all.status;
 }

@@ -35,6 +35,9 @@ struct target target_of_key(const struct client *c, const char *key, size_t len)
 /* The whole command's. */
 enum target_status target_of_call(struct client *c, const struct call *call, struct target *t);
 
+/* Calls on_key for each key of a whole call; for none when their places can't be determined. */
+void target_each_key(const struct call *call, void (*on_key)(void *ctx, const char *key, size_t len), void *ctx);
+
 /* Where keys stand in a row from `first` to the end, every `step` arguments (MGET, MSET ...). False: elsewhere. */
 bool target_key_row(const struct command *cmd, uint32_t *first, uint32_t *step);
 

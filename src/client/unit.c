@@ -60,6 +60,20 @@ enum verdict unit_begin(struct client *c, const struct call *call)
 	return CALL_DONE;
 }
 
+uint32_t unit_commands(const char *bytes, size_t len)
+{
+	struct request_frame f = {.max_bulk = UINT64_MAX};
+	uint32_t n = 0;
+	size_t at = 0;
+
+	while (at < len && request_frame_feed(&f, bytes + at, len - at) == FRAME_READY) {
+		at += f.len;
+		n++;
+		request_frame_reset(&f);
+	}
+	return n;
+}
+
 /* ---- queueing ---- */
 
 static enum verdict refuse(struct client *c, const struct call *call, const char *text)

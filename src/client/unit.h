@@ -17,6 +17,9 @@ struct target;
 
 enum verdict unit_begin(struct client *c, const struct call *call); /* MULTI */
 enum verdict unit_queue(struct client *c, const struct call *call);
+/* How many commands stand in these bytes, MULTI and EXEC counted. */
+uint32_t unit_commands(const char *bytes, size_t len);
+
 void unit_drop(struct client *c); /* RESET, or the client leaves */
 
 #endif

@@ -49,8 +49,10 @@ void link_connect_failed(struct link *l, const char *why)
 	stop_events(l);
 	if (l->next_address < l->n_addresses)
 		start_connect(l);
-	else
+	else if (list_is_linked(&l->node))
 		link_close(l, l->why);
+	else
+		l->deadline_us = 0; /* at once (Unix sockets): fail from the tick, not from inside link_open() */
 }
 
 static void on_connected(struct link *l)
@@ -151,7 +153,7 @@ struct link *link_open(struct pool *pool, enum link_kind kind, int proto, int db
 	l->io = (struct transport){.fd = -1};
 	list_init(&l->node);
 	list_init(&l->dirty);
-	outq_init(&l->out, &l->w->chunks, kind == LINK_SHARED || kind == LINK_DEDICATED);
+	outq_init(&l->out, &l->w->chunks, kind != LINK_HUB && kind != LINK_FEED);
 	l->deadline_us = clock_now_us() + pool->server->conf->connect_timeout_ms * 1000;
 	l->n_addresses = node_addresses(pool->server, l->addresses);
 	atomic_fetch_add(&pool->server->n_links, 1);
@@ -300,6 +302,7 @@ void link_free(struct link **lp)
 	assert(l->state == LINK_CLOSED);
 	list_remove(&l->node);
 	outq_clear(&l->out);
+	buf_release(&l->heard);
 	buf_release(&l->handshake);
 	free(l);
 }

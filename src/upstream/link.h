@@ -3,7 +3,8 @@
  * A link: one connection to a Redis server and the queue of requests that wait for its replies, in order.
  *
  * Kinds: SHARED, all clients of a worker pipelined over it; DEDICATED, leased by one client for what has connection
- * state; HUB, the worker's subscriptions; FEED, invalidation messages redirected to one client.
+ * state; HUB, the worker's subscriptions; FEED, invalidation messages redirected to one client; MIRROR, copies of what
+ * clients sent elsewhere, see client/mirror.h.
  *
  *      CONNECTING --connected--> HANDSHAKE --all confirmed--> READY
  *           |                        |                          |
@@ -37,7 +38,7 @@ struct worker;
 
 void worker_wake_tick(struct worker *w); /* worker.h */
 
-enum link_kind { LINK_SHARED, LINK_DEDICATED, LINK_HUB, LINK_FEED };
+enum link_kind { LINK_SHARED, LINK_DEDICATED, LINK_HUB, LINK_FEED, LINK_MIRROR };
 enum link_state { LINK_CONNECTING, LINK_HANDSHAKE, LINK_READY, LINK_CLOSED };
 
 #define LINK_BYTES_MAX ((size_t)256 << 20) /* queued and unwritten; more is -OVERLOADED */
@@ -69,6 +70,7 @@ struct link {
 	struct reply_frame rf;
 	uint8_t n_stash;      /* bytes of a first line that was cut by the end of a read, in rf.line */
 	bool push;	      /* the reply under way is a push */
+	struct buf heard;     /* the reply under way, where a mirror must know it */
 	struct client *owner; /* DEDICATED, FEED: whose it is; NULL while idle */
 	void *user;	      /* HUB: the hub */
 	int64_t upstream_id;  /* Redis's CLIENT ID of this connection; 0 unknown */

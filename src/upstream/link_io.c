@@ -220,7 +220,7 @@ void link_tick(struct link *l, int64_t now_us)
 		l->impatient = true;
 		link_resume(l);
 	}
-	if (!l->paused) /* then it is us who do not listen */
+	if (!l->paused && l->kind != LINK_MIRROR) /* paused: it is us who do not listen; a copy keeps nobody waiting */
 		time_out_requests(l, now_us);
 	if (l->state != LINK_READY)
 		return;

@@ -193,6 +193,26 @@ enum pool_status pool_special(struct pool *p, enum link_kind kind, int proto, st
 	return POOL_OK;
 }
 
+enum pool_status pool_mirror(struct pool *p, int db, struct link **out)
+{
+	LIST_EACH (pos, next, &p->special) {
+		struct link *l = container_of(pos, struct link, node);
+
+		if (l->kind == LINK_MIRROR && l->db == db) {
+			*out = l;
+			return POOL_OK;
+		}
+	}
+	if (pool_is_down(p) || p->closing)
+		return POOL_DOWN;
+	if (!take_place(p))
+		return POOL_FULL;
+	*out = link_open(p, LINK_MIRROR, 2, db);
+	(*out)->counted = true;
+	list_append(&p->special, &(*out)->node);
+	return POOL_OK;
+}
+
 void pool_release(struct pool *p, struct link *l)
 {
 	assert(l->kind == LINK_DEDICATED);

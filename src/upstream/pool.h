@@ -27,7 +27,7 @@ struct pool {
 	struct list retired; /* shared ones that only answer what they have */
 	struct list idle;    /* dedicated, free; least recently used first */
 	struct list leased;  /* dedicated, with an owner */
-	struct list special; /* hub and feeds */
+	struct list special; /* hub, feeds and mirrors */
 	struct list waiting; /* struct pool_wait of clients */
 	struct link *first;  /* the shared link that holds the worker's reserved place */
 	bool down;
@@ -79,6 +79,11 @@ void pool_release(struct pool *p, struct link *l);
 
 /* Opens a hub or feed link. */
 enum pool_status pool_special(struct pool *p, enum link_kind kind, int proto, struct link **out);
+
+/*
+ * The link for copies to a database, opened if there is none. It is never retired: a successor would overtake it.
+ */
+enum pool_status pool_mirror(struct pool *p, int db, struct link **out);
 
 void pool_wait_add(struct pool *p, struct pool_wait *wait);
 void pool_wait_cancel(struct pool_wait *wait); /* also when it does not wait */

@@ -28,6 +28,7 @@ void route_init(struct route *r, struct worker *w, struct upstream *up, struct t
 {
 	r->up = upstream_ref(up);
 	r->topo = topology_ref(topo);
+	r->mirror = NULL;
 	r->masters = topo->n_shards ? xcalloc(topo->n_shards, sizeof(struct pool *)) : NULL;
 	r->replicas =
 		topo->n_shards ? xcalloc((size_t)topo->n_shards * SHARD_REPLICAS_MAX, sizeof(struct pool *)) : NULL;

@@ -11,11 +11,14 @@
 #include "upstream/topology.h"
 #include "upstream/upstream.h"
 
+struct mirror;
+
 struct route {
 	struct upstream *up;	/* a reference */
 	struct topology *topo;	/* a reference */
 	struct pool **masters;	/* by shard; NULL: it has no master */
 	struct pool **replicas; /* by shard and replica, SHARD_REPLICAS_MAX each; NULL until first used */
+	struct mirror *mirror;	/* where copies of its traffic go, see client/mirror.h; NULL: nowhere */
 };
 
 /* Fills *r; both references are taken. Pools in use are marked (pool.seen). */

@@ -396,3 +396,15 @@ def test_latency_histogram_and_resetstat(keyweir, conn):
     conn.hello(2)
     stats = dict(line.split(":") for line in conn.cmd("INFO", "stats").decode().splitlines()[1:])
     assert 10 < int(stats["total_commands_processed"]) < 30 and stats["total_connections_received"] == "1"
+
+
+def test_unix_socket_that_is_not_there(fresh_keyweir, fresh_redis, tmp_path):
+    """connect() fails at once there, not later."""
+    path = str(tmp_path / "redis.sock")
+    proxy = fresh_keyweir("unix://" + path)
+    with proxy.client() as conn:
+        for _ in range(50):
+            assert conn.cmd("SET", "k", "v").startswith("UPSTREAMDOWN")
+        server = fresh_redis(["--unixsocket", path])
+        wait_until(lambda: conn.cmd("SET", "k", "v") == "OK", what="Redis is there")
+        assert server.cmd("GET", "k") == b"v"
