@@ -14,6 +14,7 @@
 
 #define PARK_US		50000
 #define KEEP_POOL_US	60000000 /* a node named by a redirection, until the map has it */
+#define NEW_POOLS_MAX	256
 #define HOST_BYTES_MAX	256
 
 struct parked {
@@ -282,16 +283,37 @@ static bool overtaken(const struct request *r)
 	return false;
 }
 
-/* The pool of a node that a redirection names; it may be new to us. */
-static struct pool *pool_at(struct worker *w, struct upstream *up, const struct endpoint *at)
+/*
+ * What a script says of its own accord looks like a redirection, too: it must not lead our connections, which log in,
+ * to any place in the world. A Cluster redirects what has keys.
+ */
+static bool may_lead_anywhere(const struct request *r)
+{
+	return r->slot >= 0 && r->cmd && !(r->cmd->categories & CAT_SCRIPTING);
+}
+
+/* The pool of a node that a redirection names; it may be new to us. NULL: first the map must name it. */
+static struct pool *pool_at(struct worker *w, struct upstream *up, const struct endpoint *at, bool anywhere)
 {
 	struct node *n = upstream_node(up, at->host, at->port);
-	struct pool *p = route_pool(w, n, false);
+	struct pool *found = NULL;
+	unsigned n_new = 0;
 
-	p->keep_until_us = w->now_us + KEEP_POOL_US;
-	node_resolve_soon(n);
+	LIST_EACH (pos, next, &w->pools) {
+		struct pool *p = container_of(pos, struct pool, node);
+
+		n_new += !p->seen;
+		if (p->server == n && !p->readonly)
+			found = p;
+	}
+	if (!found && anywhere && n_new < NEW_POOLS_MAX)
+		found = route_pool(w, n, false);
+	if (found && !found->seen) {
+		found->keep_until_us = w->now_us + KEEP_POOL_US;
+		node_resolve_soon(n);
+	}
 	node_unref(&n);
-	return p;
+	return found;
 }
 
 bool redirect_send(struct request *r, struct upstream *up, const struct buf *bytes)
@@ -351,7 +373,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 		return false;
 	}
 	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
-		p = pool_at(w, up, &at);
+		p = pool_at(w, up, &at, may_lead_anywhere(r));
 	if (l->pool->readonly) { /* what a replica can't answer, its master can */
 		struct route *route = find_route(w, up);
 

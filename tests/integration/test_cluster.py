@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A Redis Cluster behind Keyweir looks like one Redis: what commands give over all slots and nodes."""
 import random
+import socket
 import time
 
 import pytest
@@ -204,6 +205,18 @@ def test_config_reaches_every_master(cluster, conn):
 def test_wait_counts_replicas(conn, spread):
     assert conn.cmd("SET", spread[0], "v") == "OK"
     assert conn.cmd("WAIT", 1, 5000) == 1
+
+
+def test_scripts_do_not_lead_the_way(cluster, conn):
+    """A script may say MOVED or ASK itself: our connections log in, so they go only where the map says."""
+    key = cluster.key_on(cluster.masters()[0])
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0.5)
+        for word in ("MOVED", "ASK"):
+            text = "%s %d 127.0.0.1:%d" % (word, slot_of(key), trap.getsockname()[1])
+            assert conn.cmd("EVAL", "return redis.error_reply('%s')" % text, 1, key) == text
+        with pytest.raises(TimeoutError):
+            trap.accept()
 
 
 def test_wait_in_a_pipeline(conn, spread):
