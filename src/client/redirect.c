@@ -46,16 +46,19 @@ static bool begins(const char *line, size_t len, const char *word)
 	return len > n && memcmp(line + 1, word, n) == 0 && (line[n + 1] == ' ' || line[n + 1] == '\r');
 }
 
-static enum redirection classify(const char *line, size_t len, const struct request *r, bool from_replica)
+static enum redirection classify(const char *line, size_t len, const struct request *r, const struct pool *from)
 {
-	if (begins(line, len, "MOVED"))
+	bool cluster = from->server->conf->mode == UPSTREAM_CLUSTER;
+
+	if (cluster && begins(line, len, "MOVED"))
 		return REDIRECT_MOVED;
-	if (begins(line, len, "ASK"))
+	if (cluster && begins(line, len, "ASK"))
 		return REDIRECT_ASK;
-	if (begins(line, len, "TRYAGAIN") || begins(line, len, "CLUSTERDOWN") || begins(line, len, "READONLY") ||
-	    begins(line, len, "MASTERDOWN"))
+	if (cluster && (begins(line, len, "TRYAGAIN") || begins(line, len, "CLUSTERDOWN")))
 		return REDIRECT_LATER;
-	if (from_replica && begins(line, len, "LOADING"))
+	if (begins(line, len, "READONLY") || begins(line, len, "MASTERDOWN"))
+		return REDIRECT_LATER;
+	if (from->readonly && begins(line, len, "LOADING"))
 		return REDIRECT_LATER;
 	if (r->flags & REQUEST_BLOCKING && begins(line, len, "UNBLOCKED"))
 		return REDIRECT_LATER;
@@ -352,7 +355,7 @@ static bool load_missing(struct request *r, struct link *l, const char *line, si
 bool redirect_follow(struct request *r, struct link *l, const char *line, size_t len)
 {
 	static const char asking[] = "*1\r\n$6\r\nASKING\r\n";
-	enum redirection what = classify(line, len, r, l->pool->readonly);
+	enum redirection what = classify(line, len, r, l->pool);
 	struct worker *w = l->w;
 	struct upstream *up = l->pool->server->up;
 	struct endpoint at;
