@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/join.h"
 #include "client/scripts.h"
 #include "client/target.h"
 #include "resp/number.h"
@@ -275,14 +276,27 @@ void redirect_drop_all(struct worker *w)
 
 /* ---- deciding ---- */
 
+/* Whether `later` was sent, may have been executed, and r must not come after it. */
+static bool overtakes(const struct request *later, const struct request *r)
+{
+	return later->len > 0 && !(later->flags & REQUEST_PARKED) && later->slot == r->slot &&
+	       (later->flags | r->flags) & REQUEST_WRITE;
+}
+
 /* Whether a later request of the client with keys in the same slot was sent already: this one must not overtake it. */
 static bool overtaken(const struct request *r)
 {
-	if (r->flags & REQUEST_PART)
-		return false;
-	for (const struct request *later = r->next; later; later = later->next)
-		if (later->link && later->slot == r->slot && (later->flags | r->flags) & REQUEST_WRITE)
+	const struct request *at = r->flags & REQUEST_PART ? ((struct fanout *)(intptr_t)r->arg)->parent : r;
+
+	for (const struct request *later = at->next; later; later = later->next) {
+		const struct fanout *f = later->flags & REQUEST_PARTED ? (struct fanout *)(intptr_t)later->arg : NULL;
+
+		if (overtakes(later, r))
 			return true;
+		for (uint32_t i = 0; f && i < f->n; i++)
+			if (f->parts[i].request && overtakes(f->parts[i].request, r))
+				return true;
+	}
 	return false;
 }
 
