@@ -80,9 +80,7 @@ static void set_scan_id(struct shard *s, const char *least_id)
 	char head[SCAN_BITS / 4 + 1] = "";
 
 	strncat(head, least_id ? least_id : "", SCAN_BITS / 4);
-	s->scan_id = (uint32_t)strtoul(head, NULL, 16);
-	if (s->scan_id == 0)
-		s->scan_id = 1;
+	s->scan_id = (uint32_t)strtoul(head, NULL, 16) & ((1u << SCAN_BITS) - 1); /* whatever was said */
 }
 
 static bool take_range(struct topology *t, unsigned shard, long long from, long long to)
@@ -99,12 +97,17 @@ static bool take_range(struct topology *t, unsigned shard, long long from, long 
 /* Two shards may begin with the same digits: the second takes the next number. */
 static void part_scan_ids(struct topology *t)
 {
-	for (unsigned i = 0; i < t->n_shards; i++)
-		for (unsigned j = 0; j < i; j++)
-			if (t->shards[i].scan_id == t->shards[j].scan_id) {
-				t->shards[i].scan_id++;
-				j = UINT32_MAX; /* from the beginning again */
-			}
+	bool *taken = xcalloc((size_t)1 << SCAN_BITS, sizeof(*taken));
+
+	taken[0] = true; /* no shard */
+	for (unsigned i = 0; i < t->n_shards; i++) {
+		uint32_t *id = &t->shards[i].scan_id;
+
+		while (taken[*id])
+			*id = (*id + 1) & ((1u << SCAN_BITS) - 1);
+		taken[*id] = true;
+	}
+	free(taken);
 }
 
 /* A map without any slot is of no use. */
@@ -204,7 +207,7 @@ static void take_slots(struct upstream *up, const struct node *asked, const redi
 	const char *least_id = NULL;
 	unsigned known = *n, i;
 
-	if (!master.id)
+	if (!master.id || known == SHARDS_MAX)
 		return;
 	i = shard_of(t, ids, n, master.id);
 	take_range(t, i, number_of(item->element[0]), number_of(item->element[1]));
