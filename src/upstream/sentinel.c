@@ -197,7 +197,8 @@ static void on_replicas(void *ctx, const redisReply *reply)
 		const char *host = flat_field(item, "ip"), *port = flat_field(item, "port");
 		const char *flags = flat_field(item, "flags");
 
-		if (!host || !port || !flags || port_of(port) == 0 || strstr(flags, "down") || shard->n_replicas == SHARD_REPLICAS_MAX)
+		if (!host || !port || port_of(port) == 0 || !flags || strstr(flags, "down") ||
+		    shard->n_replicas == SHARD_REPLICAS_MAX)
 			continue;
 		shard->replicas[shard->n_replicas++] = upstream_node(s->up, host, port_of(port));
 	}
