@@ -110,6 +110,48 @@ static void part_scan_ids(struct topology *t)
 	free(taken);
 }
 
+struct place {
+	int slot;
+	unsigned was;
+};
+
+static int by_slot(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	return x->slot != y->slot ? (x->slot > y->slot) - (x->slot < y->slot) : (x->was > y->was) - (x->was < y->was);
+}
+
+static int by_address(const void *a, const void *b)
+{
+	return strcmp((*(struct node *const *)a)->label, (*(struct node *const *)b)->label);
+}
+
+/* Each node of a Cluster has an order of its own; that must not make another map of the same one. */
+static void put_in_order(struct topology *t)
+{
+	struct place *places = xcalloc(t->n_shards, sizeof(*places));
+	struct shard *shards = xcalloc(t->n_shards, sizeof(*shards));
+	uint16_t *now = xcalloc(t->n_shards, sizeof(*now));
+
+	for (unsigned i = 0; i < t->n_shards; i++) {
+		places[i] = (struct place){t->shards[i].any_slot, i};
+		qsort(t->shards[i].replicas, t->shards[i].n_replicas, sizeof(struct node *), by_address);
+	}
+	qsort(places, t->n_shards, sizeof(*places), by_slot);
+	for (unsigned i = 0; i < t->n_shards; i++) {
+		memcpy(&shards[i], &t->shards[places[i].was], sizeof(*shards));
+		now[places[i].was] = (uint16_t)i;
+	}
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (t->slots[i] != NO_SHARD)
+			t->slots[i] = now[t->slots[i]];
+	free(t->shards);
+	t->shards = shards;
+	free(places);
+	free(now);
+}
+
 /* A map without any slot is of no use. */
 static struct topology *finish(struct topology *t, unsigned n_shards)
 {
@@ -118,6 +160,7 @@ static struct topology *finish(struct topology *t, unsigned n_shards)
 		topology_unref(&t);
 		return NULL;
 	}
+	put_in_order(t);
 	part_scan_ids(t);
 	return t;
 }

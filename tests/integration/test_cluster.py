@@ -343,6 +343,16 @@ def test_crossslot(conn, spread):
     assert conn.cmd("SINTER", a, a + "2") == [b"2"]
 
 
+def test_map_is_the_same_whoever_is_asked(cluster):
+    """Each node has an order of its own for what it says; Keyweir must not take that for a change."""
+    seen = set()
+    for seed in cluster.nodes():
+        with cluster.keyweir(seeds=[seed], workers=1) as proxy, proxy.client() as conn:
+            wait_until(lambda: conn.cmd("SET", "k", 1) == "OK", what="the map is known")
+            seen.add(tuple(bytes(row[row.index(b"url") + 1]) for row in conn.cmd("KEYWEIR", "UPSTREAMS")))
+    assert len(seen) == 1, seen
+
+
 def test_looks_like_a_standalone_redis(conn):
     info = conn.cmd("INFO").decode()
     assert "\r\ncluster_enabled:0\r\n" in info and "\r\nredis_mode:standalone\r\n" in info
