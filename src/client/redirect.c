@@ -217,6 +217,7 @@ static void give_up(struct request *r, const char *text)
 	c->bytes_upstream -= r->len;
 	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 		client_resume_soon(c);
+	client_maybe_unbind(c);
 	client_fail_request(r, text);
 }
 
