@@ -151,10 +151,71 @@ static void tick_clients(struct worker *w)
 	}
 }
 
+/* ---- leaving pools ---- */
+
+static bool is_routed(const struct worker *w, const struct upstream *up)
+{
+	for (size_t i = 0; i < w->n_routes; i++)
+		if (w->routes[i].up == up)
+			return true;
+	return false;
+}
+
+struct search {
+	const struct node *node;
+	bool found;
+};
+
+static void look_for(void *ctx, struct node *n, bool master)
+{
+	struct search *s = ctx;
+
+	(void)master;
+	s->found = s->found || n == s->node;
+}
+
+/* A master that has become a replica hears all messages of its Cluster as before: subscriptions stay where they are. */
+static bool is_member(const struct worker *w, const struct node *n)
+{
+	struct search s = {n, false};
+
+	for (size_t i = 0; i < w->n_routes; i++)
+		topology_each(w->routes[i].topo, look_for, &s);
+	return s.found;
+}
+
+/* Links to a server that is no longer ours answer what they have; everybody who waits tries another one. */
+static void leave_pool(struct worker *w, struct pool *p)
+{
+	LIST_EACH (pos, next, &p->waiting) {
+		struct pool_wait *wait = container_of(pos, struct pool_wait, node);
+
+		pool_wait_cancel(wait);
+		wait->resume(wait, true);
+	}
+	list_remove(&p->node);
+	list_append(&w->old_pools, &p->node);
+	/*
+	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone
+	 * the configuration is another one, not the master.
+	 */
+	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly && is_routed(w, p->server->up))
+		pool_drop_all(p, "Sentinel says that the master is another one");
+	else
+		pool_retire_all(p, is_member(w, p->server));
+}
+
+/* ---- ticks ---- */
+
 static void tick_pools(struct worker *w)
 {
-	LIST_EACH (pos, next, &w->pools)
-		pool_tick(container_of(pos, struct pool, node), w->now_us);
+	LIST_EACH (pos, next, &w->pools) {
+		struct pool *p = container_of(pos, struct pool, node);
+
+		pool_tick(p, w->now_us);
+		if (!p->seen && w->now_us >= p->keep_until_us) /* a redirection named it, and no map has */
+			leave_pool(w, p);
+	}
 	LIST_EACH (pos, next, &w->old_pools) {
 		struct pool *p = container_of(pos, struct pool, node);
 
@@ -299,58 +360,6 @@ static void *worker_main(void *arg)
 }
 
 /* ---- life ---- */
-
-static bool is_routed(const struct worker *w, const struct upstream *up)
-{
-	for (size_t i = 0; i < w->n_routes; i++)
-		if (w->routes[i].up == up)
-			return true;
-	return false;
-}
-
-struct search {
-	const struct node *node;
-	bool found;
-};
-
-static void look_for(void *ctx, struct node *n, bool master)
-{
-	struct search *s = ctx;
-
-	(void)master;
-	s->found = s->found || n == s->node;
-}
-
-/* A master that has become a replica hears all messages of its Cluster as before: subscriptions stay where they are. */
-static bool is_member(const struct worker *w, const struct node *n)
-{
-	struct search s = {n, false};
-
-	for (size_t i = 0; i < w->n_routes; i++)
-		topology_each(w->routes[i].topo, look_for, &s);
-	return s.found;
-}
-
-/* Links to a server that is no longer ours answer what they have; everybody who waits tries another one. */
-static void leave_pool(struct worker *w, struct pool *p)
-{
-	LIST_EACH (pos, next, &p->waiting) {
-		struct pool_wait *wait = container_of(pos, struct pool_wait, node);
-
-		pool_wait_cancel(wait);
-		wait->resume(wait, true);
-	}
-	list_remove(&p->node);
-	list_append(&w->old_pools, &p->node);
-	/*
-	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone
-	 * the configuration is another one, not the master.
-	 */
-	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly && is_routed(w, p->server->up))
-		pool_drop_all(p, "Sentinel says that the master is another one");
-	else
-		pool_retire_all(p, is_member(w, p->server));
-}
 
 static void leave_routes(struct worker *w)
 {

@@ -67,9 +67,13 @@ void hub_free(struct hub **hubp)
 
 /* ---- upstream side ---- */
 
-static void send_verb(const char *verb, const struct channel *ch)
+static void ask(struct hub *hub, const char *verb, struct channel *ch)
 {
 	struct buf b = {0};
+
+	hub->n_asked++;
+	if (ch->expected++ == 0)
+		ch->asked = hub->n_asked;
 
 	resp_array(&b, 2);
 	resp_bulks(&b, verb);
@@ -88,6 +92,14 @@ static void collect(void *ctx, const struct map_entry *e)
 	struct channel_list *all = ctx;
 
 	all->items[all->n++] = e->value;
+}
+
+static struct channel_list list_channels(struct hub *hub, enum hub_kind kind)
+{
+	struct channel_list all = {xcalloc(hub->channels[kind].n + 1, sizeof(struct channel *)), 0};
+
+	map_each(&hub->channels[kind], collect, &all);
+	return all;
 }
 
 /* Applies fn to every channel; fn may forget the one it is given. */
@@ -145,8 +157,8 @@ static bool place(struct hub *hub, struct channel *ch)
 		hub->unplaced = true;
 		return false;
 	}
-	ch->expected = 1;
-	send_verb(verbs[ch->kind], ch);
+	ch->expected = 0;
+	ask(hub, verbs[ch->kind], ch);
 	return true;
 }
 
@@ -175,8 +187,7 @@ bool hub_want(struct hub *hub, struct channel *ch)
 	if (ch->wanted)
 		return ch->on || hub->unplaced;
 	if (ch->on && ch->expected > 0) { /* it is being left */
-		ch->expected++;
-		send_verb(verbs[ch->kind], ch);
+		ask(hub, verbs[ch->kind], ch);
 	} else if (!place(hub, ch)) {
 		return false;
 	}
@@ -192,8 +203,7 @@ bool hub_unwant(struct hub *hub, struct channel *ch)
 		return false;
 	ch->wanted = false;
 	if (tell) {
-		ch->expected++;
-		send_verb(unverbs[ch->kind], ch);
+		ask(hub, unverbs[ch->kind], ch);
 	} else if (!ch->on || !ch->on->link) {
 		ch->expected = 0;
 	}
@@ -273,6 +283,28 @@ static bool is_word(const struct reply_item *item, const char *word)
 	return item->len == strlen(word) && memcmp(item->text, word, item->len) == 0;
 }
 
+/* An error names no channel: Redis answers in order, so it is about the one that was asked for first. */
+static void refuse(struct hub_link *hl, const char *text)
+{
+	struct channel *first = NULL;
+
+	for (int kind = 0; kind < HUB_KINDS; kind++) {
+		struct channel_list all = list_channels(hl->hub, kind);
+
+		for (size_t i = 0; i < all.n; i++) {
+			struct channel *ch = all.items[i];
+
+			if (ch->on == hl && ch->expected > 0 && (!first || ch->asked < first->asked))
+				first = ch;
+		}
+		free(all.items);
+	}
+	if (!first)
+		return;
+	first->expected--;
+	hub_refused(hl->hub, first, text);
+}
+
 /* "-MOVED 3999 host:port" to SSUBSCRIBE: by the next map. */
 static void handle_error(struct hub_link *hl, const char *data, size_t len)
 {
@@ -288,8 +320,10 @@ static void handle_error(struct hub_link *hl, const char *data, size_t len)
 		link_close(hl->link, text + 1);
 		return;
 	}
-	if (strncmp(text, moved, sizeof(moved) - 1) != 0)
+	if (strncmp(text, moved, sizeof(moved) - 1) != 0) {
+		refuse(hl, text + 1);
 		return;
+	}
 	slot = atoi(text + sizeof(moved) - 1);
 	all.items = xcalloc(hub->channels[HUB_SHARD].n + 1, sizeof(struct channel *));
 	map_each(&hub->channels[HUB_SHARD], collect, &all);
@@ -352,14 +386,6 @@ void hub_on_message(struct hub_link *hl, const char *data, size_t len, bool done
 }
 
 /* ---- losing and finding the server ---- */
-
-static struct channel_list list_channels(struct hub *hub, enum hub_kind kind)
-{
-	struct channel_list all = {xcalloc(hub->channels[kind].n + 1, sizeof(struct channel *)), 0};
-
-	map_each(&hub->channels[kind], collect, &all);
-	return all;
-}
 
 void hub_on_lost(struct hub_link *hl)
 {

@@ -12,6 +12,7 @@ struct channel {
 	bool wanted;	     /* subscribed upstream, or on the way to it */
 	bool counted;	     /* Redis has confirmed: it counts our hub */
 	unsigned expected;   /* confirmations on the way */
+	uint64_t asked;	     /* while some are expected: when the first was asked for, in hub.n_asked */
 	unsigned n_waiting;  /* commands that wait for one */
 	int slot;	     /* of a shard channel in a Cluster; else -1 */
 	struct hub_link *on; /* where it is subscribed; NULL: nowhere now */
@@ -44,6 +45,7 @@ struct hub {
 	struct map channels[HUB_KINDS];
 	struct list waiting; /* struct hub_wait: commands that Redis has not confirmed yet */
 	uint64_t generation; /* of the routes by which channels were placed */
+	uint64_t n_asked;    /* verbs sent */
 	bool unplaced;	     /* some are wanted and nowhere subscribed */
 	int64_t place_us;    /* when they were tried last */
 	int64_t swept_us;    /* when the links were looked at last */
@@ -74,6 +76,9 @@ struct sub *hub_find_sub(const struct client *c, const struct channel *ch);
 void hub_settled(struct hub *hub);
 void hub_fail_waiting(struct hub *hub, const struct hub_link *lost);
 void hub_forget_waiting(struct hub *hub, struct client *c);
+
+/* subscribe.c: Redis refuses a channel with this error line. */
+void hub_refused(struct hub *hub, const struct channel *ch, const char *text);
 
 /* A message frame, whose first byte is '*' or '>' by the client's protocol. */
 void client_push_message(struct client *c, struct rcbuf *rb);

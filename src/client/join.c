@@ -125,14 +125,15 @@ static void join_integers(const struct fanout *f, struct buf *out)
 static void join_integer_arrays(const struct fanout *f, struct buf *out)
 {
 	struct reply_cursor *cursors = xcalloc(f->n, sizeof(*cursors));
+	size_t n_items = f->parts[0].number > 0 ? (size_t)f->parts[0].number : 0;
 	struct reply_item item;
 
 	for (uint32_t i = 0; i < f->n; i++) {
 		cursors[i] = cursor_of(&f->parts[i]);
 		reply_cursor_next(&cursors[i], &item);
 	}
-	resp_array(out, (size_t)f->parts[0].number);
-	for (int64_t k = 0; k < f->parts[0].number; k++) {
+	resp_array(out, n_items);
+	for (size_t k = 0; k < n_items; k++) {
 		int64_t n = 0;
 
 		for (uint32_t i = 0; i < f->n; i++)

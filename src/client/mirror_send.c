@@ -265,7 +265,8 @@ static bool redirected(struct request *r, struct link *l, const char *line, size
 	struct buf bytes = {0};
 	struct redirect_to to;
 
-	if (copy->redirects >= REDIRECTS_MAX || !redirect_possible(l) || !redirect_read(l, line, len, &to))
+	if (copy->redirects >= REDIRECTS_MAX || !redirect_possible(l) ||
+	    !redirect_read(l, copy->cmd, copy->slot, line, len, &to))
 		return false;
 	if (!outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
 		buf_release(&bytes);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/join.h"
 #include "client/scripts.h"
 #include "client/target.h"
 #include "client/unit.h"
@@ -15,6 +16,7 @@
 
 #define PARK_US	       50000
 #define KEEP_POOL_US   60000000 /* a node named by a redirection, until the map has it */
+#define NEW_POOLS_MAX  256
 #define HOST_BYTES_MAX 256
 
 struct parked {
@@ -46,16 +48,19 @@ static bool begins(const char *line, size_t len, const char *word)
 	return len > n && memcmp(line + 1, word, n) == 0 && (line[n + 1] == ' ' || line[n + 1] == '\r');
 }
 
-static enum redirection classify(const char *line, size_t len, bool blocking, bool from_replica)
+static enum redirection classify(const char *line, size_t len, bool blocking, const struct pool *from)
 {
-	if (begins(line, len, "MOVED"))
+	bool cluster = from->server->conf->mode == UPSTREAM_CLUSTER;
+
+	if (cluster && begins(line, len, "MOVED"))
 		return REDIRECT_MOVED;
-	if (begins(line, len, "ASK"))
+	if (cluster && begins(line, len, "ASK"))
 		return REDIRECT_ASK;
-	if (begins(line, len, "TRYAGAIN") || begins(line, len, "CLUSTERDOWN") || begins(line, len, "READONLY") ||
-	    begins(line, len, "MASTERDOWN"))
+	if (cluster && (begins(line, len, "TRYAGAIN") || begins(line, len, "CLUSTERDOWN")))
 		return REDIRECT_LATER;
-	if (from_replica && begins(line, len, "LOADING"))
+	if (begins(line, len, "READONLY") || begins(line, len, "MASTERDOWN"))
+		return REDIRECT_LATER;
+	if (from->readonly && begins(line, len, "LOADING"))
 		return REDIRECT_LATER;
 	if (blocking && begins(line, len, "UNBLOCKED"))
 		return REDIRECT_LATER;
@@ -213,6 +218,7 @@ static void give_up(struct request *r, const char *text)
 	c->bytes_upstream -= r->len;
 	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 		client_resume_soon(c);
+	client_maybe_unbind(c);
 	client_fail_request(r, text);
 }
 
@@ -272,27 +278,61 @@ void redirect_drop_all(struct worker *w)
 
 /* ---- deciding ---- */
 
+/* Whether `later` was sent, may have been executed, and r must not come after it. */
+static bool overtakes(const struct request *later, const struct request *r)
+{
+	return later->len > 0 && !(later->flags & REQUEST_PARKED) && later->slot == r->slot &&
+	       (later->flags | r->flags) & REQUEST_WRITE;
+}
+
 /* Whether a later request of the client with keys in the same slot was sent already: this one must not overtake it. */
 static bool overtaken(const struct request *r)
 {
-	if (r->flags & REQUEST_PART)
-		return false;
-	for (const struct request *later = r->next; later; later = later->next)
-		if (later->link && later->slot == r->slot && (later->flags | r->flags) & REQUEST_WRITE)
+	const struct request *at = r->flags & REQUEST_PART ? ((struct fanout *)(intptr_t)r->arg)->parent : r;
+
+	for (const struct request *later = at->next; later; later = later->next) {
+		const struct fanout *f = later->flags & REQUEST_PARTED ? (struct fanout *)(intptr_t)later->arg : NULL;
+
+		if (overtakes(later, r))
 			return true;
+		for (uint32_t i = 0; f && i < f->n; i++)
+			if (f->parts[i].request && overtakes(f->parts[i].request, r))
+				return true;
+	}
 	return false;
 }
 
-/* The pool of a node that a redirection names; it may be new to us. */
-static struct pool *pool_at(struct worker *w, struct upstream *up, const struct endpoint *at)
+/*
+ * What a script says of its own accord looks like a redirection, too: it must not lead our connections, which log in,
+ * to any place in the world. A Cluster redirects what has keys.
+ */
+static bool may_lead_anywhere(const struct command *cmd, int slot)
+{
+	return slot >= 0 && cmd && !(cmd->categories & CAT_SCRIPTING);
+}
+
+/* The pool of a node that a redirection names; it may be new to us. NULL: first the map must name it. */
+static struct pool *pool_at(struct worker *w, struct upstream *up, const struct endpoint *at, bool anywhere)
 {
 	struct node *n = upstream_node(up, at->host, at->port);
-	struct pool *p = route_pool(w, n, false);
+	struct pool *found = NULL;
+	unsigned n_new = 0;
 
-	p->keep_until_us = w->now_us + KEEP_POOL_US;
-	node_resolve_soon(n);
+	LIST_EACH (pos, next, &w->pools) {
+		struct pool *p = container_of(pos, struct pool, node);
+
+		n_new += !p->seen;
+		if (p->server == n && !p->readonly)
+			found = p;
+	}
+	if (!found && anywhere && n_new < NEW_POOLS_MAX)
+		found = route_pool(w, n, false);
+	if (found && !found->seen) {
+		found->keep_until_us = w->now_us + KEEP_POOL_US;
+		node_resolve_soon(n);
+	}
 	node_unref(&n);
-	return p;
+	return found;
 }
 
 bool redirect_send(struct request *r, struct upstream *up, const struct buf *bytes)
@@ -335,24 +375,28 @@ static void note(struct worker *w, struct upstream *up, enum redirection what, c
 	atomic_fetch_add(&up->redirects, 1);
 }
 
-bool redirect_read(struct link *l, const char *line, size_t len, struct redirect_to *out)
+bool redirect_read(struct link *l, const struct command *cmd, int slot, const char *line, size_t len,
+		   struct redirect_to *out)
 {
-	enum redirection what = classify(line, len, false, l->pool->readonly);
+	enum redirection what = classify(line, len, false, l->pool);
 	struct upstream *up = l->pool->server->up;
 	struct endpoint at;
+	struct pool *p = NULL;
 
 	*out = (struct redirect_to){NULL, what == REDIRECT_ASK};
 	if (what == REDIRECT_NONE)
 		return false;
 	note(l->w, up, what, line, len);
 	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
-		out->node = node_ref(pool_at(l->w, up, &at)->server);
+		p = pool_at(l->w, up, &at, may_lead_anywhere(cmd, slot));
+	if (p)
+		out->node = node_ref(p->server);
 	return true;
 }
 
 bool redirect_follow(struct request *r, struct link *l, const char *line, size_t len)
 {
-	enum redirection what = classify(line, len, r->flags & REQUEST_BLOCKING, l->pool->readonly);
+	enum redirection what = classify(line, len, r->flags & REQUEST_BLOCKING, l->pool);
 	struct worker *w = l->w;
 	struct upstream *up = l->pool->server->up;
 	struct endpoint at;
@@ -371,7 +415,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 		return false;
 	}
 	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
-		p = pool_at(w, up, &at);
+		p = pool_at(w, up, &at, may_lead_anywhere(r->cmd, r->slot));
 	if (l->pool->readonly) { /* what a replica can't answer, its master can */
 		struct route *route = find_route(w, up);
 

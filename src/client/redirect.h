@@ -44,7 +44,8 @@ struct redirect_to {
 };
 
 /* False: line is no redirection. The map is known to be out of date then, if it says so. */
-bool redirect_read(struct link *l, const char *line, size_t len, struct redirect_to *out);
+bool redirect_read(struct link *l, const struct command *cmd, int slot, const char *line, size_t len,
+		   struct redirect_to *out);
 
 /* ASKING, in front of a request that ASK sent here. */
 void redirect_send_asking(struct link *l);

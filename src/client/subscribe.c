@@ -134,7 +134,7 @@ static bool waits_on(const struct hub_wait *wait, const struct hub_link *hl)
 	return false;
 }
 
-static void fail(struct hub *hub, struct hub_wait *wait)
+static void fail(struct hub *hub, struct hub_wait *wait, const char *text)
 {
 	struct request *r = wait->request;
 	struct client *c = r->client;
@@ -146,7 +146,7 @@ static void fail(struct hub *hub, struct hub_wait *wait)
 	drop(hub, wait);
 	if (c->wait == WAIT_ANSWER)
 		client_resume_soon(c);
-	client_fail_request(r, reply_error_text(ERROR_UPSTREAM_DOWN));
+	client_fail_request(r, text);
 }
 
 void hub_fail_waiting(struct hub *hub, const struct hub_link *lost)
@@ -155,7 +155,20 @@ void hub_fail_waiting(struct hub *hub, const struct hub_link *lost)
 		struct hub_wait *wait = container_of(pos, struct hub_wait, node);
 
 		if (waits_on(wait, lost))
-			fail(hub, wait);
+			fail(hub, wait, reply_error_text(ERROR_UPSTREAM_DOWN));
+	}
+}
+
+void hub_refused(struct hub *hub, const struct channel *ch, const char *text)
+{
+	LIST_EACH (pos, next, &hub->waiting) {
+		struct hub_wait *wait = container_of(pos, struct hub_wait, node);
+		bool concerned = false;
+
+		for (size_t i = 0; i < wait->n; i++)
+			concerned = concerned || wait->channels[i] == ch;
+		if (concerned)
+			fail(hub, wait, text);
 	}
 }
 

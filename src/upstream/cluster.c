@@ -173,7 +173,9 @@ static void on_info(void *ctx, const redisReply *reply)
 	struct cluster *c = ctx;
 
 	if (reply->type == REDIS_REPLY_STRING) {
-		c->epoch = (uint64_t)info_field(reply->str, "cluster_current_epoch:");
+		long long epoch = info_field(reply->str, "cluster_current_epoch:");
+
+		c->epoch = epoch > 0 ? (uint64_t)epoch : 0;
 		c->slots_ok = (long)info_field(reply->str, "cluster_slots_ok:");
 	}
 }
@@ -237,6 +239,7 @@ static void fetch(struct cluster *c)
 	if (c->talk && c->next % 4 == 0) /* not always the same one */
 		hang_up(c);
 	c->asking = true;
+	c->epoch = 0; /* unless it says more */
 	c->next += c->talk != NULL;
 	call(c);
 	talk_ask(c->talk, ANSWER_MS, on_info, 2, (const char *const[]){"CLUSTER", "INFO"});

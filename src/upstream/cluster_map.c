@@ -80,9 +80,7 @@ static void set_scan_id(struct shard *s, const char *least_id)
 	char head[SCAN_BITS / 4 + 1] = "";
 
 	strncat(head, least_id ? least_id : "", SCAN_BITS / 4);
-	s->scan_id = (uint32_t)strtoul(head, NULL, 16);
-	if (s->scan_id == 0)
-		s->scan_id = 1;
+	s->scan_id = (uint32_t)strtoul(head, NULL, 16) & ((1u << SCAN_BITS) - 1); /* whatever was said */
 }
 
 static bool take_range(struct topology *t, unsigned shard, long long from, long long to)
@@ -99,12 +97,59 @@ static bool take_range(struct topology *t, unsigned shard, long long from, long 
 /* Two shards may begin with the same digits: the second takes the next number. */
 static void part_scan_ids(struct topology *t)
 {
-	for (unsigned i = 0; i < t->n_shards; i++)
-		for (unsigned j = 0; j < i; j++)
-			if (t->shards[i].scan_id == t->shards[j].scan_id) {
-				t->shards[i].scan_id++;
-				j = UINT32_MAX; /* from the beginning again */
-			}
+	bool *taken = xcalloc((size_t)1 << SCAN_BITS, sizeof(*taken));
+
+	taken[0] = true; /* no shard */
+	for (unsigned i = 0; i < t->n_shards; i++) {
+		uint32_t *id = &t->shards[i].scan_id;
+
+		while (taken[*id])
+			*id = (*id + 1) & ((1u << SCAN_BITS) - 1);
+		taken[*id] = true;
+	}
+	free(taken);
+}
+
+struct place {
+	int slot;
+	unsigned was;
+};
+
+static int by_slot(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	return x->slot != y->slot ? (x->slot > y->slot) - (x->slot < y->slot) : (x->was > y->was) - (x->was < y->was);
+}
+
+static int by_address(const void *a, const void *b)
+{
+	return strcmp((*(struct node *const *)a)->label, (*(struct node *const *)b)->label);
+}
+
+/* Each node of a Cluster has an order of its own; that must not make another map of the same one. */
+static void put_in_order(struct topology *t)
+{
+	struct place *places = xcalloc(t->n_shards, sizeof(*places));
+	struct shard *shards = xcalloc(t->n_shards, sizeof(*shards));
+	uint16_t *now = xcalloc(t->n_shards, sizeof(*now));
+
+	for (unsigned i = 0; i < t->n_shards; i++) {
+		places[i] = (struct place){t->shards[i].any_slot, i};
+		qsort(t->shards[i].replicas, t->shards[i].n_replicas, sizeof(struct node *), by_address);
+	}
+	qsort(places, t->n_shards, sizeof(*places), by_slot);
+	for (unsigned i = 0; i < t->n_shards; i++) {
+		memcpy(&shards[i], &t->shards[places[i].was], sizeof(*shards));
+		now[places[i].was] = (uint16_t)i;
+	}
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (t->slots[i] != NO_SHARD)
+			t->slots[i] = now[t->slots[i]];
+	free(t->shards);
+	t->shards = shards;
+	free(places);
+	free(now);
 }
 
 /* A map without any slot is of no use. */
@@ -115,6 +160,7 @@ static struct topology *finish(struct topology *t, unsigned n_shards)
 		topology_unref(&t);
 		return NULL;
 	}
+	put_in_order(t);
 	part_scan_ids(t);
 	return t;
 }
@@ -204,7 +250,7 @@ static void take_slots(struct upstream *up, const struct node *asked, const redi
 	const char *least_id = NULL;
 	unsigned known = *n, i;
 
-	if (!master.id)
+	if (!master.id || known == SHARDS_MAX)
 		return;
 	i = shard_of(t, ids, n, master.id);
 	take_range(t, i, number_of(item->element[0]), number_of(item->element[1]));

@@ -20,7 +20,7 @@ struct pool {
 	struct node *server;   /* a reference */
 	unsigned index;	       /* the worker's own small number for it: see client.lanes */
 	bool readonly;	       /* reads from a replica */
-	bool seen;	       /* scratch of worker_take_snapshot() */
+	bool seen;	       /* its node is in the worker's routes */
 	int64_t keep_until_us; /* learnt from a redirection: stays so long without being in the topology */
 	const struct link_events *events;
 	struct list shared;  /* current ones, one for each (proto, db) */

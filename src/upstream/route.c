@@ -13,13 +13,10 @@ struct pool *route_pool(struct worker *w, struct node *n, bool readonly)
 
 	LIST_EACH (pos, next, &w->pools) {
 		p = container_of(pos, struct pool, node);
-		if (p->server == n && p->readonly == readonly) {
-			p->seen = true;
+		if (p->server == n && p->readonly == readonly)
 			return p;
-		}
 	}
 	p = pool_new(w, n, readonly, w->link_events);
-	p->seen = true;
 	list_append(&w->pools, &p->node);
 	return p;
 }
@@ -35,8 +32,10 @@ void route_init(struct route *r, struct worker *w, struct upstream *up, struct t
 	for (unsigned i = 0; i < topo->n_shards; i++) {
 		const struct shard *s = &topo->shards[i];
 
-		if (s->master)
+		if (s->master) {
 			r->masters[i] = route_pool(w, s->master, false);
+			r->masters[i]->seen = true;
+		}
 		/* Pools of replicas that are in use already stay. */
 		for (unsigned j = 0; j < s->n_replicas; j++)
 			LIST_EACH (pos, next, &w->pools) {
@@ -73,7 +72,9 @@ struct pool *route_replica(struct route *r, struct worker *w, unsigned shard, un
 {
 	struct pool **at = &r->replicas[shard * SHARD_REPLICAS_MAX + replica];
 
-	if (!*at)
+	if (!*at) {
 		*at = route_pool(w, r->topo->shards[shard].replicas[replica], true);
+		(*at)->seen = true;
+	}
 	return *at;
 }

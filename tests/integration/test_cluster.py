@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A Redis Cluster behind Keyweir looks like one Redis: what commands give over all slots and nodes."""
 import random
+import socket
 import time
 
 import pytest
@@ -206,6 +207,18 @@ def test_wait_counts_replicas(conn, spread):
     assert conn.cmd("WAIT", 1, 5000) == 1
 
 
+def test_scripts_do_not_lead_the_way(cluster, conn):
+    """A script may say MOVED or ASK itself: our connections log in, so they go only where the map says."""
+    key = cluster.key_on(cluster.masters()[0])
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0.5)
+        for word in ("MOVED", "ASK"):
+            text = "%s %d 127.0.0.1:%d" % (word, slot_of(key), trap.getsockname()[1])
+            assert conn.cmd("EVAL", "return redis.error_reply('%s')" % text, 1, key) == text
+        with pytest.raises(TimeoutError):
+            trap.accept()
+
+
 def test_wait_in_a_pipeline(conn, spread):
     """What follows WAIT does not go over the connections that it gives back."""
     commands = [["INCR", key] for key in spread for _ in range(50)]
@@ -328,6 +341,16 @@ def test_crossslot(conn, spread):
         assert conn.cmd(*command) == CROSSSLOT, command
     assert conn.cmd("SADD", a, 1, 2) == 2 and conn.cmd("SADD", a + "2", 2, 3) == 2
     assert conn.cmd("SINTER", a, a + "2") == [b"2"]
+
+
+def test_map_is_the_same_whoever_is_asked(cluster):
+    """Each node has an order of its own for what it says; Keyweir must not take that for a change."""
+    seen = set()
+    for seed in cluster.nodes():
+        with cluster.keyweir(seeds=[seed], workers=1) as proxy, proxy.client() as conn:
+            wait_until(lambda: conn.cmd("SET", "k", 1) == "OK", what="the map is known")
+            seen.add(tuple(bytes(row[row.index(b"url") + 1]) for row in conn.cmd("KEYWEIR", "UPSTREAMS")))
+    assert len(seen) == 1, seen
 
 
 def test_looks_like_a_standalone_redis(conn):

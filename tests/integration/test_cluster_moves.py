@@ -6,7 +6,7 @@ import time
 import pytest
 
 from harness.cluster import Cluster, slot_of
-from harness.resp import RespError
+from harness.resp import RespError, encode
 from harness.servers import FACTOR, wait_until
 from harness.tls import Certificates
 
@@ -117,6 +117,18 @@ def test_new_keys_are_asked_for_until_their_slot_has_moved(move, conn):
     move.finish()
     assert conn.read(5) == "OK"
     assert conn.cmd("MGET", *move.keys[:2]) == [b"1", b"2"]
+
+
+def test_what_waits_does_not_come_after_what_was_sent_behind_it(cluster, move, conn):
+    """A part that Redis wants to see again later, and a write to the same key that is on its way already."""
+    other = cluster.key_on(cluster.masters()[2])
+    conn.cmd("SET", move.keys[0], 0)
+    move.begin()
+    conn.send_raw(encode("MSET", move.keys[0], 1, move.keys[1], 1, other, 1) + encode("SET", move.keys[0], 2))
+    time.sleep(0.3)
+    move.finish()
+    conn.read(), conn.read()
+    assert conn.cmd("GET", move.keys[0]) == b"2"
 
 
 def test_moved_is_followed_without_a_word(cluster, conn):

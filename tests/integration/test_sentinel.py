@@ -222,6 +222,15 @@ def test_sets_of_other_kinds(kind):
             assert "s3cret" not in keyweir.log() and "0ther" not in keyweir.log()
 
 
+@pytest.mark.parametrize("text", ["MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "TRYAGAIN later", "CLUSTERDOWN it is"])
+def test_no_cluster_no_redirection(conn, text):
+    """What a script says is its own affair: it has run, once."""
+    served(conn)
+    conn.cmd("DEL", "runs")
+    assert conn.cmd("EVAL", "redis.call('INCR', KEYS[1]) return redis.error_reply('%s')" % text, 1, "runs") == text
+    assert conn.cmd("GET", "runs") == b"1"
+
+
 def test_learns_of_the_new_master(group, keyweir, conn):
     """It was a replica, of which nothing was learnt."""
     served(conn)

@@ -610,6 +610,21 @@ def test_upstream_with_a_password(fresh_redis, fresh_keyweir, proto):
         assert "secret" not in proxy.log() and "secret" not in str(rows(conn))
 
 
+def test_channels_that_redis_refuses(fresh_redis, fresh_keyweir):
+    """Its login may hear some channels only: who asks for another is told so, the others go on."""
+    server = fresh_redis()
+    server.cmd("ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", "resetchannels", "&ok*")
+    proxy = fresh_keyweir("redis://u:p@127.0.0.1:%d" % server.port, workers=1)
+    with proxy.client() as one, proxy.client() as two:
+        assert one.cmd("SUBSCRIBE", "ok1") == [b"subscribe", b"ok1", 1]
+        for _ in range(2):
+            for command in (["SUBSCRIBE", "other"], ["SUBSCRIBE", "ok1", "ok2", "other"], ["PSUBSCRIBE", "*"], ["SSUBSCRIBE", "s"]):
+                assert two.cmd(*command).startswith("NOPERM"), command
+        assert two.cmd("SUBSCRIBE", "ok2") == [b"subscribe", b"ok2", 1]
+        server.cmd("PUBLISH", "ok1", "x"), server.cmd("PUBLISH", "ok2", "y")
+        assert one.read()[-1] == b"x" and two.read()[-1] == b"y"
+
+
 def test_unix_socket_that_is_not_there(fresh_redis, fresh_keyweir):
     """It is refused at once, before the connection is in any list."""
     server = fresh_redis(unix=True)
