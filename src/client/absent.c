@@ -5,6 +5,8 @@
 #include "client/target.h"
 #include "resp/write.h"
 
+#define OPTIONS_MAX 16
+
 static void put_each(struct client *c, uint32_t n, bool zero, struct buf *b)
 {
 	resp_array(b, n);
@@ -16,6 +18,19 @@ static void put_each(struct client *c, uint32_t n, bool zero, struct buf *b)
 	}
 }
 
+static void put_null_array(const struct client *c, struct buf *b)
+{
+	buf_puts(b, c->proto == 3 ? "_\r\n" : "*-1\r\n");
+}
+
+static bool has_option(const struct call *call, uint32_t from, const char *word)
+{
+	for (uint32_t i = from; i < call->frame->argc && i < from + OPTIONS_MAX; i++)
+		if (call_arg_is(call, i, word))
+			return true;
+	return false;
+}
+
 static void put(struct client *c, const struct call *call, struct buf *b)
 {
 	uint32_t argc = call->frame->argc;
@@ -25,6 +40,28 @@ static void put(struct client *c, const struct call *call, struct buf *b)
 		break;
 	case ABSENT_NULL:
 		resp_null(b, c->proto);
+		break;
+	case ABSENT_NULL_OR_ARRAY:
+		if (argc > 2 && (call->cmd->arity == -2 || has_option(call, 3, "COUNT")))
+			resp_array(b, 0);
+		else
+			resp_null(b, c->proto);
+		break;
+	case ABSENT_NULL_ARRAY_EACH_ARG:
+		resp_array(b, argc - 2);
+		for (uint32_t i = 2; i < argc; i++)
+			put_null_array(c, b);
+		break;
+	case ABSENT_SCAN:
+		resp_array(b, 2);
+		resp_bulks(b, "0");
+		resp_array(b, 0);
+		break;
+	case ABSENT_SET_OPTIONS:
+		if (has_option(call, 3, "GET"))
+			resp_null(b, c->proto);
+		else
+			resp_simple(b, "OK");
 		break;
 	case ABSENT_NULL_EACH_KEY:
 		put_each(c, argc - 1, false, b);
@@ -68,23 +105,74 @@ static void put(struct client *c, const struct call *call, struct buf *b)
 	}
 }
 
+struct judged {
+	const struct worker *w;
+	bool any;
+	bool other; /* a key whose namespace wants the error */
+};
+
+static void judge(void *ctx, const char *key, size_t len)
+{
+	struct judged *j = ctx;
+	const struct namespace_config *ns = target_namespace(j->w, key, len);
+
+	j->any = true;
+	j->other = j->other || !ns || ns->on_failure != ON_FAILURE_MISS;
+}
+
+/* Whether the call may be answered so: all its keys must want it. */
+static bool wanted(const struct client *c, const struct call *call)
+{
+	struct judged j = {.w = c->w};
+
+	if (call->cmd->absent == ABSENT_ERROR || call->partial || c->tx != TX_NONE ||
+	    !command_arity_ok(call->cmd, call->frame->argc))
+		return false;
+	target_each_key(call, judge, &j);
+	return j.any && !j.other;
+}
+
+bool absent_make(struct client *c, const struct call *call, struct buf *out)
+{
+	if (!wanted(c, call))
+		return false;
+	put(c, call, out);
+	counter_add(&c->w->counters.answered_absent, 1);
+	return true;
+}
+
 bool absent_answer(struct client *c, const struct call *call)
 {
-	const struct command *cmd = call->cmd;
-	const struct namespace_config *ns;
 	struct buf b = {0};
-	const char *key;
-	size_t len;
 
-	if (cmd->absent == ABSENT_ERROR || call->partial || cmd->n_specs == 0 || c->tx != TX_NONE ||
-	    !command_arity_ok(cmd, call->frame->argc))
+	if (!absent_make(c, call, &b))
 		return false;
-	key = call_arg(call, (uint32_t)cmd->specs->begin_index, &len);
-	ns = key ? target_namespace(c->w, key, len) : NULL;
-	if (!ns || ns->on_failure != ON_FAILURE_MISS)
-		return false;
-	put(c, call, &b);
 	client_reply(c, call, &b);
-	counter_add(&c->w->counters.answered_absent, 1);
+	return true;
+}
+
+bool absent_make_of(struct client *c, const struct command *cmd, const struct buf *bytes, struct buf *out)
+{
+	struct request_frame f = {.max_bulk = UINT64_MAX};
+	struct call call = {.cmd = cmd, .frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
+
+	return request_frame_feed(&f, call.bytes, call.len) == FRAME_READY && absent_make(c, &call, out);
+}
+
+bool absent_stand_in(struct request *r, const struct outq *sent)
+{
+	struct client *c = r->client;
+	struct buf bytes = {0}, reply = {0};
+	bool ok;
+
+	if (!r->cmd || r->cmd->absent == ABSENT_ERROR || r->on_reply ||
+	    r->flags & (REQUEST_IN_TX | REQUEST_UNIT | REQUEST_STREAMED | REQUEST_BEGUN))
+		return false;
+	ok = outq_peek(sent, r->pos, (size_t)r->len, &bytes) && absent_make_of(c, r->cmd, &bytes, &reply);
+	buf_release(&bytes);
+	if (!ok)
+		return false;
+	buf_release(&r->reply);
+	r->reply = reply;
 	return true;
 }

@@ -238,6 +238,7 @@ void client_on_reply_before(struct request *r, const char *data, size_t len, str
 size_t client_on_plain_replies(struct link *l, const char *data, size_t len);
 void client_on_timed_out(struct request *r);
 void client_fail_request(struct request *r, const char *text);
+void client_answered_absent(struct request *r); /* r->reply is made up: see absent.h */
 
 /* Tells that something must be written. */
 static inline void client_mark_dirty(struct client *c)

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "client/absent.h"
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/mirror.h"
@@ -515,6 +516,18 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 	return at;
 }
 
+void client_answered_absent(struct request *r)
+{
+	struct client *c = r->client;
+
+	if (!(r->flags & REQUEST_PART)) {
+		client_request_done(r);
+		return;
+	}
+	fanout_part_made(r);
+	request_free(&c->w->requests, &r);
+}
+
 void client_fail_request(struct request *r, const char *text)
 {
 	struct client *c = r->client;
@@ -540,16 +553,21 @@ void client_fail_request(struct request *r, const char *text)
 }
 
 /* r stays in its link's queue, an orphan; leaving may be the end of the link, and so of r. */
-static void part_timed_out(struct client *c, struct request *r)
+static void part_timed_out(struct client *c, struct request *r, struct link *l)
 {
 	struct request part = *r;
+	bool made = absent_stand_in(&part, &l->out);
 
+	if (!made)
+		buf_release(&part.reply);
 	r->client = NULL;
 	r->on_reply = NULL;
 	r->reply = (struct buf){0};
-	buf_release(&part.reply);
 	leave_link(c, &part);
-	fanout_part_failed(&part, reply_error_text(ERROR_TIMED_OUT));
+	if (made)
+		fanout_part_made(&part);
+	else
+		fanout_part_failed(&part, reply_error_text(ERROR_TIMED_OUT));
 }
 
 void client_on_timed_out(struct request *r)
@@ -557,6 +575,7 @@ void client_on_timed_out(struct request *r)
 	struct client *c = r->client;
 	struct link *l = r->link;
 	struct request *stand_in;
+	bool made;
 
 	/*
 	 * The request's place in the link's queue stays taken by an orphan, so that the late reply is dropped; the
@@ -569,7 +588,7 @@ void client_on_timed_out(struct request *r)
 	if (l->kind == LINK_DEDICATED)
 		l->tainted = true;
 	if (r->flags & REQUEST_PART) {
-		part_timed_out(c, r);
+		part_timed_out(c, r, l);
 		return;
 	}
 	if ((r->flags & REQUEST_BEGUN) && !(r->flags & (REQUEST_COLLECT | REQUEST_CUT))) {
@@ -597,6 +616,10 @@ void client_on_timed_out(struct request *r)
 	r->next = NULL;
 	r->on_reply = NULL;
 	buf_release(&r->reply);
+	made = absent_stand_in(stand_in, &l->out);
 	leave_link(c, stand_in);
-	client_fail_request(stand_in, reply_error_text(ERROR_TIMED_OUT));
+	if (made)
+		client_answered_absent(stand_in);
+	else
+		client_fail_request(stand_in, reply_error_text(ERROR_TIMED_OUT));
 }

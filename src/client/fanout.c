@@ -12,6 +12,7 @@
 #include "client/scan.h"
 #include "client/scripts.h"
 #include "client/target.h"
+#include "resp/reply_frame.h"
 #include "resp/write.h"
 
 /* One key with the arguments that belong to it. */
@@ -27,6 +28,7 @@ struct group {
 	struct target target;
 	uint32_t first, last; /* pieces */
 	uint32_t n;
+	struct buf made; /* its answer, when its server is away: see absent.h */
 };
 
 /* A call taken apart by where its keys are. */
@@ -99,6 +101,8 @@ static void split_init(struct split *s, uint32_t n_max)
 
 static void split_fini(struct split *s)
 {
+	for (uint32_t i = 0; i < s->n_groups; i++)
+		buf_release(&s->groups[i].made);
 	free(s->pieces);
 	free(s->owner);
 	free(s->groups);
@@ -143,6 +147,9 @@ static bool split_call(struct client *c, const struct call *call, struct split *
 	}
 	return true;
 }
+
+static void take_made(struct fan_part *p, struct buf *reply);
+static void part_over(struct fanout *f, uint32_t i);
 
 /* ---- sending ---- */
 
@@ -192,6 +199,20 @@ static void put_group(const struct call *call, const struct split *s, const stru
 		buf_put(out, s->pieces[i].bytes, s->pieces[i].len);
 }
 
+/* The server of this group is away, and its keys are to read as absent then: the answer is made up now. */
+static bool group_made(struct client *c, const struct call *call, const struct split *s, uint32_t i)
+{
+	uint32_t first = 1, step = 1;
+	struct buf bytes = {0};
+	bool ok;
+
+	target_key_row(call->cmd, &first, &step);
+	put_group(call, s, &s->groups[i], first, step, &bytes);
+	ok = absent_make_of(c, call->cmd, &bytes, &s->groups[i].made);
+	buf_release(&bytes);
+	return ok;
+}
+
 /* All links are there before anything is sent: a command that can't be sent whole is not sent. */
 static bool find_links(struct client *c, const struct call *call, const struct split *s, struct link **links,
 		       enum verdict *verdict)
@@ -200,9 +221,10 @@ static bool find_links(struct client *c, const struct call *call, const struct s
 		const struct target *t = &s->groups[i].target;
 		struct pool *p = target_pool(c, call->cmd, t);
 
+		if ((!p || p->down) && group_made(c, call, s, i))
+			continue;
 		if (!p) {
-			if (!absent_answer(c, call))
-				client_reply_error(c, call, target_why(t));
+			client_reply_error(c, call, target_why(t));
 			*verdict = CALL_DONE;
 			return false;
 		}
@@ -231,10 +253,17 @@ static enum verdict send_groups(struct client *c, const struct call *call, struc
 	for (uint32_t i = 0; i < s->n_groups; i++) {
 		struct buf bytes = {0};
 
+		if (!links[i]) {
+			take_made(&f->parts[i], &s->groups[i].made);
+			continue;
+		}
 		put_group(call, s, &s->groups[i], first, step, &bytes);
 		send_part(c, f, i, links[i], s->groups[i].target.slot, buf_head(&bytes), buf_len(&bytes));
 		buf_release(&bytes);
 	}
+	for (uint32_t i = 0, n = s->n_groups; i < n; i++)
+		if (!links[i])
+			part_over(f, i); /* the last one ends f */
 	free(links);
 	return CALL_DONE;
 }
@@ -433,6 +462,26 @@ void fanout_part_done(struct request *r, char type, int64_t number)
 	r->reply = (struct buf){0};
 	request_free(&w->requests, &r);
 	part_over(f, i);
+}
+
+static void take_made(struct fan_part *p, struct buf *reply)
+{
+	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
+	struct reply_item item = {.type = '-'};
+
+	reply_cursor_next(&cur, &item);
+	p->type = item.type;
+	p->number = item.number;
+	p->reply = *reply;
+	*reply = (struct buf){0};
+}
+
+void fanout_part_made(struct request *r)
+{
+	struct fanout *f = (struct fanout *)(intptr_t)r->arg;
+
+	take_made(&f->parts[r->part], &r->reply);
+	part_over(f, r->part);
 }
 
 void fanout_part_failed(struct request *r, const char *text)

@@ -30,6 +30,9 @@ enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us);
 void fanout_part_done(struct request *r, char type, int64_t number);
 void fanout_part_failed(struct request *r, const char *text);
 
+/* r->reply was made up (see absent.h): it is taken over. */
+void fanout_part_made(struct request *r);
+
 /* The client of a request with parts leaves: the parts become orphans. */
 void fanout_abandon(struct request *parent);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "client/mirror.h"
+#include "client/absent.h"
 #include "client/redirect.h"
 #include "server.h"
 
@@ -65,7 +66,10 @@ static void give_up(struct link *l, struct request *r)
 	c->bytes_upstream -= r->len;
 	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 		client_resume_soon(c);
-	client_fail_request(r, text);
+	if (absent_stand_in(r, &l->out))
+		client_answered_absent(r);
+	else
+		client_fail_request(r, text);
 }
 
 void client_queue_lost(struct link *l, struct request *head)

@@ -191,10 +191,13 @@ enum command_secrets {
 enum command_absent {
 	ABSENT_ERROR, /* what can't be made up: the error */
 	ABSENT_NULL,
+	ABSENT_NULL_OR_ARRAY, /* an array when a count is given: SRANDMEMBER; by an option: LPOS */
 	ABSENT_NULL_EACH_KEY, /* an array of nulls: MGET */
-	ABSENT_NULL_EACH_ARG, /* the same for each argument behind the key: HMGET, ZMSCORE, GEOPOS */
+	ABSENT_NULL_EACH_ARG, /* the same for each argument behind the key: HMGET, ZMSCORE */
+	ABSENT_NULL_ARRAY_EACH_ARG, /* GEOPOS, which says null in the way of arrays */
 	ABSENT_ZERO_EACH_ARG, /* SMISMEMBER */
 	ABSENT_ARRAY,
+	ABSENT_SCAN, /* cursor 0 and nothing: HSCAN */
 	ABSENT_MAP,
 	ABSENT_SET,
 	ABSENT_EMPTY, /* "": GETRANGE */
@@ -202,6 +205,7 @@ enum command_absent {
 	ABSENT_ZERO,
 	ABSENT_NO_TTL, /* -2: TTL */
 	ABSENT_OK,
+	ABSENT_SET_OPTIONS, /* SET: +OK, but with GET what was there */
 	ABSENT_ONE,
 	ABSENT_COUNT_KEYS, /* DEL: each of them */
 };
