@@ -52,6 +52,12 @@ static void put(struct client *c, const struct call *call, struct buf *b)
 		for (uint32_t i = 2; i < argc; i++)
 			put_null_array(c, b);
 		break;
+	case ABSENT_NULL_ARRAY:
+		put_null_array(c, b);
+		break;
+	case ABSENT_BITPOS:
+		resp_int(b, call_arg_is(call, 2, "0") ? 0 : -1);
+		break;
 	case ABSENT_SCAN:
 		resp_array(b, 2);
 		resp_bulks(b, "0");

@@ -191,13 +191,15 @@ enum command_secrets {
 enum command_absent {
 	ABSENT_ERROR, /* what can't be made up: the error */
 	ABSENT_NULL,
-	ABSENT_NULL_OR_ARRAY, /* an array when a count is given: SRANDMEMBER; by an option: LPOS */
-	ABSENT_NULL_EACH_KEY, /* an array of nulls: MGET */
-	ABSENT_NULL_EACH_ARG, /* the same for each argument behind the key: HMGET, ZMSCORE */
+	ABSENT_NULL_OR_ARRAY,	    /* an array when a count is given: SRANDMEMBER; by an option: LPOS */
+	ABSENT_NULL_EACH_KEY,	    /* an array of nulls: MGET */
+	ABSENT_NULL_EACH_ARG,	    /* the same for each argument behind the key: HMGET, ZMSCORE */
 	ABSENT_NULL_ARRAY_EACH_ARG, /* GEOPOS, which says null in the way of arrays */
-	ABSENT_ZERO_EACH_ARG, /* SMISMEMBER */
+	ABSENT_ZERO_EACH_ARG,	    /* SMISMEMBER */
 	ABSENT_ARRAY,
-	ABSENT_SCAN, /* cursor 0 and nothing: HSCAN */
+	ABSENT_NULL_ARRAY, /* XREAD */
+	ABSENT_BITPOS,	   /* -1, or 0 when it is a zero that is looked for */
+	ABSENT_SCAN,	   /* cursor 0 and nothing: HSCAN */
 	ABSENT_MAP,
 	ABSENT_SET,
 	ABSENT_EMPTY, /* "": GETRANGE */

@@ -189,7 +189,7 @@ static void on_look(void *ctx, const redisReply *reply)
 	c->asking = false;
 	c->n_failed = 0;
 	if (c->epoch != c->seen_epoch || c->slots_ok != c->seen_ok)
-		c->wanted = c->slots_ok == SLOTS || c->slots_ok > c->seen_ok;
+		c->wanted = c->wanted || c->slots_ok == SLOTS || c->slots_ok > c->seen_ok;
 	c->seen_ok = c->slots_ok < c->seen_ok ? c->slots_ok : c->seen_ok;
 	go_on(c);
 }

@@ -102,6 +102,20 @@ static void watch_nodes(struct watch *w)
 	w->n_probes = fresh.n;
 }
 
+/* Who was the nearest is so in the new map, too. */
+static void keep_nearest(const struct topology *old, struct topology *fresh)
+{
+	for (unsigned i = 0; i < old->n_shards; i++) {
+		const struct shard *s = &old->shards[i];
+		int nearest = atomic_load(&s->nearest);
+
+		for (unsigned j = 0; j < fresh->n_shards && nearest >= 0; j++)
+			for (unsigned k = 0; k < fresh->shards[j].n_replicas; k++)
+				if (fresh->shards[j].replicas[k] == s->replicas[nearest])
+					atomic_store(&fresh->shards[j].nearest, (int)k);
+	}
+}
+
 void watch_found(struct watch *w, struct topology *topo)
 {
 	struct topology *old = w->topo;
@@ -111,6 +125,7 @@ void watch_found(struct watch *w, struct topology *topo)
 		topology_unref(&topo);
 		return;
 	}
+	keep_nearest(old, topo);
 	w->topo = topo;
 	watch_nodes(w);
 	w->events->topology(w->ctx, w->up, topo);

@@ -264,11 +264,9 @@ def conns(miss):
         yield {2: two, 3: three}
 
 
-LATER = ()
-
 
 @pytest.mark.parametrize("proto", [2, 3])
-@pytest.mark.parametrize("command", [*READS, *(pytest.param(c, marks=LATER) for c in READS_LATER)], ids=" ".join)
+@pytest.mark.parametrize("command", [*READS, *READS_LATER], ids=" ".join)
 def test_reads_find_nothing(miss, conns, command, proto):
     """What an empty Redis says."""
     with miss.main.client(proto) as empty:
@@ -285,10 +283,7 @@ def test_writes_are_accepted_and_dropped(conns, command, proto):
     assert conns[proto].cmd("GET", "k") is None
 
 
-PARTS = ()
 
-
-@PARTS
 @pytest.mark.parametrize("first", ["a", "k"])
 def test_reads_and_writes_over_two_upstreams(miss, conns, first):
     """The part that is there is true; the other is a miss."""
@@ -301,7 +296,7 @@ def test_reads_and_writes_over_two_upstreams(miss, conns, first):
     assert conn.cmd("DEL", *keys) == 2 and miss.main.cmd("EXISTS", "a") == 0
 
 
-@pytest.mark.parametrize("keys", [pytest.param(("k", "e"), marks=PARTS), ("e", "k"), pytest.param(("k", "a"), marks=PARTS),
+@pytest.mark.parametrize("keys", [("k", "e"), ("e", "k"), ("k", "a"),
                                   ("a", "k")], ids=" ".join)
 def test_what_is_said_to_be_written_is_written(miss, conns, keys):
     """OK for a command with a key that may not be missed means that it is there; a read has its true value or fails."""
@@ -355,11 +350,8 @@ def test_back_to_the_truth(fresh_redis, fresh_keyweir):
     with proxy.client() as conn:
         assert conn.cmd("SET", "k", "old") == "OK"
         cache.freeze()
-        for _ in range(10):
-            reply = conn.cmd("GET", "k")
-            if reply is None:
-                break
-            assert reply.startswith("TIMEOUT"), reply
+        wait_until(lambda: [conn.cmd("GET", "k"), "is open" in proxy.log()] == [None, True], what="the breaker is open")
+        reply = conn.cmd("GET", "k")
         assert reply is None and conn.cmd("SET", "k", "dropped") == "OK" and conn.cmd("SET", "new", "dropped") == "OK"
         cache.thaw()
         wait_until(lambda: conn.cmd("GET", "k") == b"old", OPEN_FOR + 1, "the cache answers again")
