@@ -7,6 +7,10 @@
  *   2. Ask it for the master's address; one that knows no such master is passed over.
  *   3. Ask that address for its ROLE; when it is no master, wait a little and begin again.
  *
+ * Sentinels learn of a failover one after the other (each configuration has an epoch, and the newest wins), and a
+ * master that was replaced calls itself master when it is started again, until it is told. So one that has an older
+ * epoch than was seen before is passed over, too.
+ *
  * All of it again whenever the master is lost, says that it is a replica, or a Sentinel says that something has
  * changed (+switch-master and its kin, heard on a connection of its own).
  */
@@ -43,6 +47,8 @@ struct sentinel {
 	struct talk *master;  /* with whom it named */
 	struct talk *listen;  /* subscribed; nobody: NULL */
 	struct topology *map; /* being put together */
+	long long epoch;      /* of the newest configuration that was heard of */
+	size_t n_older;	      /* Sentinels of this round that have an older one */
 	int64_t begun_us;
 	bool told; /* that nothing is found */
 	char why[200];
@@ -71,6 +77,7 @@ static void begin(struct sentinel *s)
 	s->again = false;
 	s->begun_us = clock_now_us();
 	s->at = 0;
+	s->n_older = 0;
 	ask_next(s);
 }
 
@@ -87,6 +94,8 @@ static void round_failed(struct sentinel *s)
 {
 	stop_round(s);
 	s->running = false;
+	if (s->n_older > s->n_nodes / 2) /* most of them: they were set up anew */
+		s->epoch = 0;
 	if (!s->told)
 		log_warn("Failed to connect to Redis: no Sentinel names a master of \"%s\": %s", s->up->conf->service,
 			 s->why);
@@ -205,6 +214,24 @@ static void on_replicas(void *ctx, const redisReply *reply)
 	call_master(s);
 }
 
+/* SENTINEL MASTER, for the epoch; one that may not be asked so is believed. */
+static void on_master(void *ctx, const redisReply *reply)
+{
+	struct sentinel *s = ctx;
+	const char *epoch = flat_field(reply, "config-epoch");
+
+	if (epoch && atoll(epoch) < s->epoch) {
+		s->n_older++;
+		snprintf(s->why, sizeof(s->why), "%s has not heard of the last failover", s->nodes[s->at]->label);
+		next_sentinel(s);
+		return;
+	}
+	if (epoch)
+		s->epoch = atoll(epoch);
+	talk_ask(s->talk, ANSWER_MS, on_replicas, 3,
+		 (const char *const[]){"SENTINEL", "replicas", s->up->conf->service});
+}
+
 static void on_address(void *ctx, const redisReply *reply)
 {
 	struct sentinel *s = ctx;
@@ -217,8 +244,7 @@ static void on_address(void *ctx, const redisReply *reply)
 		return;
 	}
 	s->map = topology_of_node(upstream_node(s->up, reply->element[0]->str, port_of(reply->element[1]->str)));
-	talk_ask(s->talk, ANSWER_MS, on_replicas, 3,
-		 (const char *const[]){"SENTINEL", "replicas", s->up->conf->service});
+	talk_ask(s->talk, ANSWER_MS, on_master, 3, (const char *const[]){"SENTINEL", "master", s->up->conf->service});
 }
 
 /* ---- 1. the Sentinels in turn ---- */
