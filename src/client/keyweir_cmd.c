@@ -9,7 +9,6 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
-#include "client/dispatch.h"
 #include "client/stats.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
@@ -131,11 +130,30 @@ static enum verdict run_inner(struct client *c, const struct buf *bytes)
 	if (request_frame_feed(&f, inner.bytes, inner.len) != FRAME_READY)
 		return CALL_DONE;
 	inner.cmd = dispatch_find(c, &inner);
-	if (inner.cmd->handler != HANDLER_FORWARD) {
+	switch (inner.cmd->handler) {
+	case HANDLER_FORWARD:
+	case HANDLER_PING: /* what we answer ourselves, or look at, is asked of that server here */
+	case HANDLER_ECHO:
+	case HANDLER_INFO:
+	case HANDLER_CONFIG:
+	case HANDLER_CLUSTER:
+	case HANDLER_PUBLISH:
+	case HANDLER_PUBSUB:
+	case HANDLER_SCRIPT_LOAD:
+	case HANDLER_SCRIPT_FLUSH:
+	case HANDLER_FUNCTION_LOAD:
+	case HANDLER_FUNCTION_DELETE:
+	case HANDLER_FUNCTION_FLUSH:
+	case HANDLER_SLOWLOG_GET:
+	case HANDLER_SLOWLOG_LEN:
+	case HANDLER_SLOWLOG_RESET:
+		return !c->w->only && fanout_wanted(c, &inner) ? fanout(c, &inner) : forward(c, &inner, 0, NULL, 0);
+	case HANDLER_DEDICATED:
+		return handle_DEDICATED(c, &inner);
+	default: /* it changes the state of a connection */
 		client_reply_own_error(c, &inner, ERROR_REFUSED);
 		return CALL_DONE;
 	}
-	return !c->w->only && fanout_wanted(c, &inner) ? fanout(c, &inner) : forward(c, &inner, 0, NULL, 0);
 }
 
 static enum verdict to_upstream(struct client *c, const struct call *call)

@@ -5,7 +5,7 @@
  *
  *   1. Ask the Sentinels one after the other, with a short time-out; the first that answers moves to the front.
  *   2. Ask it for the master's address; one that knows no such master is passed over.
- *   3. Ask that address for its ROLE; when it is no master, wait a little and begin again.
+ *   3. Ask that address for its ROLE; when it is no master, ask the next one; after all, wait a little and begin again.
  *
  * Sentinels learn of a failover one after the other (each configuration has an epoch, and the newest wins), and a
  * master that was replaced calls itself master when it is started again, until it is told. So one that has an older
@@ -146,7 +146,7 @@ static void master_failed(void *ctx, const char *why)
 
 	snprintf(s->why, sizeof(s->why), "%s, which %s names, says: %s", s->map->shards[0].master->label,
 		 s->nodes[s->at]->label, why);
-	round_failed(s);
+	next_sentinel(s); /* another may have heard of a failover before this one */
 }
 
 static void on_role(void *ctx, const redisReply *reply)

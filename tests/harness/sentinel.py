@@ -180,8 +180,17 @@ class SentinelSet:
         return (fields["flags"] == "master" and int(fields["port"]) == master.port and len(well) == len(self.up()) - 1
                 and int(fields["num-other-sentinels"]) == len(self.sentinels) - 1)
 
+    def _replicates(self):
+        """A replica says "connected" before the master sends it anything: that waits for its first acknowledgement."""
+        with self.master().client() as c:
+            c.cmd("SET", "replicated?", "yes")
+            there = c.cmd("WAIT", len(self.up()) - 1, 500) == len(self.up()) - 1
+            c.cmd("DEL", "replicated?")
+            return there
+
     def wait_ok(self, timeout=40):
-        wait_until(self.is_ok, timeout, "Sentinels know the master, the replicas and each other")
+        wait_until(lambda: self.is_ok() and self._replicates(), timeout,
+                   "Sentinels know the master, the replicas and each other, and writes are replicated")
 
     # ---- faults ----
 

@@ -281,7 +281,6 @@ def test_command_to_a_named_upstream(several, conn):
     assert several.where("cache:b") == ["main"] and conn.cmd("GET", "cache:b") is None
 
 
-@pytest.mark.xfail(strict=False, reason="only what is plainly forwarded can be sent to a named upstream so far")
 @pytest.mark.parametrize("command", [["PING"], ["INFO", "server"], ["CONFIG", "SET", "maxmemory-samples", "9"],
                                      ["NOSUCHCOMMAND", "x"]], ids=lambda c: c[0])
 def test_any_command_to_a_named_upstream(several, conn, command):
