@@ -221,7 +221,7 @@ static bool find_links(struct client *c, const struct call *call, const struct s
 		const struct target *t = &s->groups[i].target;
 		struct pool *p = target_pool(c, call->cmd, t);
 
-		if ((!p || p->down) && group_made(c, call, s, i))
+		if ((!p || pool_is_down(p)) && group_made(c, call, s, i))
 			continue;
 		if (!p) {
 			client_reply_error(c, call, target_why(t));

@@ -421,7 +421,7 @@ static struct link *link_of_slot(struct client *c, unsigned slot)
 	struct lane *lane;
 	struct link *l;
 
-	if (!p || p->down)
+	if (!p || pool_is_down(p))
 		return NULL;
 	lane = client_lane(c, p);
 	l = lane->link;

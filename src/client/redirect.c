@@ -231,7 +231,7 @@ static void try_parked(struct worker *w, struct parked *p)
 	unpark(p);
 	if (!r->client) /* it has left */
 		request_free(&w->requests, &r);
-	else if (pool && !pool->down && send_to(r, pool, &p->bytes, NULL))
+	else if (pool && !pool_is_down(pool) && send_to(r, pool, &p->bytes, NULL))
 		;
 	else if (!route || (r->deadline_us > 0 && w->now_us >= r->deadline_us)) /* or its upstream is no more */
 		give_up(r, pool && pool->down ? pool->why : reply_error_text(ERROR_NO_MASTER));
@@ -341,7 +341,7 @@ bool redirect_send(struct request *r, struct upstream *up, const struct buf *byt
 	struct route *route = find_route(w, up);
 	struct pool *p = route ? route_master(route, r->slot) : NULL;
 
-	if (p && !p->down && send_to(r, p, bytes, NULL))
+	if (p && !pool_is_down(p) && send_to(r, p, bytes, NULL))
 		return true;
 	if (!route || up->conf->mode == UPSTREAM_STANDALONE)
 		return false;
@@ -426,7 +426,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	client_leave_lane(r->client, r);
 	if (what == REDIRECT_ASK)
 		buf_put(&before, asking, sizeof(asking) - 1);
-	if (!p || p->down || !send_to(r, p, &bytes, &before))
+	if (!p || pool_is_down(p) || !send_to(r, p, &bytes, &before))
 		park(r, up, &bytes);
 	buf_release(&before);
 	buf_release(&bytes);

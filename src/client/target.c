@@ -190,7 +190,7 @@ static bool may_read_replica(const struct client *c, const struct command *cmd, 
 
 static bool usable(const struct pool *p)
 {
-	return !p->down && atomic_load_explicit(&p->server->readable, memory_order_relaxed);
+	return !pool_is_down(p) && atomic_load_explicit(&p->server->readable, memory_order_relaxed);
 }
 
 /* A client stays with its replica, so that what it reads does not jump back in time. NULL: none can be used. */
