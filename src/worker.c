@@ -199,6 +199,7 @@ static void leave_pool(struct worker *w, struct pool *p)
 	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone
 	 * the configuration is another one, not the master.
 	 */
+	p->left = is_routed(w, p->server->up);
 	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly && is_routed(w, p->server->up))
 		pool_drop_all(p, "Sentinel says that the master is another one");
 	else

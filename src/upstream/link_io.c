@@ -189,10 +189,11 @@ static bool is_silent(const struct link *l, int64_t now_us)
 	const struct request *r = l->head;
 	int64_t since_us;
 
-	if (!r || l->paused || r->deadline_us == 0)
+	if (!r || l->paused || (r->deadline_us == 0 && !l->pool->left))
 		return false;
 	since_us = r->start_us > l->read_us ? r->start_us : l->read_us;
-	if (r->deadline_us - r->start_us > limit_us)
+	/* A script may take its minute, but not on a master that was replaced because nobody hears of it. */
+	if (r->deadline_us - r->start_us > limit_us && !l->pool->left)
 		limit_us = r->deadline_us - r->start_us;
 	return now_us - since_us > limit_us;
 }

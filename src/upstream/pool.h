@@ -32,6 +32,7 @@ struct pool {
 	struct link *first;  /* the shared link that holds the worker's reserved place */
 	bool down;
 	bool broken;  /* the node's circuit breaker is open: down until it closes */
+	bool left;    /* its node is no longer one of its upstream's masters: who does not answer soon is given up */
 	bool closing; /* node replaced: nothing new */
 	int64_t backoff_ms;
 	int64_t retry_at_us; /* while down: next attempt */
