@@ -28,7 +28,9 @@
 #define CLIENT_TICK_US	    1000000
 #define HANDSHAKES_US	    500	    /* of a turn, for TLS handshakes: everybody else waits that long */
 #define MIRROR_GRACE_US	    1000000 /* copies are waited for so long when the last client has left */
-#define CHUNKS_KEPT	    1024    /* 16 MB */
+#define HOLD_US		    500
+#define HOLD_BYTES	    8192
+#define CHUNKS_KEPT	    1024 /* 16 MB */
 
 static void on_mailbox(evutil_socket_t fd, short what, void *arg)
 {
@@ -259,11 +261,50 @@ static void flush_links(struct worker *w)
 	}
 }
 
+/*
+ * The replies of a pipeline come over several links, a few at a time. Written as they come they cost a system call for
+ * each link; so a client to whom more is owed waits for it, a little.
+ */
+static bool hold(struct worker *w, struct client *c)
+{
+	static const struct timeval pause = {0, HOLD_US};
+
+	if (w->only || c->n_upstream == 0 || c->out.bytes >= HOLD_BYTES || c->closing || c->write_event)
+		return false;
+	c->held_us = w->now_us;
+	if (list_empty(&w->held_clients))
+		event_add(w->hold_event, &pause);
+	list_append(&w->held_clients, &c->dirty);
+	return true;
+}
+
 static void flush_clients(struct worker *w)
 {
 	while (!list_empty(&w->dirty_clients)) {
 		struct client *c = container_of(w->dirty_clients.next, struct client, dirty);
 
+		list_remove(&c->dirty);
+		if (!hold(w, c))
+			client_flush(c);
+	}
+}
+
+/* Those that waited long enough; the oldest are first. */
+static void on_hold(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval pause = {0, HOLD_US};
+	struct worker *w = arg;
+
+	(void)fd;
+	(void)what;
+	worker_now(w, clock_now_us());
+	while (!list_empty(&w->held_clients)) {
+		struct client *c = container_of(w->held_clients.next, struct client, dirty);
+
+		if (w->now_us - c->held_us < HOLD_US) {
+			event_add(w->hold_event, &pause);
+			return;
+		}
 		list_remove(&c->dirty);
 		client_flush(c);
 	}
@@ -427,6 +468,7 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	list_init(&w->resume);
 	list_init(&w->dirty_clients);
 	list_init(&w->dirty_links);
+	list_init(&w->held_clients);
 	list_init(&w->dying_clients);
 	list_init(&w->dying_links);
 	list_init(&w->monitors);
@@ -444,8 +486,9 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	w->hub = hub_new(w);
 	w->mailbox_event = event_new(w->base, w->mailbox.fd, EV_READ | EV_PERSIST, on_mailbox, w);
 	w->tick_event = evtimer_new(w->base, on_tick, w);
+	w->hold_event = evtimer_new(w->base, on_hold, w);
 	atomic_store(&w->beat_us, w->now_us);
-	return w->mailbox_event && w->tick_event && event_add(w->mailbox_event, NULL) == 0;
+	return w->mailbox_event && w->tick_event && w->hold_event && event_add(w->mailbox_event, NULL) == 0;
 }
 
 bool worker_start(struct worker *w)
@@ -492,6 +535,7 @@ void worker_fini(struct worker *w)
 	mirror_drop_all(w);
 	event_free(w->mailbox_event);
 	event_free(w->tick_event);
+	event_free(w->hold_event);
 	event_base_free(w->base);
 	mailbox_fini(&w->mailbox);
 	chunk_pool_fini(&w->chunks);

@@ -59,6 +59,7 @@ struct worker {
 	struct event_base *base;
 	struct event *mailbox_event;
 	struct event *tick_event;
+	struct event *hold_event;
 	struct mailbox mailbox;
 	struct snapshot *snapshot; /* a reference */
 	struct route *routes;	   /* by upstream, as in the snapshot */
@@ -80,6 +81,7 @@ struct worker {
 	struct list clients;
 	struct list resume;	   /* clients to go on with at the end of the turn */
 	struct list dirty_clients; /* something to write */
+	struct list held_clients;  /* something to write, and more is soon to come: see hold() */
 	struct list dirty_links;
 	struct list dying_clients;
 	struct list dying_links;

@@ -149,7 +149,8 @@ struct client {
 	int64_t created_us;
 	int64_t active_us; /* last command */
 	int64_t stalled_us;
-	struct buf in; /* input that could not be dispatched yet */
+	int64_t held_us; /* since when its output waits for more */
+	struct buf in;	 /* input that could not be dispatched yet */
 	struct request_frame frame;
 	struct outq out;
 	struct pool_wait place;

@@ -230,6 +230,10 @@ static void adjust_window(struct client *c)
 static void left_link(struct client *c)
 {
 	if (c->n_upstream == 0) {
+		if (!c->w->only && list_is_linked(&c->dirty)) { /* that was all: out with what was held */
+			list_remove(&c->dirty);
+			client_mark_dirty(c);
+		}
 		if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 			client_resume_soon(c);
 		client_maybe_unbind(c);
