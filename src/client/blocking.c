@@ -106,10 +106,8 @@ enum verdict handle_BLOCKING(struct client *c, const struct call *call)
  */
 enum verdict handle_WAIT(struct client *c, const struct call *call)
 {
-	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
 	int64_t us = block_us(call);
 	enum verdict verdict;
-	struct request *r;
 
 	if (us < 0)
 		return forward(c, call, 0, NULL, 0);
@@ -117,11 +115,7 @@ enum verdict handle_WAIT(struct client *c, const struct call *call)
 		return c->n_upstream > 0 ? client_wait_for(c, WAIT_DRAIN) : fanout_wait(c, call, us);
 	if (!client_bind(c, call, &verdict))
 		return verdict;
-	if (c->n_upstream == 0) {
-		r = request_new(&c->w->requests);
-		r->start_us = c->w->now_us;
-		r->deadline_us = c->w->now_us + forward_timeout_us(c->bound, NULL);
-		link_send(c->bound, r, ping, sizeof(ping) - 1);
-	}
+	if (c->n_upstream == 0)
+		forward_ping(c->bound);
 	return block(c, call, us);
 }

@@ -325,8 +325,12 @@ void client_send(struct client *c, struct request *r, struct link *l, const char
 /* A dedicated link of p that is not the client's bound one; as client_bind(). */
 bool client_lease(struct client *c, const struct call *call, struct pool *p, struct link **out, enum verdict *verdict);
 
+/* Sends a request of the proxy's own, whose reply is dropped: any, and PING. */
+void forward_own(struct link *l, const char *bytes, size_t len);
+void forward_ping(struct link *l);
+
 /* Selects db on a leased link that comes from the idle list with another one. */
-void client_select_db(struct client *c, struct link *l, int db);
+void client_select_db(struct link *l, int db);
 
 /* The link that the client's requests to p are on, or the shared one. Not POOL_OK: there is none now. */
 enum pool_status client_link_for(struct client *c, struct pool *p, int db, struct link **out);

@@ -319,7 +319,6 @@ enum verdict handle_CLIENT_KILL(struct client *c, const struct call *call)
 static bool unblock(struct worker *w, struct client *c, bool error)
 {
 	char id[32];
-	struct request *r;
 	struct buf b = {0};
 	struct link *l;
 
@@ -329,10 +328,8 @@ static bool unblock(struct worker *w, struct client *c, bool error)
 		return false;
 	snprintf(id, sizeof(id), "%lld", (long long)c->bound->upstream_id);
 	resp_request(&b, 4, (const char *const[]){"CLIENT", "UNBLOCK", id, error ? "ERROR" : "TIMEOUT"});
-	r = request_new(&w->requests);
-	r->start_us = w->now_us = clock_now_us();
-	r->deadline_us = w->now_us + forward_timeout_us(l, NULL);
-	link_send(l, r, buf_head(&b), buf_len(&b));
+	worker_now(w, clock_now_us());
+	forward_own(l, buf_head(&b), buf_len(&b));
 	buf_release(&b);
 	return true;
 }

@@ -188,7 +188,7 @@ static bool is_paused(struct client *c, const struct command *cmd)
 	if (mode == PAUSE_ALL)
 		return c->tx == TX_NONE || cmd->handler == HANDLER_EXEC;
 	/* PAUSE WRITE: writes, and what may hold some. */
-	return (c->tx == TX_NONE && (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE))) ||
+	return (c->tx == TX_NONE && command_may_write(cmd)) ||
 	       (cmd->handler == HANDLER_EXEC && c->tx != TX_NONE && c->tx_writes);
 }
 

@@ -174,8 +174,8 @@ static void send_part(struct client *c, struct fanout *f, uint32_t i, struct lin
 	r->client = c;
 	r->cmd = f->cmd;
 	r->start_us = c->w->now_us;
-	r->flags = REQUEST_PART | REQUEST_COLLECT | REQUEST_NO_SLOWLOG |
-		   (f->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0);
+	r->flags =
+		REQUEST_PART | REQUEST_COLLECT | REQUEST_NO_SLOWLOG | (command_may_write(f->cmd) ? REQUEST_WRITE : 0);
 	r->slot = (int16_t)slot;
 	r->part = i;
 	r->arg = (int64_t)(intptr_t)f;
@@ -352,7 +352,7 @@ enum verdict fanout(struct client *c, const struct call *call)
 
 	if (call->partial)
 		return target_more(c, call);
-	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), &verdict))
+	if (!client_in_order(c, command_may_write(call->cmd), &verdict))
 		return verdict;
 	if (c->n_upstream >= c->window)
 		return client_wait_for(c, WAIT_ROOM);
@@ -372,17 +372,6 @@ static void give_back(struct fan_part *p)
 		pool_release(l->pool, l);
 }
 
-/* What a connection waits for is its own last write: any command brings that up to date, see handle_WAIT(). */
-static void send_ping(struct client *c, struct link *l)
-{
-	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
-	struct request *r = request_new(&c->w->requests);
-
-	r->start_us = c->w->now_us;
-	r->deadline_us = c->w->now_us + forward_timeout_us(l, NULL);
-	link_send(l, r, ping, sizeof(ping) - 1);
-}
-
 enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us)
 {
 	struct pool_list list = all_pools(c, call->cmd);
@@ -399,14 +388,13 @@ enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us)
 		counter_add(&c->w->counters.blocked, 1);
 		client_wait_for(c, WAIT_DRAIN); /* its links are given back: nothing may follow on them */
 		for (uint32_t i = 0; i < n; i++) {
-			send_ping(c, links[i]);
+			forward_ping(links[i]); /* see handle_WAIT() */
 			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
 			f->parts[i].leased = links[i];
 			f->parts[i].request->flags |= REQUEST_IN_TX;
 			f->parts[i].request->deadline_us =
 				us == 0 ? 0 : c->w->now_us + us + forward_timeout_us(links[i], NULL);
 		}
-		client_wait_for(c, WAIT_DRAIN); /* what comes behind it must not go over these links */
 	} else {
 		for (uint32_t i = 0; i < n; i++)
 			pool_release(links[i]->pool, links[i]);

@@ -114,20 +114,32 @@ static enum verdict no_link(struct client *c, const struct call *call, struct po
 	return CALL_WAIT;
 }
 
-void client_select_db(struct client *c, struct link *l, int db)
+void forward_own(struct link *l, const char *bytes, size_t len)
+{
+	struct request *r = request_new(&l->w->requests);
+
+	r->start_us = l->w->now_us;
+	r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
+	link_send(l, r, bytes, len);
+}
+
+void forward_ping(struct link *l)
+{
+	static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+
+	forward_own(l, ping, sizeof(ping) - 1);
+}
+
+void client_select_db(struct link *l, int db)
 {
 	char request[64], number[16];
 	int n_digits, len;
-	struct request *r;
 
 	if (l->db == db)
 		return;
 	n_digits = snprintf(number, sizeof(number), "%d", db);
 	len = snprintf(request, sizeof(request), "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", n_digits, number);
-	r = request_new(&c->w->requests); /* the proxy's own: its reply is dropped */
-	r->start_us = c->w->now_us;
-	r->deadline_us = c->w->now_us + forward_timeout_us(l, NULL);
-	link_send(l, r, request, (size_t)len);
+	forward_own(l, request, (size_t)len);
 	l->db = db;
 }
 
@@ -167,7 +179,7 @@ static bool find_pool(struct client *c, const struct call *call, struct pool **o
 
 	*slot = -1;
 	*out = c->w->only;
-	if (!client_in_order(c, call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE), verdict))
+	if (!client_in_order(c, command_may_write(call->cmd), verdict))
 		return false;
 	if (c->tx == TX_OPEN) /* there it was begun, whatever a reload has made of its keys */
 		*out = c->bound->pool;
@@ -230,7 +242,7 @@ bool client_bind_pool(struct client *c, const struct call *call, struct pool *p,
 		return false;
 	}
 	c->place_refused = false;
-	client_select_db(c, c->bound, db);
+	client_select_db(c->bound, db);
 	return true;
 }
 
@@ -243,7 +255,7 @@ bool client_lease(struct client *c, const struct call *call, struct pool *p, str
 		return false;
 	}
 	c->place_refused = false;
-	client_select_db(c, *out, client_db_on(c, p));
+	client_select_db(*out, client_db_on(c, p));
 	return true;
 }
 
@@ -348,7 +360,7 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	if (!find_link(c, call, &l, &slot, &verdict))
 		return verdict;
 	r = client_request_new(c, call);
-	r->flags |= flags | (call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0) |
+	r->flags |= flags | (command_may_write(call->cmd) ? REQUEST_WRITE : 0) |
 		    (call->partial ? REQUEST_STREAMED : 0) | (c->tx_run > 0 ? REQUEST_IN_TX : 0);
 	if (flags & REQUEST_BLOCKING)
 		counter_add(&c->w->counters.blocked, 1);
@@ -381,7 +393,7 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	    c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
 		return forward(c, call, 0, NULL, 0);
 	r = client_request_new(c, call);
-	r->flags |= call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
+	r->flags |= command_may_write(call->cmd) ? REQUEST_WRITE : 0;
 	r->deadline_us = c->w->now_us + forward_timeout_us(l, call->cmd);
 	link_send(l, r, call->bytes, call->len);
 	c->forwarded = true;
@@ -453,7 +465,7 @@ static size_t forward_run_by_slot(struct client *c, const char *data, size_t len
 		if (!l)
 			break;
 		r = client_request_new(c, &call);
-		r->flags |= cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
+		r->flags |= command_may_write(cmd) ? REQUEST_WRITE : 0;
 		r->slot = (int16_t)slot;
 		r->deadline_us = c->w->now_us + forward_timeout_us(l, cmd);
 		client_send(c, r, l, data + at, f->len);
@@ -490,7 +502,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 		    !command_arity_ok(call.cmd, f->argc))
 			break;
 		r = client_request_new(c, &call);
-		r->flags |= call.cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE) ? REQUEST_WRITE : 0;
+		r->flags |= command_may_write(call.cmd) ? REQUEST_WRITE : 0;
 		r->deadline_us = c->w->now_us + forward_timeout_us(l, call.cmd);
 		link_enqueue(l, r, l->out.end_pos + at, f->len);
 		c->call_len = f->len;

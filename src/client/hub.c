@@ -106,9 +106,8 @@ static struct channel_list list_channels(struct hub *hub, enum hub_kind kind)
 static void each_channel(struct hub *hub, void (*fn)(struct hub *hub, struct channel *ch))
 {
 	for (int kind = 0; kind < HUB_KINDS; kind++) {
-		struct channel_list all = {xcalloc(hub->channels[kind].n, sizeof(struct channel *)), 0};
+		struct channel_list all = list_channels(hub, kind);
 
-		map_each(&hub->channels[kind], collect, &all);
 		for (size_t i = 0; i < all.n; i++)
 			fn(hub, all.items[i]);
 		free(all.items);
@@ -310,7 +309,7 @@ static void handle_error(struct hub_link *hl, const char *data, size_t len)
 {
 	static const char moved[] = "-MOVED ";
 	struct hub *hub = hl->hub;
-	struct channel_list all = {0};
+	struct channel_list all;
 	char text[160];
 	int slot;
 
@@ -325,8 +324,7 @@ static void handle_error(struct hub_link *hl, const char *data, size_t len)
 		return;
 	}
 	slot = atoi(text + sizeof(moved) - 1);
-	all.items = xcalloc(hub->channels[HUB_SHARD].n + 1, sizeof(struct channel *));
-	map_each(&hub->channels[HUB_SHARD], collect, &all);
+	all = list_channels(hub, HUB_SHARD);
 	for (size_t i = 0; i < all.n; i++)
 		if (all.items[i]->on == hl && all.items[i]->slot == slot && !all.items[i]->counted)
 			all.items[i]->on = NULL;

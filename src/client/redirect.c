@@ -101,11 +101,7 @@ static void send_before(struct link *l, const char *bytes, size_t len)
 	struct request_frame f = {.max_bulk = UINT64_MAX};
 
 	while (len > 0 && request_frame_feed(&f, bytes, len) == FRAME_READY) {
-		struct request *r = request_new(&l->w->requests);
-
-		r->start_us = l->w->now_us;
-		r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
-		link_send(l, r, bytes, f.len);
+		forward_own(l, bytes, f.len);
 		bytes += f.len;
 		len -= f.len;
 		request_frame_reset(&f);
@@ -114,7 +110,7 @@ static void send_before(struct link *l, const char *bytes, size_t len)
 
 void redirect_send_asking(struct link *l)
 {
-	send_before(l, asking, sizeof(asking) - 1);
+	forward_own(l, asking, sizeof(asking) - 1);
 }
 
 /* A link for r to p. What blocks takes a dedicated one. */
@@ -136,7 +132,7 @@ static bool link_for(struct client *c, struct request *r, struct pool *p, struct
 		c->bound = NULL;
 		return false;
 	}
-	client_select_db(c, c->bound, db);
+	client_select_db(c->bound, db);
 	*out = c->bound;
 	return true;
 }

@@ -173,7 +173,7 @@ enum verdict transaction_queue(struct client *c, const struct call *call)
 	verdict = forward(c, call, REQUEST_IN_TX | REQUEST_NO_SLOWLOG, NULL, 0);
 	if (verdict == CALL_DONE && c->tx != TX_NONE) {
 		c->n_queued++;
-		c->tx_writes |= (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) != 0;
+		c->tx_writes |= command_may_write(cmd);
 		if (cmd->handler == HANDLER_SELECT && call_arg_int(call, 1, &db) && db >= 0 && db < INT32_MAX)
 			c->tx_db = (int)db;
 	}

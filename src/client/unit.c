@@ -153,7 +153,7 @@ static enum verdict queue(struct client *c, const struct call *call)
 		return refuse(c, call, reply_error_text(ERROR_TOO_BIG));
 	buf_put(&u->bytes, call->bytes, call->len);
 	c->n_queued++;
-	c->tx_writes |= (call->cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) != 0;
+	c->tx_writes |= command_may_write(call->cmd);
 	client_reply_raw(c, call, "+QUEUED\r\n", 9);
 	return CALL_DONE;
 }

@@ -233,6 +233,12 @@ struct command {
 	uint16_t n_subcommands;
 };
 
+/* Whether it may change what the server holds. */
+static inline bool command_may_write(const struct command *cmd)
+{
+	return cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE);
+}
+
 #define COMMAND_ID_MAX 2048 /* built-in and learnt together */
 
 struct command_set; /* commands learnt from an upstream */

@@ -11,7 +11,6 @@
 
 #include "base/mem.h"
 
-#define ID_BYTES  40
 #define SCAN_BITS 20
 
 /* A node as a reply names it. */
@@ -233,13 +232,12 @@ static struct member slots_member(const redisReply *node, bool master)
 }
 
 /* The shard of a master that was named before, or a new one. */
-static unsigned shard_of(struct topology *t, const char **ids, unsigned *n, const char *id)
+static unsigned shard_of(const char **ids, unsigned *n, const char *id)
 {
 	for (unsigned i = 0; i < *n; i++)
 		if (strcmp(ids[i], id) == 0)
 			return i;
 	ids[*n] = id;
-	(void)t;
 	return (*n)++;
 }
 
@@ -252,7 +250,7 @@ static void take_slots(struct upstream *up, const struct node *asked, const redi
 
 	if (!master.id || known == SHARDS_MAX)
 		return;
-	i = shard_of(t, ids, n, master.id);
+	i = shard_of(ids, n, master.id);
 	take_range(t, i, number_of(item->element[0]), number_of(item->element[1]));
 	if (i < known)
 		return;

@@ -52,7 +52,7 @@ void link_connect_failed(struct link *l, const char *why)
 	else if (list_is_linked(&l->node))
 		link_close(l, l->why);
 	else
-		l->deadline_us = 0; /* at once (Unix sockets): fail from the tick, not from inside link_open() */
+		l->deadline_us = 0; /* inside link_open(), before anybody has put it into a list: the tick ends it */
 }
 
 static void on_connected(struct link *l)
@@ -97,17 +97,6 @@ static void link_on_writable(evutil_socket_t fd, short what, void *arg)
 		link_on_readable(fd, 0, l);
 }
 
-/* The same at once. The end is left to the tick: whoever calls link_open() has yet to put the link into a list. */
-static void refused_at_once(struct link *l)
-{
-	set_why(l, strerror(errno));
-	stop_events(l);
-	if (l->next_address < l->n_addresses)
-		start_connect(l);
-	else
-		l->deadline_us = 0;
-}
-
 static void set_socket_options(int fd, const struct address *a)
 {
 	int on = 1, idle_s = 60;
@@ -125,14 +114,14 @@ static void start_connect(struct link *l)
 
 	l->io = (struct transport){.fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
 	if (l->io.fd < 0) {
-		refused_at_once(l);
+		link_connect_failed(l, strerror(errno));
 		return;
 	}
 	set_socket_options(l->io.fd, a);
 	event_assign(&l->read_event, l->w->base, l->io.fd, EV_READ | EV_PERSIST, link_on_readable, l);
 	event_assign(&l->write_event, l->w->base, l->io.fd, EV_WRITE | EV_PERSIST, link_on_writable, l);
 	if (connect(l->io.fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
-		refused_at_once(l);
+		link_connect_failed(l, strerror(errno));
 		return;
 	}
 	/* Also when connected at once (Unix sockets): on_connected() runs from the loop, never from inside link_open().

@@ -181,16 +181,21 @@ enum pool_status pool_lease(struct pool *p, int proto, int db, struct client *ow
 	return POOL_OK;
 }
 
-enum pool_status pool_special(struct pool *p, enum link_kind kind, int proto, struct link **out)
+static enum pool_status open_special(struct pool *p, enum link_kind kind, int proto, int db, struct link **out)
 {
 	if (pool_is_down(p) || p->closing)
 		return POOL_DOWN;
 	if (!take_place(p))
 		return POOL_FULL;
-	*out = link_open(p, kind, proto, 0);
+	*out = link_open(p, kind, proto, db);
 	(*out)->counted = true;
 	list_append(&p->special, &(*out)->node);
 	return POOL_OK;
+}
+
+enum pool_status pool_special(struct pool *p, enum link_kind kind, int proto, struct link **out)
+{
+	return open_special(p, kind, proto, 0, out);
 }
 
 enum pool_status pool_mirror(struct pool *p, int db, struct link **out)
@@ -203,14 +208,7 @@ enum pool_status pool_mirror(struct pool *p, int db, struct link **out)
 			return POOL_OK;
 		}
 	}
-	if (pool_is_down(p) || p->closing)
-		return POOL_DOWN;
-	if (!take_place(p))
-		return POOL_FULL;
-	*out = link_open(p, LINK_MIRROR, 2, db);
-	(*out)->counted = true;
-	list_append(&p->special, &(*out)->node);
-	return POOL_OK;
+	return open_special(p, LINK_MIRROR, 2, db, out);
 }
 
 void pool_release(struct pool *p, struct link *l)
@@ -273,6 +271,16 @@ void pool_place_wanted(struct pool *p)
 		link_drop(container_of(p->idle.next, struct link, node), "its place is needed by another worker");
 }
 
+static void to_retired(struct pool *p, struct link *l, const char *why)
+{
+	l->retired = true;
+	atomic_fetch_add(&p->server->n_stuck, 1);
+	list_remove(&l->node);
+	list_append(&p->retired, &l->node);
+	if (l->n_queue == 0)
+		link_drop(l, why);
+}
+
 void pool_retire_shared(struct pool *p, struct link *l)
 {
 	if (l->retired)
@@ -284,12 +292,7 @@ void pool_retire_shared(struct pool *p, struct link *l)
 		l->counted = true;
 		p->first = NULL;
 	}
-	l->retired = true;
-	atomic_fetch_add(&p->server->n_stuck, 1);
-	list_remove(&l->node);
-	list_append(&p->retired, &l->node);
-	if (l->n_queue == 0)
-		link_drop(l, "retired");
+	to_retired(p, l, "retired");
 }
 
 /* ---- what links tell ---- */
@@ -426,12 +429,7 @@ static void retire_for_good(struct link *l, int64_t arg)
 	(void)arg;
 	if (p->first == l)
 		p->first = NULL;
-	l->retired = true;
-	atomic_fetch_add(&p->server->n_stuck, 1);
-	list_remove(&l->node);
-	list_append(&p->retired, &l->node);
-	if (l->n_queue == 0)
-		link_drop(l, "its circuit breaker is open");
+	to_retired(p, l, "its circuit breaker is open");
 }
 
 /* The breaker is the node's; each pool follows it. */

@@ -55,12 +55,4 @@ bool topology_same(const struct topology *a, const struct topology *b);
 /* Calls fn for every node. */
 void topology_each(const struct topology *t, void (*fn)(void *ctx, struct node *n, bool master), void *ctx);
 
-/* The shard that serves a slot (-1: any); NULL: none does. */
-static inline const struct shard *topology_shard(const struct topology *t, int slot)
-{
-	uint16_t i = t->slots && slot >= 0 ? t->slots[slot] : 0;
-
-	return i < t->n_shards ? &t->shards[i] : NULL;
-}
-
 #endif
