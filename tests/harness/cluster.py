@@ -318,12 +318,14 @@ class Cluster:
         return node
 
     def remove_node(self, node):
-        """As redis-cli del-node: all forget it, it is reset, and here it also ends."""
+        """As redis-cli del-node: all forget it, it is reset. When nobody sends it anything more, it ends: who has the
+        old map until then hears CLUSTERDOWN, and a write that meets the end itself may have been executed."""
         assert not node.me().slots, "%r still has slots" % node
         for other in self.nodes():
             if other is not node:
                 must(other.cmd("CLUSTER", "FORGET", node.id))
         node.cmd("CLUSTER", "RESET", "SOFT")
+        wait_until(lambda: _is_quiet(node), 20, "nobody writes to %r any more" % node)
         self.all.remove(node)
         node.stop()
 
@@ -343,6 +345,19 @@ class Cluster:
         if self.tls:
             tables = self.tls.upstream_table() + tables
         return Keyweir((self.nodes() or self.all)[0].url, 'mode = "cluster"\nnodes = [%s]\n%s\n%s' % (nodes, head, tables), **kwargs)
+
+
+def _asked(node):
+    """What clients asked of the node, refused or not: {row of INFO commandstats: its counts without the times}."""
+    rows = (line.split(",") for line in node.cmd("INFO", "commandstats").decode().splitlines() if line.startswith("cmdstat_"))
+    return [(row[0], row[3]) for row in rows if not row[0].startswith(("cmdstat_info", "cmdstat_ping", "cmdstat_role", "cmdstat_cluster"))]
+
+
+def _is_quiet(node):
+    """Whether half a second goes by in which no client asks it for anything."""
+    before = _asked(node)
+    time.sleep(0.5)
+    return _asked(node) == before
 
 
 def _up(node):
