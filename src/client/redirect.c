@@ -404,12 +404,6 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	note(w, up, what, line, len);
 	if (r->flags & (REQUEST_IN_TX | REQUEST_STREAMED) || (what != REDIRECT_LATER && r->redirects >= REDIRECTS_MAX))
 		return false;
-	if (what == REDIRECT_LATER && (overtaken(r) || (r->deadline_us > 0 && w->now_us >= r->deadline_us)))
-		return false;
-	if (!outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
-		buf_release(&bytes);
-		return false;
-	}
 	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
 		p = pool_at(w, up, &at, may_lead_anywhere(r->cmd, r->slot));
 	if (l->pool->readonly) { /* what a replica can't answer, its master can */
@@ -417,12 +411,23 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 
 		p = route ? route_master(route, r->slot) : NULL;
 	}
-	/* Waiting is bounded by the command's time. New keys of a slot on the move are ASK here and TRYAGAIN there. */
-	r->redirects = what == REDIRECT_LATER ? 0 : r->redirects + 1;
+	if (p && pool_is_down(p))
+		p = NULL;
+	/* What waits, also for the map to name a node, waits as long as the command may take. */
+	if (!p && r->deadline_us > 0 && w->now_us >= r->deadline_us)
+		return false;
+	if (what == REDIRECT_LATER && overtaken(r))
+		return false;
+	if (!outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
+		buf_release(&bytes);
+		return false;
+	}
+	/* Only what is followed counts. New keys of a slot on the move are ASK here and TRYAGAIN there. */
+	r->redirects = what == REDIRECT_LATER ? 0 : r->redirects + (p != NULL);
 	client_leave_lane(r->client, r);
 	if (what == REDIRECT_ASK)
 		buf_put(&before, asking, sizeof(asking) - 1);
-	if (!p || pool_is_down(p) || !send_to(r, p, &bytes, &before))
+	if (!p || !send_to(r, p, &bytes, &before))
 		park(r, up, &bytes);
 	buf_release(&before);
 	buf_release(&bytes);

@@ -230,6 +230,19 @@ def test_manual_failover_is_not_noticed(cluster, keyweir):
     assert not errors
 
 
+def test_a_script_waits_for_the_map_to_name_its_new_master(cluster, move, conn):
+    """It is not led to a node that the map does not know as a master, and the map was fetched just before."""
+    victim = cluster.masters()[2]
+    key = cluster.key_on(victim, "script")
+    assert conn.cmd("EVAL", SCRIPT, 1, key) == 1
+    move.begin()
+    move.finish()
+    assert conn.cmd("GET", move.keys[0]) is None
+    cluster.failover(cluster.replicas_of(victim)[0])
+    assert conn.cmd("EVAL", SCRIPT, 1, key) == 2
+    cluster.wait_ok()
+
+
 def test_replicas_serve_reads(cluster):
     tables = '[log]\nlevel = "debug"\n'
     head = 'read_from = "replica"\nread_your_writes = "400ms"\nhealth_check = "200ms"\n'
