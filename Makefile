@@ -75,6 +75,7 @@ SOURCES := \
 	src/net/tls.c \
 	src/net/tls_why.c \
 	src/net/transport.c \
+	src/policy/namespace.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \

@@ -41,6 +41,9 @@ struct server_tls_config {
 struct server_config {
 	struct string_list listen; /* "127.0.0.1:6380", "[::1]:6380", "unix:/path", "tls:127.0.0.1:6381" */
 	bool cluster_emulation;
+	bool strict; /* keys outside every namespace are refused */
+	struct listener_config *listeners;
+	size_t n_listeners;
 	struct server_tls_config tls;
 	int64_t workers; /* as written; 0: one for each CPU */
 	int64_t max_clients;
@@ -119,6 +122,31 @@ struct namespace_config {
 	char *upstream;		  /* name */
 	size_t upstream_index;	  /* in config.upstreams */
 	enum on_failure on_failure;
+	char *prefix;	      /* what stands upstream in the place of match; "": names stay as they are */
+	char *channel_prefix; /* the same for Pub/Sub channels */
+	int64_t ttl_ms;	      /* 0: none */
+	int64_t max_ttl_ms;   /* 0: any */
+	double ttl_jitter;    /* 0.1: up to 10 % more or less */
+	bool sliding;
+	bool encrypt;
+	bool encrypt_messages;
+	bool readonly;
+	bool hash_keys;
+};
+
+/* [[server.listener]]: its clients see one namespace as a whole Redis. */
+struct listener_config {
+	char *address;
+	char *namespace; /* name */
+};
+
+/* [encryption] */
+struct encryption_config {
+	struct string_list keys; /* "NAME:BASE64", secret; the first seals, all open; those of keys_file too */
+	char *keys_file;	 /* "": none; a key a line */
+	char *hash_key;		 /* BASE64 of 32 bytes, secret: for hash_keys; "": none */
+	char *hash_key_file;
+	bool accept_plaintext;
 };
 
 struct log_config {
@@ -147,6 +175,7 @@ struct config {
 	size_t n_upstreams;
 	struct namespace_config *namespaces; /* by name, as the other upstreams are */
 	size_t n_namespaces;
+	struct encryption_config encryption;
 	struct log_config log;
 	struct problem_list warnings; /* nothing wrong, but not what somebody thinks either */
 };

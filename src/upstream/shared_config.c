@@ -56,6 +56,7 @@ struct shared_config *shared_config_new(struct config *config, char *why, size_t
 	atomic_init(&s->refs, 1);
 	s->config = config;
 	s->upstream_tls = xcalloc(config->n_upstreams, sizeof(struct tls *));
+	s->namespaces = namespaces_new(config, NULL);
 	ok = open_server(s, why, why_size);
 	for (size_t i = 0; ok && i < config->n_upstreams; i++)
 		ok = open_upstream(s, i, why, why_size);
@@ -77,6 +78,7 @@ void shared_config_unref(struct shared_config **sp)
 	*sp = NULL;
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
+	namespaces_free(&s->namespaces);
 	tls_free(&s->server_tls);
 	for (size_t i = 0; i < s->config->n_upstreams; i++)
 		tls_free(&s->upstream_tls[i]);

@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "net/tls.h"
+#include "policy/namespace.h"
 #include "upstream/loaded.h"
 #include "upstream/node.h"
 
@@ -32,12 +33,13 @@ struct upstream {
 	_Atomic uint64_t refreshes;
 };
 
-/* A configuration, and what is made of the certificates it names, that several snapshots and upstreams hold. */
+/* A configuration, and what is made of it, that several snapshots and upstreams hold. */
 struct shared_config {
 	atomic_uint refs;
 	struct config *config;
 	struct tls *server_tls;	   /* NULL: no "tls:" listener */
 	struct tls **upstream_tls; /* by config->upstreams; NULL: plain */
+	struct namespaces *namespaces;
 };
 
 /* Takes config over, also when it fails: NULL with a text in why. One reference. */

@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Longest matching prefixes, and names there and back: see namespace.h. */
+#include "policy/namespace.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define NAME_HASH_BYTES 16 /* of a hashed name, written in hexadecimal */
+#define TAG_HASH_BYTES	8
+
+/* A beginning of names that leads somewhere. */
+struct prefix {
+	const char *text;
+	uint32_t len;
+	bool upstream; /* it is how names begin upstream, and stays as it is */
+	struct name_place at;
+};
+
+/*
+ * All beginnings, found by a running hash over a name's first bytes: it is looked up only at lengths that some prefix
+ * has, so that what it costs does not depend on how many there are.
+ */
+struct prefix_table {
+	struct prefix *items; /* sorted by text */
+	size_t n;
+	uint32_t *slots; /* 1 + index; 0: empty */
+	size_t n_slots;	 /* a power of two */
+	uint32_t max_len;
+	bool *has_len; /* [0 .. max_len] */
+};
+
+struct namespaces {
+	const struct config *config;
+	struct namespace *items;
+	size_t n;
+	const struct namespace *fallback; /* [namespace.default] */
+	struct prefix_table keys;
+	struct prefix_table channels;
+	struct name_place default_key, default_channel;
+	bool active, renames;
+	unsigned char hash_key[crypto_generichash_KEYBYTES];
+};
+
+/* ---- prefix tables ---- */
+
+#define HASH_START 0xcbf29ce484222325u
+
+static inline uint64_t hash_byte(uint64_t h, char c)
+{
+	return (h ^ (unsigned char)c) * 0x100000001b3u;
+}
+
+static inline size_t slot_at(const struct prefix_table *t, uint64_t h)
+{
+	return (h ^ h >> 32) & (t->n_slots - 1);
+}
+
+static int compare_prefixes(const void *x, const void *y)
+{
+	const struct prefix *a = x, *b = y;
+	int texts = strcmp(a->text, b->text);
+
+	/* Of two that are the same the client's comes first, and counts. */
+	return texts ? texts : (int)a->upstream - (int)b->upstream;
+}
+
+static void add_prefix(struct prefix_table *t, const char *text, bool upstream, struct name_place at)
+{
+	if (!*text)
+		return;
+	t->items = xreallocarray(t->items, t->n + 1, sizeof(*t->items));
+	t->items[t->n++] = (struct prefix){text, (uint32_t)strlen(text), upstream, at};
+}
+
+static void drop_doubles(struct prefix_table *t)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->n; i++)
+		if (n == 0 || strcmp(t->items[n - 1].text, t->items[i].text) != 0)
+			t->items[n++] = t->items[i];
+	t->n = n;
+}
+
+static void build_table(struct prefix_table *t)
+{
+	if (t->n > 0)
+		qsort(t->items, t->n, sizeof(*t->items), compare_prefixes);
+	drop_doubles(t);
+	for (t->n_slots = 16; t->n_slots < 4 * t->n;)
+		t->n_slots *= 2;
+	t->slots = xcalloc(t->n_slots, sizeof(*t->slots));
+	for (size_t i = 0; i < t->n; i++)
+		if (t->items[i].len > t->max_len)
+			t->max_len = t->items[i].len;
+	t->has_len = xcalloc(t->max_len + 1, sizeof(*t->has_len));
+	for (size_t i = 0; i < t->n; i++) {
+		uint64_t h = HASH_START;
+		size_t slot;
+
+		for (uint32_t k = 0; k < t->items[i].len; k++)
+			h = hash_byte(h, t->items[i].text[k]);
+		for (slot = slot_at(t, h); t->slots[slot];)
+			slot = (slot + 1) & (t->n_slots - 1);
+		t->slots[slot] = (uint32_t)i + 1;
+		t->has_len[t->items[i].len] = true;
+	}
+}
+
+static void free_table(struct prefix_table *t)
+{
+	free(t->items);
+	free(t->slots);
+	free(t->has_len);
+}
+
+static const struct prefix *find_at(const struct prefix_table *t, uint64_t h, const char *name, uint32_t len)
+{
+	for (size_t slot = slot_at(t, h); t->slots[slot]; slot = (slot + 1) & (t->n_slots - 1)) {
+		const struct prefix *p = &t->items[t->slots[slot] - 1];
+
+		if (p->len == len && memcmp(p->text, name, len) == 0)
+			return p;
+	}
+	return NULL;
+}
+
+/* The longest; NULL: none. */
+static const struct prefix *find_prefix(const struct prefix_table *t, const char *name, size_t len)
+{
+	uint32_t end = len < t->max_len ? (uint32_t)len : t->max_len;
+	const struct prefix *best = NULL, *found;
+	uint64_t h = HASH_START;
+
+	for (uint32_t i = 0; i < end; i++) {
+		h = hash_byte(h, name[i]);
+		if (t->has_len[i + 1] && (found = find_at(t, h, name, i + 1)))
+			best = found;
+	}
+	return best;
+}
+
+/* Whether some prefix begins with these bytes and goes on: names that begin so may lead to several places. */
+static bool has_longer(const struct prefix_table *t, const char *text, size_t len)
+{
+	size_t low = 0, high = t->n;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (strncmp(t->items[mid].text, text, len) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (; low < t->n && strncmp(t->items[low].text, text, len) == 0; low++)
+		if (t->items[low].len > len)
+			return true;
+	return false;
+}
+
+/* ---- building ---- */
+
+static uint32_t flags_of(const struct namespace_config *conf)
+{
+	uint32_t flags = 0;
+
+	flags |= *conf->prefix || conf->hash_keys ? NS_RENAMES : 0;
+	flags |= conf->hash_keys ? NS_HASHES : 0;
+	flags |= conf->ttl_ms > 0 ? NS_TTL : 0;
+	flags |= conf->max_ttl_ms > 0 ? NS_MAX_TTL : 0;
+	flags |= conf->sliding ? NS_SLIDING : 0;
+	flags |= conf->encrypt ? NS_SEALS : 0;
+	flags |= conf->readonly ? NS_READONLY : 0;
+	flags |= conf->on_failure == ON_FAILURE_MISS ? NS_MISS : 0;
+	return flags;
+}
+
+/* Where names of ns go that begin with `match`; put "": they stay. */
+static struct name_place place_of(const struct namespace *ns, const char *match, const char *put)
+{
+	if (!*put && !(ns->flags & NS_HASHES))
+		return (struct name_place){ns, "", 0, 0};
+	if (!*put) /* hashed behind its own beginning */
+		put = match;
+	return (struct name_place){ns, put, (uint32_t)strlen(put), (uint32_t)strlen(match)};
+}
+
+static void add_namespace(struct namespaces *all, struct namespace *ns)
+{
+	const struct namespace_config *conf = ns->conf;
+
+	for (size_t i = 0; i < conf->match.n; i++) {
+		const char *match = conf->match.items[i];
+
+		add_prefix(&all->keys, match, !*conf->prefix, place_of(ns, match, conf->prefix));
+		add_prefix(&all->channels, match, !*conf->channel_prefix,
+			   (struct name_place){ns, conf->channel_prefix, (uint32_t)strlen(conf->channel_prefix),
+					       *conf->channel_prefix ? (uint32_t)strlen(match) : 0});
+	}
+	add_prefix(&all->keys, conf->prefix, true, place_of(ns, conf->prefix, ns->flags & NS_HASHES ? conf->prefix : ""));
+	add_prefix(&all->channels, conf->channel_prefix, true, (struct name_place){ns, "", 0, 0});
+	if (strcmp(conf->name, "default") == 0) {
+		all->fallback = ns;
+		all->default_key = place_of(ns, "", conf->prefix);
+		all->default_channel =
+			(struct name_place){ns, conf->channel_prefix, (uint32_t)strlen(conf->channel_prefix), 0};
+	}
+}
+
+struct namespaces *namespaces_new(const struct config *config, const unsigned char *hash_key)
+{
+	struct namespaces *all = xcalloc(1, sizeof(*all));
+
+	all->config = config;
+	all->n = config->n_namespaces;
+	all->items = xcalloc(all->n + 1, sizeof(*all->items));
+	all->default_key = all->default_channel = (struct name_place){NULL, "", 0, 0};
+	all->active = config->server.strict || config->server.n_listeners > 0;
+	if (hash_key)
+		memcpy(all->hash_key, hash_key, sizeof(all->hash_key));
+	for (size_t i = 0; i < all->n; i++) {
+		const struct namespace_config *conf = &config->namespaces[i];
+		struct namespace *ns = &all->items[i];
+
+		ns->conf = conf;
+		ns->id = (unsigned)i;
+		ns->flags = flags_of(conf);
+		ns->prefix = *conf->prefix ? conf->prefix : conf->match.n > 0 ? conf->match.items[0] : "";
+		ns->prefix_len = strlen(ns->prefix);
+		all->renames = all->renames || ns->flags & NS_RENAMES;
+		all->active = all->active || (ns->flags & ~(uint32_t)NS_MISS) || *conf->channel_prefix;
+		add_namespace(all, ns);
+	}
+	build_table(&all->keys);
+	build_table(&all->channels);
+	return all;
+}
+
+void namespaces_free(struct namespaces **allp)
+{
+	struct namespaces *all = *allp;
+
+	*allp = NULL;
+	if (!all)
+		return;
+	free_table(&all->keys);
+	free_table(&all->channels);
+	free(all->items);
+	sodium_memzero(all->hash_key, sizeof(all->hash_key));
+	free(all);
+}
+
+bool namespaces_active(const struct namespaces *all)
+{
+	return all->active;
+}
+
+bool namespaces_rename(const struct namespaces *all)
+{
+	return all->renames;
+}
+
+size_t namespaces_count(const struct namespaces *all)
+{
+	return all->n;
+}
+
+const struct namespace *namespaces_at(const struct namespaces *all, size_t id)
+{
+	return id < all->n ? &all->items[id] : NULL;
+}
+
+const struct namespace *namespaces_named(const struct namespaces *all, const char *name)
+{
+	for (size_t i = 0; i < all->n; i++)
+		if (strcmp(all->items[i].conf->name, name) == 0)
+			return &all->items[i];
+	return NULL;
+}
+
+/* ---- there ---- */
+
+struct name_place view_key(const struct view *v, const char *key, size_t len)
+{
+	const struct prefix *p;
+
+	if (v->bound)
+		return (struct name_place){v->bound, v->bound->prefix, (uint32_t)v->bound->prefix_len, 0};
+	p = find_prefix(&v->all->keys, key, len);
+	return p ? p->at : v->all->default_key;
+}
+
+struct name_place view_channel(const struct view *v, const char *channel, size_t len)
+{
+	const struct prefix *p;
+
+	if (v->bound)
+		return (struct name_place){v->bound, v->bound->conf->channel_prefix,
+					   (uint32_t)strlen(v->bound->conf->channel_prefix), 0};
+	p = find_prefix(&v->all->channels, channel, len);
+	return p ? p->at : v->all->default_channel;
+}
+
+static size_t literal_length(const char *pattern, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && !memchr("*?[\\", pattern[n], 4))
+		n++;
+	return n;
+}
+
+struct name_place view_channel_pattern(const struct view *v, const char *pattern, size_t len)
+{
+	return view_channel(v, pattern, literal_length(pattern, len));
+}
+
+static void put_hash(const struct view *v, const char *p, size_t len, size_t n_bytes, struct buf *out)
+{
+	unsigned char hash[crypto_generichash_BYTES];
+	char hex[2 * crypto_generichash_BYTES + 1];
+
+	crypto_generichash(hash, sizeof(hash), (const unsigned char *)p, len, v->all->hash_key,
+			   sizeof(v->all->hash_key));
+	sodium_bin2hex(hex, sizeof(hex), hash, n_bytes);
+	buf_put(out, hex, 2 * n_bytes);
+}
+
+/* What Redis Cluster hashes of a key when it has braces. https://redis.io/docs/reference/cluster-spec/#hash-tags */
+static bool hash_tag(const char *name, size_t len, const char **tag, size_t *tag_len)
+{
+	const char *open = memchr(name, '{', len);
+	const char *close = open ? memchr(open + 1, '}', len - (size_t)(open + 1 - name)) : NULL;
+
+	if (!close || close == open + 1)
+		return false;
+	*tag = open + 1;
+	*tag_len = (size_t)(close - open - 1);
+	return true;
+}
+
+void name_place_put(const struct view *v, const struct name_place *at, const char *name, size_t len, struct buf *out)
+{
+	const char *tag;
+	size_t tag_len;
+
+	buf_put(out, at->put, at->put_len);
+	if (!(at->ns && at->ns->flags & NS_HASHES)) {
+		buf_put(out, name + at->cut, len - at->cut);
+		return;
+	}
+	if (hash_tag(name, len, &tag, &tag_len)) {
+		buf_puts(out, "{");
+		put_hash(v, tag, tag_len, TAG_HASH_BYTES, out);
+		buf_puts(out, "}");
+	}
+	put_hash(v, name + at->cut, len - at->cut, NAME_HASH_BYTES, out);
+}
+
+/* ---- back ---- */
+
+static bool begins_with(const char *name, size_t len, const char *prefix, size_t prefix_len)
+{
+	return len >= prefix_len && memcmp(name, prefix, prefix_len) == 0;
+}
+
+/* A name that stands upstream in the place of p. */
+static bool back(const struct prefix *p, const char *renamed, const char *first_match, struct name_place *out)
+{
+	*out = (struct name_place){p->at.ns, "", 0, 0};
+	if (!p->upstream)
+		return false; /* clients mean something else by this name */
+	if (*renamed && strcmp(p->text, renamed) == 0) {
+		out->put = first_match;
+		out->put_len = (uint32_t)strlen(first_match);
+		out->cut = p->len;
+	}
+	return true;
+}
+
+static const char *first_match(const struct namespace *ns)
+{
+	return ns->conf->match.n > 0 ? ns->conf->match.items[0] : "";
+}
+
+bool view_key_back(const struct view *v, const char *key, size_t len, struct name_place *out)
+{
+	const struct prefix *p;
+
+	if (v->bound) {
+		*out = (struct name_place){v->bound, "", 0, (uint32_t)v->bound->prefix_len};
+		return begins_with(key, len, v->bound->prefix, v->bound->prefix_len) && !(v->bound->flags & NS_HASHES);
+	}
+	p = find_prefix(&v->all->keys, key, len);
+	if (p)
+		return back(p, p->at.ns->conf->prefix, first_match(p->at.ns), out) && !(p->at.ns->flags & NS_HASHES);
+	*out = (struct name_place){v->all->fallback, "", 0, 0};
+	if (!v->all->fallback)
+		return !v->all->config->server.strict;
+	return !(v->all->fallback->flags & NS_RENAMES);
+}
+
+bool view_channel_back(const struct view *v, const char *channel, size_t len, struct name_place *out)
+{
+	const struct prefix *p;
+
+	if (v->bound) {
+		size_t prefix_len = strlen(v->bound->conf->channel_prefix);
+
+		*out = (struct name_place){v->bound, "", 0, (uint32_t)prefix_len};
+		return begins_with(channel, len, v->bound->conf->channel_prefix, prefix_len);
+	}
+	p = find_prefix(&v->all->channels, channel, len);
+	if (p)
+		return back(p, p->at.ns->conf->channel_prefix, first_match(p->at.ns), out);
+	*out = (struct name_place){v->all->fallback, "", 0, 0};
+	return v->all->default_channel.put_len == 0;
+}
+
+/* ---- patterns ---- */
+
+void pattern_escape(struct buf *out, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (memchr("*?[]\\", text[i], 5))
+			buf_put(out, "\\", 1);
+		buf_put(out, text + i, 1);
+	}
+}
+
+bool view_pattern(const struct view *v, const char *pattern, size_t len, struct buf *out, const struct namespace **ns)
+{
+	size_t n = literal_length(pattern, len);
+	struct name_place at = view_key(v, pattern, n);
+
+	*ns = v->bound;
+	if (!v->bound && has_longer(&v->all->keys, pattern, n)) {
+		if (namespaces_rename(v->all)) {
+			buf_put(out, "*", 1);
+			return false;
+		}
+		buf_put(out, pattern, len);
+		return true;
+	}
+	*ns = at.ns;
+	pattern_escape(out, at.put, at.put_len);
+	buf_put(out, pattern + at.cut, len - at.cut);
+	return true;
+}
