@@ -273,7 +273,7 @@ enum command_seal {
 	SEAL_ENTRY_GET,	   /* an array of entries */
 	SEAL_ENTRY_AUTO,
 	SEAL_ENTRY_STREAMS,
-	SEAL_MESSAGE, /* PUBLISH */
+	SEAL_PAYLOAD, /* PUBLISH */
 };
 
 #define COMMAND_SPECS_MAX 8
