@@ -76,6 +76,7 @@ SOURCES := \
 	src/net/tls_why.c \
 	src/net/transport.c \
 	src/policy/namespace.c \
+	src/policy/seal.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \
