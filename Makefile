@@ -82,6 +82,7 @@ SOURCES := \
 	src/policy/rewrite.c \
 	src/policy/seal_args.c \
 	src/policy/ttl.c \
+	src/policy/seal.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \
