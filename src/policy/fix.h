@@ -37,8 +37,8 @@ struct fix {
 	uint8_t names; /* enum command_names of what the reply carries */
 	uint8_t seal;  /* enum command_seal */
 	uint8_t proto;
-	bool setnx;	   /* SET ... NX was sent for SETNX */
-	bool filter;	   /* of the keys only those that match `pattern` */
+	bool setnx;  /* SET ... NX was sent for SETNX */
+	bool filter; /* of the keys only those that match `pattern` */
 	struct fix_key *keys;
 	uint32_t n_keys;
 	struct slice *fields;
@@ -55,14 +55,14 @@ struct fix_list {
 	struct fix_item {
 		struct fix *fix;
 		uint32_t n_own;
-	} *items;
+	} * items;
 };
 
 /* Copies the keys; holder is NULL. */
 struct fix *fix_new(const struct fix *of);
 void fix_set_fields(struct fix *fix, const struct slice *fields, uint32_t n); /* copied */
 void fix_set_pattern(struct fix *fix, const char *pattern, size_t len);	      /* copied */
-void fix_free(struct fix **fix); /* its list too; not the holders */
+void fix_free(struct fix **fix);					      /* its list too; not the holders */
 
 /*
  * Appends what the client gets for a whole reply. Errors pass. NULL, or the text of the error that it gets instead;
