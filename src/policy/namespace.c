@@ -201,7 +201,8 @@ static void add_namespace(struct namespaces *all, struct namespace *ns)
 			   (struct name_place){ns, conf->channel_prefix, (uint32_t)strlen(conf->channel_prefix),
 					       *conf->channel_prefix ? (uint32_t)strlen(match) : 0});
 	}
-	add_prefix(&all->keys, conf->prefix, true, place_of(ns, conf->prefix, ns->flags & NS_HASHES ? conf->prefix : ""));
+	add_prefix(&all->keys, conf->prefix, true,
+		   place_of(ns, conf->prefix, ns->flags & NS_HASHES ? conf->prefix : ""));
 	add_prefix(&all->channels, conf->channel_prefix, true, (struct name_place){ns, "", 0, 0});
 	if (strcmp(conf->name, "default") == 0) {
 		all->fallback = ns;

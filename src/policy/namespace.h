@@ -33,7 +33,8 @@ enum namespace_flag {
 	NS_MISS = 1 << 7, /* on_failure = "miss" */
 };
 
-struct namespace {
+struct namespace
+{
 	const struct namespace_config *conf;
 	unsigned id; /* index in config.namespaces */
 	uint32_t flags;
