@@ -16,6 +16,8 @@ SOURCES := \
 	src/control.c \
 	src/reload.c \
 	src/request.c \
+	src/rewrap.c \
+	src/rewrap_key.c \
 	src/server.c \
 	src/snapshot.c \
 	src/upstreams.c \
