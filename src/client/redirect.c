@@ -419,7 +419,8 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 		p = NULL;
 	if (!p && r->deadline_us > 0 && w->now_us >= r->deadline_us)
 		return false;
-	/* The next map must name the node: one comes within a second. But a script says such things of its own accord. */
+	/* The next map must name the node: one comes within a second. But a script says such things of its own accord.
+	 */
 	if (!p && what != REDIRECT_LATER && w->now_us - r->start_us > MAP_WAIT_US)
 		return false;
 	if (what == REDIRECT_LATER && overtaken(r))
