@@ -17,10 +17,13 @@ SOURCES := \
 	src/gen_key.c \
 	src/reload.c \
 	src/request.c \
+	src/rewrap.c \
+	src/rewrap_key.c \
 	src/server.c \
 	src/snapshot.c \
 	src/upstreams.c \
 	src/worker.c \
+	src/base/arena.c \
 	src/base/buf.c \
 	src/base/log.c \
 	src/base/mailbox.c \
@@ -42,7 +45,6 @@ SOURCES := \
 	src/client/events.c \
 	src/client/fanout.c \
 	src/client/forward.c \
-	src/client/glob.c \
 	src/client/hub.c \
 	src/client/info.c \
 	src/client/join.c \
@@ -53,6 +55,8 @@ SOURCES := \
 	src/client/mirror_rewrite.c \
 	src/client/mirror_send.c \
 	src/client/monitor.c \
+	src/client/namespace_stats.c \
+	src/client/policy.c \
 	src/client/redact.c \
 	src/client/redirect.c \
 	src/client/retry.c \
@@ -76,7 +80,15 @@ SOURCES := \
 	src/net/tls.c \
 	src/net/tls_why.c \
 	src/net/transport.c \
+	src/policy/fix.c \
+	src/policy/glob.c \
+	src/policy/names.c \
 	src/policy/namespace.c \
+	src/policy/rewrite.c \
+	src/policy/seal_args.c \
+	src/policy/sliding.c \
+	src/policy/ttl.c \
+	src/policy/seal.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "client/join.h"
+#include "client/policy.h"
 #include "client/scripts.h"
 #include "client/target.h"
 #include "client/unit.h"
@@ -143,7 +144,7 @@ static void begin_anew(struct request *r, const struct buf *bytes)
 	r->reply.start = r->reply.end = 0;
 	if (!(r->flags & REQUEST_UNIT))
 		return;
-	r->part = 0;
+	r->error_len = 0;
 	r->n_before = unit_commands(buf_head(bytes), buf_len(bytes)) - 1;
 }
 
@@ -346,13 +347,15 @@ bool redirect_send(struct request *r, struct upstream *up, const struct buf *byt
 }
 
 /* A node that has joined lacks a script or a function: it is loaded there, and r sent again behind it. */
-static bool load_missing(struct request *r, struct link *l, const char *line, size_t len)
+bool redirect_load_missing(struct request *r, struct link *l, const char *line, size_t len)
 {
 	struct buf bytes = {0}, before = {0};
-	bool ok = !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_UNIT)) && r->redirects < REDIRECTS_MAX &&
-		  !l->pool->readonly && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes) &&
-		  scripts_missing(l->pool->server->up, line, len, &bytes, &before) > 0;
+	bool whole_unit = (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) == REQUEST_UNIT;
+	bool ok = !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED)) && !whole_unit && r->redirects < REDIRECTS_MAX &&
+		  !l->pool->readonly && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes);
+	struct slice inner = ok ? policy_inner(r, &bytes) : (struct slice){NULL, 0};
 
+	ok = ok && scripts_missing(l->pool->server->up, line, len, inner, &before) > 0;
 	if (ok) {
 		r->redirects++;
 		client_leave_lane(r->client, r);
@@ -400,7 +403,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	struct pool *p = NULL;
 
 	if (what == REDIRECT_NONE)
-		return load_missing(r, l, line, len);
+		return redirect_load_missing(r, l, line, len);
 	note(w, up, what, line, len);
 	if (r->flags & (REQUEST_IN_TX | REQUEST_STREAMED) || (what != REDIRECT_LATER && r->redirects >= REDIRECTS_MAX))
 		return false;
@@ -425,8 +428,10 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	/* Only what is followed counts. New keys of a slot on the move are ASK here and TRYAGAIN there. */
 	r->redirects = what == REDIRECT_LATER ? 0 : r->redirects + (p != NULL);
 	client_leave_lane(r->client, r);
-	if (what == REDIRECT_ASK)
+	if (what == REDIRECT_ASK) {
 		buf_put(&before, asking, sizeof(asking) - 1);
+		policy_unwrap_for_asking(r, &bytes);
+	}
 	if (!p || !send_to(r, p, &bytes, &before))
 		park(r, up, &bytes);
 	buf_release(&before);
