@@ -22,6 +22,7 @@
 #include "base/list.h"
 #include "base/outq.h"
 #include "net/transport.h"
+#include "policy/namespace.h"
 #include "request.h"
 #include "resp/errors.h"
 #include "resp/request_frame.h"
@@ -97,6 +98,8 @@ struct client {
 	struct list dirty;  /* worker.dirty_clients */
 	struct list resume; /* worker.resume */
 	struct worker *w;
+	struct view view; /* what its names mean; renewed with every snapshot */
+	char *bound_name; /* the namespace of its listener; NULL: an ordinary one */
 	struct client_extra *extra;
 	struct event event;	   /* reading; while stalled: hearing of its end */
 	struct event *write_event; /* only while its socket is full */
@@ -174,14 +177,19 @@ enum verdict {
 	CALL_WAIT, /* not consumed: c->wait says what for */
 };
 
-/* What its names mean. */
+/*
+ * Takes over an accepted socket; with TLS on it when tls is given. bound_name: the namespace of its listener, which the
+ * worker's configuration has; NULL: none.
+ */
+void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name);
+
 static inline struct view client_view(const struct client *c)
 {
-	return (struct view){c->w->snapshot->holder->namespaces, NULL};
+	return c->view;
 }
 
-/* Takes over an accepted socket; with TLS on it when tls is given. */
-void client_new(struct worker *w, int fd, struct tls *tls);
+/* The worker has a new snapshot: what the client has of the configuration is taken from there. */
+void client_take_config(struct client *c);
 
 /* Closes now (idempotent); memory lives until the end of the turn. */
 void client_close(struct client *c);
