@@ -43,6 +43,7 @@ SOURCES := \
 	src/client/forward.c \
 	src/client/glob.c \
 	src/client/hub.c \
+	src/client/hub_message.c \
 	src/client/info.c \
 	src/client/join.c \
 	src/client/keyweir_cmd.c \
@@ -60,6 +61,7 @@ SOURCES := \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
+	src/client/pubsub.c \
 	src/client/subscribe.c \
 	src/client/subscriptions.c \
 	src/client/target.c \
@@ -75,6 +77,7 @@ SOURCES := \
 	src/net/tls.c \
 	src/net/tls_why.c \
 	src/net/transport.c \
+	src/policy/channel.c \
 	src/policy/namespace.c \
 	src/resp/errors.c \
 	src/resp/inline.c \

@@ -36,7 +36,7 @@ static void push_as_message(struct client *c, const char *data, size_t len)
 	struct channel *ch = hub_channel(c->w->hub, HUB_CHANNEL, INVALIDATE_CHANNEL, strlen(INVALIDATE_CHANNEL), false);
 	struct buf b = {0};
 
-	if (!hub_find_sub(c, ch) || len < head || memcmp(data, invalidate, head) != 0)
+	if (!hub_find_sub(c, ch, NULL) || len < head || memcmp(data, invalidate, head) != 0)
 		return;
 	buf_put(&b, message, sizeof(message) - 1);
 	if (len - head == sizeof(null) - 1 && memcmp(data + head, null, len - head) == 0)
