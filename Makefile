@@ -20,6 +20,7 @@ SOURCES := \
 	src/snapshot.c \
 	src/upstreams.c \
 	src/worker.c \
+	src/base/arena.c \
 	src/base/buf.c \
 	src/base/log.c \
 	src/base/mailbox.c \
@@ -41,7 +42,6 @@ SOURCES := \
 	src/client/events.c \
 	src/client/fanout.c \
 	src/client/forward.c \
-	src/client/glob.c \
 	src/client/hub.c \
 	src/client/hub_message.c \
 	src/client/info.c \
@@ -78,7 +78,14 @@ SOURCES := \
 	src/net/tls_why.c \
 	src/net/transport.c \
 	src/policy/channel.c \
+	src/policy/fix.c \
+	src/policy/glob.c \
+	src/policy/names.c \
 	src/policy/namespace.c \
+	src/policy/rewrite.c \
+	src/policy/seal_args.c \
+	src/policy/ttl.c \
+	src/policy/seal.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "client/glob.h"
+#include "policy/glob.h"
 #include "client/hub_private.h"
 #include "policy/channel.h"
 #include "resp/write.h"

@@ -5,7 +5,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
-#include "client/glob.h"
+#include "policy/glob.h"
 #include "client/hub.h"
 #include "client/target.h"
 #include "policy/channel.h"

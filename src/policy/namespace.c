@@ -262,6 +262,11 @@ bool namespaces_active(const struct namespaces *all)
 	return all->active;
 }
 
+bool namespaces_strict(const struct namespaces *all)
+{
+	return all->config->server.strict;
+}
+
 bool namespaces_rename(const struct namespaces *all)
 {
 	return all->renames;

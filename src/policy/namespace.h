@@ -51,6 +51,7 @@ void namespaces_free(struct namespaces **all);
 
 /* Whether requests or replies have to be looked at at all, beyond which upstream a key is on. */
 bool namespaces_active(const struct namespaces *all);
+bool namespaces_strict(const struct namespaces *all); /* keys outside of them are refused */
 bool namespaces_rename(const struct namespaces *all); /* some names differ upstream */
 size_t namespaces_count(const struct namespaces *all);
 const struct namespace *namespaces_at(const struct namespaces *all, size_t id);
