@@ -112,6 +112,8 @@ SOURCES := \
 	src/config/address.c \
 	src/config/cache.c \
 	src/config/check.c \
+	src/config/check_encryption.c \
+	src/config/check_namespace.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \
