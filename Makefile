@@ -66,6 +66,7 @@ SOURCES := \
 	src/client/subscriptions.c \
 	src/client/target.c \
 	src/client/tracking.c \
+	src/client/tracking_names.c \
 	src/client/transaction.c \
 	src/client/unit.c \
 	src/command/keys.c \

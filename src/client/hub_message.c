@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "policy/glob.h"
 #include "client/hub_private.h"
@@ -24,6 +25,8 @@ struct heard {
 	struct reply_item payload;
 	enum channel_kind kind;
 	struct rcbuf *whole; /* the frame as it is, when somebody sees it so */
+	struct buf opened;   /* the payload, once somebody has asked for it */
+	enum { NOT_ASKED, OPENED, BROKEN } open;
 };
 
 /* How those see it who share these three. */
@@ -101,16 +104,40 @@ static bool see_channel(const struct heard *m, const struct view *v, const struc
 	       glob_match(name, len, buf_head(out), buf_len(out));
 }
 
-/* The message for the client; what is made for it is in room. */
-static bool see_payload(const struct heard *m, const struct view *v, struct buf *room, struct reply_item *out)
+static bool open_payload(struct worker *w, struct heard *m)
+{
+	static struct log_limit limit;
+	enum open_status status;
+
+	if (m->open != NOT_ASKED)
+		return m->open == OPENED;
+	status = message_open(w->snapshot->holder->keyring, m->channel.text, m->channel.len, m->payload.text,
+			      m->payload.len, &m->opened);
+	m->open = status == OPEN_BROKEN ? BROKEN : OPENED;
+	if (m->open == OPENED)
+		return true;
+	counter_add(&w->counters.messages_broken, 1);
+	if (log_limit_pass(&limit))
+		log_warn("A message was dropped: its channel's messages are sealed, and it does not open");
+	return false;
+}
+
+/* The message for the client, who calls its channel so; what is made for it is in room. */
+static bool see_payload(struct worker *w, struct heard *m, const struct view *v, const struct buf *channel,
+			struct buf *room, struct reply_item *out)
 {
 	*out = m->payload;
-	if (m->kind != CHANNEL_KEYEVENT)
-		return true;
-	if (!channel_key_back_put(v, m->payload.text, m->payload.len, room))
-		return false;
-	out->text = buf_head(room);
-	out->len = buf_len(room);
+	if (m->kind == CHANNEL_KEYEVENT) {
+		if (!channel_key_back_put(v, m->payload.text, m->payload.len, room))
+			return false;
+		out->text = buf_head(room);
+		out->len = buf_len(room);
+	} else if (channel_seals(v, buf_head(channel), buf_len(channel))) {
+		if (!open_payload(w, m))
+			return false;
+		out->text = buf_head(&m->opened);
+		out->len = buf_len(&m->opened);
+	}
 	return true;
 }
 
@@ -142,13 +169,13 @@ static struct rcbuf *put_together(struct heard *m, const struct alias *alias, co
 	return rb;
 }
 
-static struct rcbuf *make_form(struct heard *m, const struct view *v, const struct alias *alias)
+static struct rcbuf *make_form(struct worker *w, struct heard *m, const struct view *v, const struct alias *alias)
 {
 	struct buf channel = {0}, room = {0};
 	struct reply_item payload;
 	struct rcbuf *rb = NULL;
 
-	if (see_channel(m, v, alias, &channel) && see_payload(m, v, &room, &payload))
+	if (see_channel(m, v, alias, &channel) && see_payload(w, m, v, &channel, &room, &payload))
 		rb = put_together(m, alias, &channel, &payload);
 	buf_release(&channel);
 	buf_release(&room);
@@ -168,7 +195,7 @@ static struct rcbuf *form_for(struct forms *forms, struct heard *m, const struct
 	}
 	f = &forms->items[forms->n++ % FORMS_KEPT];
 	rcbuf_unref(f->rb);
-	*f = (struct form){v, sub->alias, make_form(m, &v, sub->alias)};
+	*f = (struct form){v, sub->alias, make_form(sub->client->w, m, &v, sub->alias)};
 	return f->rb;
 }
 
@@ -209,4 +236,5 @@ void hub_distribute(struct hub *hub, struct channel *ch, const char *frame, size
 	if (ch->n_subs > 0 && parse(&m))
 		distribute_forms(hub, &m, ch);
 	rcbuf_unref(m.whole);
+	buf_release(&m.opened);
 }

@@ -73,10 +73,26 @@ static enum verdict publish_renamed(struct client *c, const struct call *call, c
 static enum verdict publish_sealed(struct client *c, const struct call *call, const struct view *v, const char *channel,
 				   size_t len)
 {
-	(void)v;
-	(void)channel;
-	(void)len;
-	return publish(c, call);
+	struct request_frame frame = {.max_bulk = UINT64_MAX};
+	struct call up = {.cmd = call->cmd, .frame = &frame};
+	enum verdict verdict = CALL_DONE;
+	const char *word, *message;
+	size_t word_len, message_len;
+	struct buf bytes = {0};
+
+	word = call_arg(call, 0, &word_len);
+	message = call_arg(call, 2, &message_len);
+	resp_array(&bytes, 3);
+	resp_bulk(&bytes, word, word_len);
+	if (!publish_rewrite(v, c->w->snapshot->holder->keyring, channel, len, message, message_len, &bytes)) {
+		client_reply_own_error(c, call, ERROR_LINK_FULL);
+	} else if (request_frame_feed(&frame, buf_head(&bytes), buf_len(&bytes)) == FRAME_READY) {
+		up.bytes = buf_head(&bytes);
+		up.len = buf_len(&bytes);
+		verdict = publish(c, &up);
+	}
+	buf_release(&bytes);
+	return verdict;
 }
 
 enum verdict handle_PUBLISH(struct client *c, const struct call *call)

@@ -52,4 +52,8 @@ bool channel_seals(const struct view *v, const char *name, size_t len);
 bool publish_rewrite(const struct view *v, const struct keyring *ring, const char *name, size_t name_len,
 		     const char *message, size_t message_len, struct buf *out) __attribute__((warn_unused_result));
 
+/* Appends what a sealed message to an upstream channel says. */
+enum open_status message_open(const struct keyring *ring, const char *channel, size_t channel_len, const char *sealed,
+			      size_t len, struct buf *out) __attribute__((warn_unused_result));
+
 #endif

@@ -407,6 +407,18 @@ bool view_key_back(const struct view *v, const char *key, size_t len, struct nam
 	return !(v->all->fallback->flags & NS_RENAMES);
 }
 
+bool view_key_is_hashed(const struct view *v, const char *key, size_t len)
+{
+	const struct prefix *p;
+
+	if (v->bound)
+		return v->bound->flags & NS_HASHES && begins_with(key, len, v->bound->prefix, v->bound->prefix_len);
+	p = find_prefix(&v->all->keys, key, len);
+	if (p)
+		return p->upstream && p->at.ns->flags & NS_HASHES;
+	return v->all->fallback && v->all->fallback->flags & NS_HASHES;
+}
+
 bool view_channel_back(const struct view *v, const char *channel, size_t len, struct name_place *out)
 {
 	const struct prefix *p;

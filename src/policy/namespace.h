@@ -89,6 +89,9 @@ void name_place_put(const struct view *v, const struct name_place *at, const cha
  */
 bool view_key_back(const struct view *v, const char *key, size_t len, struct name_place *out);
 
+/* Whether an upstream key is one that the client can name, but whose name can't be told from it. */
+bool view_key_is_hashed(const struct view *v, const char *key, size_t len);
+
 /*
  * What to ask Redis for so as to see all keys that match a client's pattern (KEYS, SCAN MATCH).
  * True: the pattern put into out, and what comes needs no other look than view_key_back(). False: out gets "*", or
