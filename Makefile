@@ -14,6 +14,7 @@ endif
 
 SOURCES := \
 	src/control.c \
+	src/gen_key.c \
 	src/reload.c \
 	src/request.c \
 	src/server.c \

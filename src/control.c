@@ -49,7 +49,7 @@ static struct worker *least_busy(struct server *s)
 	return best;
 }
 
-void control_accepted(void *ctx, int fd, bool tls)
+void control_accepted(void *ctx, int fd, const struct listener *l)
 {
 	struct control *ctl = ctx;
 	struct server *s = &ctl->server;
@@ -58,7 +58,7 @@ void control_accepted(void *ctx, int fd, bool tls)
 
 	if (atomic_load(&s->n_clients) >= atomic_load(&s->max_clients)) {
 		atomic_fetch_add(&s->rejected, 1);
-		refuse(fd, tls, "-ERR max number of clients reached\r\n");
+		refuse(fd, l->tls, "-ERR max number of clients reached\r\n");
 		return;
 	}
 	/* No users: only those who are on this machine already (CONTRACT, [user.NAME]). */
@@ -67,14 +67,14 @@ void control_accepted(void *ctx, int fd, bool tls)
 
 		snprintf(line, sizeof(line), "-%s\r\n", reply_error_text(ERROR_NOT_LOOPBACK));
 		atomic_fetch_add(&s->rejected, 1);
-		refuse(fd, tls, line);
+		refuse(fd, l->tls, line);
 		return;
 	}
 	socket_prepare(fd, &a, ctl->keepalive_s);
 	w = least_busy(s);
 	atomic_fetch_add(&s->n_clients, 1);
 	atomic_fetch_add(&w->n_clients, 1);
-	worker_run_on(w, tls ? worker_take_tls_client : worker_take_client, (void *)(intptr_t)fd);
+	worker_run_on(w, worker_take_client, newcomer_new(fd, l->tls, l->namespace));
 }
 
 /* ---- the end ---- */
@@ -374,7 +374,7 @@ int control_run(struct shared_config *holder, const struct config_source *source
 		struct listener *l = container_of(pos, struct listener, node);
 
 		listener_start(l, ctl.base, control_accepted, &ctl);
-		log_info("Listening on %s", l->text);
+		control_log_listener(l);
 	}
 	log_info("Keyweir %s ready with %u workers", KEYWEIR_VERSION, ctl.server.n_workers);
 	systemd_notify("READY=1\nSTATUS=Serving");

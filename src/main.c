@@ -13,6 +13,7 @@
 #include "command/command.h"
 #include "config/config.h"
 #include "control.h"
+#include "gen_key.h"
 #include "keyweir_version.h"
 
 #define DEFAULT_FILE "/etc/keyweir/keyweir.toml"
@@ -33,6 +34,7 @@ static const char usage_text[] =
 	"Usage: keyweir [-c FILE] [-l ADDR]... [-u URL] [--set TABLE.KEY=VALUE]... [-v|-q]\n"
 	"       keyweir -t | --test     check the configuration; exit 78 when it has mistakes\n"
 	"       keyweir --dump          print the whole effective configuration\n"
+	"       keyweir gen-key [NAME]  print a new key for [encryption] keys\n"
 	"       keyweir -V | -h\n"
 	"\n"
 	"  -c FILE        configuration (default: " DEFAULT_FILE ", where it exists)\n"
@@ -56,6 +58,23 @@ static const struct option long_options[] = {
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
+
+/* What is done in place of the daemon's work: keyweir NAME ARGUMENT... */
+static const struct subcommand {
+	const char *name;
+	int (*run)(int argc, char **argv); /* from the name on; returns the exit status */
+} subcommands[] = {
+	{"gen-key", gen_key},
+};
+
+static const struct subcommand *find_subcommand(const char *name)
+{
+	for (size_t i = 0; i < sizeof(subcommands) / sizeof(*subcommands); i++) {
+		if (strcmp(subcommands[i].name, name) == 0)
+			return &subcommands[i];
+	}
+	return NULL;
+}
 
 static bool push(const char **list, size_t *n, const char *value)
 {
@@ -166,15 +185,19 @@ int main(int argc, char **argv)
 {
 	struct arguments args = {.action = ACTION_RUN};
 	struct problem_list problems = {0};
-	int status = parse_arguments(argc, argv, &args);
+	const struct subcommand *sub = argc > 1 ? find_subcommand(argv[1]) : NULL;
 	struct config *config;
+	int status;
 
-	if (status >= 0)
-		return status;
 	if (sodium_init() < 0) {
 		fprintf(stderr, "keyweir: no randomness from the system\n");
 		return EXIT_RUNTIME;
 	}
+	if (sub)
+		return sub->run(argc - 1, argv + 1);
+	status = parse_arguments(argc, argv, &args);
+	if (status >= 0)
+		return status;
 	command_init();
 	/* Buffers of large requests come and go: not each time to the kernel and back with all its page faults. */
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);

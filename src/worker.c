@@ -581,35 +581,51 @@ void worker_take_snapshot(struct worker *w, void *arg)
 	for (size_t i = 0; i < n_old; i++)
 		route_fini(&old_routes[i]);
 	free(old_routes);
-	snapshot_unref(&old);
 	LIST_EACH (pos, next, &w->clients)
-		container_of(pos, struct client, node)->frame.max_bulk =
-			(uint64_t)w->snapshot->config->server.max_value_bytes;
+		client_take_config(container_of(pos, struct client, node));
+	snapshot_unref(&old);
 	redirect_tick(w, true);
 	worker_wake_tick(w);
 }
 
-static void take_client(struct worker *w, int fd, bool by_tls)
-{
-	struct tls *tls = by_tls ? w->snapshot->holder->server_tls : NULL;
+struct newcomer {
+	int fd;
+	bool tls;
+	char *namespace; /* of its listener; NULL: none */
+};
 
-	if (w->draining || (by_tls && !tls)) {
-		atomic_fetch_sub(&w->n_clients, 1);
-		atomic_fetch_sub(&w->server->n_clients, 1);
-		close(fd);
-		return;
-	}
-	client_new(w, fd, tls);
+struct newcomer *newcomer_new(int fd, bool tls, const char *namespace)
+{
+	struct newcomer *n = xcalloc(1, sizeof(*n));
+
+	n->fd = fd;
+	n->tls = tls;
+	n->namespace = namespace ? xstrdup(namespace) : NULL;
+	return n;
+}
+
+/* A reload may have come between: its namespace may be no more. */
+static bool is_welcome(const struct worker *w, const struct newcomer *n)
+{
+	const struct shared_config *holder = w->snapshot->holder;
+
+	return !w->draining && (!n->tls || holder->server_tls) &&
+	       (!n->namespace || namespaces_named(holder->namespaces, n->namespace));
 }
 
 void worker_take_client(struct worker *w, void *arg)
 {
-	take_client(w, (int)(intptr_t)arg, false);
-}
+	struct newcomer *n = arg;
 
-void worker_take_tls_client(struct worker *w, void *arg)
-{
-	take_client(w, (int)(intptr_t)arg, true);
+	if (is_welcome(w, n)) {
+		client_new(w, n->fd, n->tls ? w->snapshot->holder->server_tls : NULL, n->namespace);
+	} else {
+		atomic_fetch_sub(&w->n_clients, 1);
+		atomic_fetch_sub(&w->server->n_clients, 1);
+		close(n->fd);
+	}
+	free(n->namespace);
+	free(n);
 }
 
 void worker_drain(struct worker *w, void *arg)

@@ -121,15 +121,18 @@ void worker_wake_tick(struct worker *w);
 void worker_read_soon(struct worker *w, struct tls_conn *c);
 void worker_handshake_soon(struct worker *w, struct tls_conn *c);
 
+/* An accepted socket on its way to a worker. */
+struct newcomer;
+struct newcomer *newcomer_new(int fd, bool tls, const char *namespace);
+
 /* Runs fn(w, arg) on a worker's thread; any thread may ask. */
 void worker_run_on(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
 
 /* For worker_run_on(), from the control thread; arg is what each says. */
 void worker_take_snapshot(struct worker *w, void *arg); /* a struct snapshot *, its reference goes over */
-void worker_take_client(struct worker *w, void *arg);	/* an accepted socket, counted already */
-void worker_take_tls_client(struct worker *w, void *arg);
-void worker_drain(struct worker *w, void *arg); /* milliseconds it may take */
-void worker_hear(struct worker *w, void *arg);	/* an enum server_news */
+void worker_take_client(struct worker *w, void *arg);	/* a struct newcomer *, counted already */
+void worker_drain(struct worker *w, void *arg);		/* milliseconds it may take */
+void worker_hear(struct worker *w, void *arg);		/* an enum server_news */
 
 static inline void worker_now(struct worker *w, int64_t now_us)
 {

@@ -97,6 +97,8 @@ struct client {
 	struct list dirty;  /* worker.dirty_clients */
 	struct list resume; /* worker.resume */
 	struct worker *w;
+	struct view view; /* what its names mean; renewed with every snapshot */
+	char *bound_name; /* the namespace of its listener; NULL: an ordinary one */
 	struct client_extra *extra;
 	struct event event;	   /* reading; while stalled: hearing of its end */
 	struct event *write_event; /* only while its socket is full */
@@ -173,8 +175,14 @@ enum verdict {
 	CALL_WAIT, /* not consumed: c->wait says what for */
 };
 
-/* Takes over an accepted socket; with TLS on it when tls is given. */
-void client_new(struct worker *w, int fd, struct tls *tls);
+/*
+ * Takes over an accepted socket; with TLS on it when tls is given. bound_name: the namespace of its listener, which the
+ * worker's configuration has; NULL: none.
+ */
+void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name);
+
+/* The worker has a new snapshot: what the client has of the configuration is taken from there. */
+void client_take_config(struct client *c);
 
 /* Closes now (idempotent); memory lives until the end of the turn. */
 void client_close(struct client *c);

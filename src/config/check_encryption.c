@@ -84,14 +84,19 @@ static void add_key(struct loader *l, struct slot s, const char *line, struct pl
 	keys->items[keys->n++] = xstrdup(line);
 }
 
-/* Blanks at both ends do not count; `line` is changed. */
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r';
+}
+
+/* Blanks at both ends do not count, nor quotes, which gen-key prints; `line` is changed. */
 static void take_line(struct loader *l, struct slot s, char *line, size_t len, struct place at)
 {
 	size_t skip = 0;
 
-	while (len > 0 && strchr(" \t\r", line[len - 1]))
+	while (len > 0 && is_blank(line[len - 1]))
 		len--;
-	while (skip < len && strchr(" \t", line[skip]))
+	while (skip < len && is_blank(line[skip]))
 		skip++;
 	if (skip == len || line[skip] == '#')
 		return;
@@ -99,6 +104,10 @@ static void take_line(struct loader *l, struct slot s, char *line, size_t len, s
 	if (memchr(line, '\0', len)) {
 		complain(l, s, at, "must not have a NUL character in it");
 		return;
+	}
+	if (len - skip >= 2 && line[skip] == '"' && line[len - 1] == '"') {
+		skip++;
+		len--;
 	}
 	line[len] = '\0';
 	add_key(l, s, line + skip, at);
