@@ -274,7 +274,7 @@ enum verdict unit_queue(struct client *c, const struct call *call)
 
 	if (cmd->flags & CMD_UNKNOWN)
 		return refuse_unknown(c, call);
-	if (!command_arity_ok(cmd, call->frame->argc))
+	if (!call->rw && !command_arity_ok(cmd, call->frame->argc))
 		return refuse_arity(c, call);
 	switch (cmd->handler) {
 	case HANDLER_EXEC:
