@@ -381,15 +381,22 @@ def test_redis_is_away_for_a_moment(fresh_redis, fresh_keyweir):
     with proxy.client() as conn:
         for i in range(200):
             conn.cmd("SET", "shop:%d" % i, i)
-    count = []
+    count, down, up = [], threading.Event(), threading.Event()
 
     def script(args, _):
         count.append(args)
         if len(count) == 200:
-            server.restart()
+            down.set()
+            up.wait(30 * FACTOR)
 
     with Fake(proxy, script) as fake:
-        done = rewrap(proxy, "--address", "127.0.0.1:%d" % fake.port)
+        process = start("rewrap", "-c", proxy.file, "--address", "127.0.0.1:%d" % fake.port, "shop")
+        assert down.wait(30 * FACTOR)
+        server.kill()
+        up.set()
+        time.sleep(0.3)
+        server.start()  # not by the fake's thread, whose child it would be
+        done = finish(process)
     assert (done.status, done.failed) == (0, 0) and done.sealed >= 200, done.err
     assert "started anew" in done.err
     assert server.cmd("MGET", *["shop:%d" % i for i in range(200)]) == [b"%d" % i for i in range(200)]
