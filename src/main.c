@@ -13,6 +13,7 @@
 #include "command/command.h"
 #include "config/config.h"
 #include "control.h"
+#include "gen_key.h"
 #include "keyweir_version.h"
 #include "rewrap.h"
 
@@ -50,6 +51,7 @@ static const struct subcommand {
 	int (*run)(int argc, char **argv); /* argv[0] is the name; returns the exit status */
 	const char *help;
 } subcommands[] = {
+	{"gen-key", gen_key, "[NAME]: print a new key for [encryption] keys"},
 	{"rewrap", rewrap, "[-c FILE] [--from CURSOR] [--address ADDR] NAMESPACE: seal all values with the first key"},
 };
 #define N_SUBCOMMANDS (sizeof(subcommands) / sizeof(*subcommands))

@@ -12,6 +12,9 @@ static bool has_tls_listener(const struct server_config *conf)
 	for (size_t i = 0; i < conf->listen.n; i++)
 		if (strncmp(conf->listen.items[i], "tls:", 4) == 0)
 			return true;
+	for (size_t i = 0; i < conf->n_listeners; i++)
+		if (strncmp(conf->listeners[i].address, "tls:", 4) == 0)
+			return true;
 	return false;
 }
 
