@@ -194,12 +194,6 @@ void client_free(struct client **c); /* end of turn */
 
 struct client_extra *client_extra(struct client *c);
 
-/* What its names mean. Borrowed from the worker's snapshot. */
-static inline struct view client_view(const struct client *c)
-{
-	return (struct view){c->w->snapshot->holder->namespaces, NULL};
-}
-
 /* Goes on with a client that waited, at the end of the turn. */
 void client_resume_soon(struct client *c);
 void client_resume(struct client *c);

@@ -41,8 +41,8 @@ static enum verdict publish(struct client *c, const struct call *call)
 }
 
 /* The same call with another channel; of a large message the head alone may be here. */
-static enum verdict publish_renamed(struct client *c, const struct call *call, const struct view *v, const char *channel,
-				    size_t len)
+static enum verdict publish_renamed(struct client *c, const struct call *call, const struct view *v,
+				    const char *channel, size_t len)
 {
 	const struct frame_arg *at = &call->frame->arg[1];
 	struct request_frame frame = *call->frame;
@@ -97,7 +97,7 @@ static enum verdict publish_sealed(struct client *c, const struct call *call, co
 
 enum verdict handle_PUBLISH(struct client *c, const struct call *call)
 {
-	struct view v = client_view(c);
+	struct view v = c->view;
 	const char *channel;
 	size_t len;
 
@@ -174,7 +174,7 @@ static void shardnumsub_renamed(struct client *c, const struct buf *request, str
 static void channels_renamed(struct client *c, const struct buf *request, struct buf *reply)
 {
 	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
-	struct view v = client_view(c);
+	struct view v = c->view;
 	struct reply_item head, name;
 	struct buf seen = {0}, out = {0};
 	struct arg_cursor args;
@@ -247,7 +247,7 @@ enum verdict handle_PUBSUB(struct client *c, const struct call *call)
 {
 	bool counts = call_arg_is(call, 1, "NUMSUB") || call_arg_is(call, 1, "SHARDNUMSUB");
 	bool channels = call_arg_is(call, 1, "CHANNELS") || call_arg_is(call, 1, "SHARDCHANNELS");
-	struct view v = client_view(c);
+	struct view v = c->view;
 
 	if (namespaces_active(v.all) && channels)
 		return pubsub_renamed(c, call, &v, channels_renamed);

@@ -224,7 +224,7 @@ static bool crossslot(const struct hub_wait *wait)
 static struct channel *find_channel(struct client *c, enum hub_kind kind, struct name name, bool make,
 				    struct alias **alias)
 {
-	struct view v = client_view(c);
+	struct view v = c->view;
 	struct buf upstream = {0};
 	struct channel *ch;
 
@@ -291,7 +291,7 @@ static struct sub *find_sub(struct client *c, enum hub_kind kind, struct name na
 	struct sub *sub = hub_find_sub(c, ch, alias);
 
 	free(alias);
-	if (sub || !c->extra || (c->w->hub->n_aliases == 0 && !namespaces_active(client_view(c).all)))
+	if (sub || !c->extra || (c->w->hub->n_aliases == 0 && !namespaces_active(c->view.all)))
 		return sub;
 	/* A reload may have given the name another meaning just now. */
 	LIST_EACH (pos, next, &c->extra->subs[kind]) {
