@@ -518,6 +518,8 @@ def test_shard_channels():
                 assert cluster.node_of_key(there).cmd("SPUBLISH", there, "directly") == 1
                 assert sub.read() == [b"smessage", channel.encode(), b"directly"]
                 assert cluster.node_of_key(there).cmd("PUBSUB", "SHARDNUMSUB", there) == [there.encode(), 1]
+                assert conn.cmd("SPUBLISH", channel, b"l" * 3000000) == 1
+                assert sub.read() == [b"smessage", channel.encode(), b"l" * 3000000]
             assert sorted(conn.cmd("PUBSUB", "SHARDCHANNELS")) == sorted(c.encode() for c in channels)
             assert sorted(conn.cmd("PUBSUB", "SHARDCHANNELS", "product:{*")) == sorted(
                 c.encode() for c in channels if c.startswith("product:{"))
