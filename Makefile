@@ -17,6 +17,8 @@ SOURCES := \
 	src/gen_key.c \
 	src/reload.c \
 	src/request.c \
+	src/rewrap.c \
+	src/rewrap_key.c \
 	src/server.c \
 	src/snapshot.c \
 	src/upstreams.c \
@@ -54,6 +56,8 @@ SOURCES := \
 	src/client/mirror_rewrite.c \
 	src/client/mirror_send.c \
 	src/client/monitor.c \
+	src/client/namespace_stats.c \
+	src/client/policy.c \
 	src/client/redact.c \
 	src/client/redirect.c \
 	src/client/retry.c \
@@ -86,6 +90,7 @@ SOURCES := \
 	src/policy/namespace.c \
 	src/policy/rewrite.c \
 	src/policy/seal_args.c \
+	src/policy/sliding.c \
 	src/policy/ttl.c \
 	src/policy/seal.c \
 	src/resp/errors.c \

@@ -19,6 +19,7 @@
 #include "client/slowlog.h"
 #include "client/stats.h"
 #include "control_private.h"
+#include "policy/sliding.h"
 #include "keyweir_version.h"
 #include "net/systemd.h"
 #include "worker.h"
@@ -264,6 +265,7 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 	s->slowlog = slowlog_new(config->log.slow_us);
 	s->stats = stats_new();
 	s->subscriptions = subscriptions_new();
+	s->sliding = sliding_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
 	control_open_upstreams(ctl, holder);
@@ -335,6 +337,7 @@ static void finish(struct control *ctl)
 	slowlog_free(&s->slowlog);
 	stats_free(&s->stats);
 	subscriptions_free(&s->subscriptions);
+	sliding_free(&s->sliding);
 	snapshot_unref(&ctl->snapshot);
 	for (size_t i = 0; i < ctl->n_learnt; i++)
 		command_set_unref(&ctl->learnt[i]);

@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "client/events.h"
 #include "client/hub.h"
 #include "client/mirror.h"
+#include "client/namespace_stats.h"
 #include "client/redirect.h"
 #include "net/transport.h"
 #include "server.h"
@@ -448,7 +450,11 @@ static void make_routes(struct worker *w)
 /* Takes over the caller's reference. */
 static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 {
+	const struct namespaces *old = w->snapshot ? w->snapshot->holder->namespaces : NULL;
+
 	w->snapshot = snapshot;
+	w->policy = namespaces_active(snapshot->holder->namespaces);
+	namespace_stats_renew(w, old);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
 	make_routes(w);
 }
@@ -481,6 +487,9 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	chunk_pool_init(&w->chunks, CHUNKS_KEPT);
 	w->scratch = xcalloc(1, SCRATCH_BYTES);
 	w->now_us = clock_now_us();
+	rewrite_init(&w->rewrite);
+	randombytes_buf(&w->random, sizeof(w->random));
+	w->random |= 1;
 	w->link_events = &client_link_events;
 	use_snapshot(w, snapshot_ref(snapshot));
 	w->hub = hub_new(w);
@@ -538,6 +547,9 @@ void worker_fini(struct worker *w)
 	event_free(w->hold_event);
 	event_base_free(w->base);
 	mailbox_fini(&w->mailbox);
+	rewrite_fini(&w->rewrite);
+	buf_release(&w->rewritten);
+	namespace_stats_fini(w);
 	chunk_pool_fini(&w->chunks);
 	request_pool_fini(&w->requests);
 	snapshot_unref(&w->snapshot);

@@ -19,6 +19,7 @@
 #include "base/mailbox.h"
 #include "base/outq.h"
 #include "command/command.h"
+#include "policy/rewrite.h"
 #include "request.h"
 #include "snapshot.h"
 
@@ -30,6 +31,7 @@ struct event_base;
 struct hub;
 struct pool;
 struct link_events;
+struct namespace_counts;
 struct route;
 struct server;
 struct tls_conn;
@@ -72,6 +74,11 @@ struct worker {
 	struct list parked;  /* requests to be sent again in a moment, see client/redirect.c */
 	struct list mirrors; /* see client/mirror.h */
 	bool mirroring;	     /* some route has a mirror */
+	bool policy;	     /* requests have to be looked at for their namespaces, see client/policy.h */
+	struct rewrite rewrite;
+	struct buf rewritten;			   /* the request that is being dispatched, as it is upstream */
+	uint64_t random;			   /* state of a generator; no secrets */
+	struct namespace_counts *namespace_counts; /* by namespace.id */
 	struct hub *hub;
 
 	char *scratch; /* SCRATCH_BYTES, what is read lands here */

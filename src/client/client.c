@@ -20,6 +20,7 @@
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "client/policy.h"
 #include "client/unit.h"
 #include "upstream/route.h"
 #include "server.h"
@@ -193,6 +194,7 @@ void client_free(struct client **cp)
 	if (c->lanes != &c->first_lane)
 		free(c->lanes);
 	unit_drop(c);
+	policy_tx_drop(c);
 	if (c->extra) {
 		free(c->extra->name);
 		free(c->extra->lib_name);

@@ -84,6 +84,7 @@ struct client_extra {
 	struct request *monitor_asked; /* MONITOR, until the feed is there */
 	struct job *job;	       /* what it waits for */
 	struct unit *unit;	       /* a transaction that is kept here, see unit.h */
+	struct fix *tx_fix;	       /* what EXEC's reply needs, see policy.h */
 };
 
 /* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */
@@ -167,7 +168,8 @@ struct call {
 	size_t len;
 	const char *rest; /* what was read behind it */
 	size_t rest_len;
-	bool partial; /* the head of a large request: only its first arguments are here */
+	bool partial;	    /* the head of a large request: only its first arguments are here */
+	struct rewrite *rw; /* its keys and their namespaces; NULL: they say nothing. See policy.h */
 };
 
 enum verdict {
@@ -180,6 +182,11 @@ enum verdict {
  * worker's configuration has; NULL: none.
  */
 void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name);
+
+static inline struct view client_view(const struct client *c)
+{
+	return c->view;
+}
 
 /* The worker has a new snapshot: what the client has of the configuration is taken from there. */
 void client_take_config(struct client *c);
@@ -217,6 +224,8 @@ void client_reply_error(struct client *c, const struct call *call, const char *t
 void client_reply_own_error(struct client *c, const struct call *call, enum reply_error error);
 void client_reply_ok(struct client *c, const struct call *call);
 
+void policy_attach(struct request *r, const struct call *call); /* policy.h */
+
 /* A request that stands in the client's queue unanswered until client_request_done(): b is appended to its reply. */
 static inline struct request *client_request_new(struct client *c, const struct call *call)
 {
@@ -233,6 +242,8 @@ static inline struct request *client_request_new(struct client *c, const struct 
 		c->head = r;
 	c->tail = r;
 	c->n_requests++;
+	if (__builtin_expect(call->rw != NULL, 0))
+		policy_attach(r, call);
 	return r;
 }
 void client_request_done(struct request *r);

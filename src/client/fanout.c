@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "client/absent.h"
 #include "client/join.h"
+#include "client/policy.h"
 #include "client/scan.h"
 #include "client/scripts.h"
 #include "client/target.h"
@@ -135,7 +136,7 @@ static bool split_call(struct client *c, const struct call *call, struct split *
 		piece->next = NO_PIECE;
 		if (!arg_cursor_next(&cur, &arg, &len))
 			break;
-		t = target_of_key(c, arg, len);
+		t = target_of_key(c, call, s->n_pieces, arg, len);
 		for (uint32_t i = 1; i < step; i++)
 			arg_cursor_next(&cur, &arg, &len);
 		piece->len = (size_t)(cur.p - piece->bytes);
@@ -168,8 +169,7 @@ static struct fanout *fanout_new(struct client *c, const struct call *call, uint
 	return f;
 }
 
-static void send_part(struct client *c, struct fanout *f, uint32_t i, struct link *l, int slot, const char *bytes,
-		      size_t len)
+static struct request *part_new(struct client *c, struct fanout *f, uint32_t i, struct link *l, int slot)
 {
 	struct request *r = request_new(&c->w->requests);
 
@@ -183,7 +183,13 @@ static void send_part(struct client *c, struct fanout *f, uint32_t i, struct lin
 	r->arg = (int64_t)(intptr_t)f;
 	r->deadline_us = c->w->now_us + forward_timeout_us(l, f->cmd);
 	f->parts[i].request = r;
-	client_send(c, r, l, bytes, len);
+	return r;
+}
+
+static void send_part(struct client *c, struct fanout *f, uint32_t i, struct link *l, int slot, const char *bytes,
+		      size_t len)
+{
+	client_send(c, part_new(c, f, i, l, slot), l, bytes, len);
 }
 
 static void put_group(const struct call *call, const struct split *s, const struct group *g, uint32_t first,
@@ -201,6 +207,53 @@ static void put_group(const struct call *call, const struct split *s, const stru
 		buf_put(out, s->pieces[i].bytes, s->pieces[i].len);
 }
 
+/* The numbers of a group's keys. */
+static uint32_t *group_keys(const struct split *s, const struct group *g)
+{
+	uint32_t *keys = xcalloc(g->n, sizeof(*keys)), n = 0;
+
+	for (uint32_t i = g->first; i != NO_PIECE; i = s->pieces[i].next)
+		keys[n++] = i;
+	return keys;
+}
+
+/* Whether all of a group's keys want on_failure = "miss", as far as their namespaces are known. */
+static bool group_misses(const struct call *call, const struct split *s, const struct group *g)
+{
+	for (uint32_t i = g->first; i != NO_PIECE; i = s->pieces[i].next) {
+		const struct namespace *ns = call->rw->keys[i].at.ns;
+
+		if (!ns || !(ns->flags & NS_MISS))
+			return false;
+	}
+	return true;
+}
+
+/* The part of a group, with what travels with its keys. */
+static void send_group(struct client *c, const struct call *call, const struct split *s, struct fanout *f, uint32_t i,
+		       struct link *l, const struct buf *bytes)
+{
+	const struct group *g = &s->groups[i];
+	struct request *r = part_new(c, f, i, l, g->target.slot);
+	struct policy_send ours = {0};
+	uint32_t *keys;
+
+	if (!call->rw) {
+		client_send(c, r, l, buf_head(bytes), buf_len(bytes));
+		return;
+	}
+	keys = group_keys(s, g);
+	policy_compose(c, call, l->pool, buf_head(bytes), buf_len(bytes), 0, keys, g->n, &ours);
+	r->flags |= ours.flags | (group_misses(call, s, g) ? REQUEST_MISS : 0);
+	r->n_before = ours.n_before;
+	r->n_after = ours.n_after;
+	if (buf_len(&ours.bytes) > 0)
+		bytes = &ours.bytes;
+	client_send(c, r, l, buf_head(bytes), buf_len(bytes));
+	buf_release(&ours.bytes);
+	free(keys);
+}
+
 /* The server of this group is away, and its keys are to read as absent then: the answer is made up now. */
 static bool group_made(struct client *c, const struct call *call, const struct split *s, uint32_t i)
 {
@@ -210,7 +263,8 @@ static bool group_made(struct client *c, const struct call *call, const struct s
 
 	target_key_row(call->cmd, &first, &step);
 	put_group(call, s, &s->groups[i], first, step, &bytes);
-	ok = absent_make_of(c, call->cmd, &bytes, &s->groups[i].made);
+	ok = absent_make_of(c, call->cmd, (struct slice){buf_head(&bytes), buf_len(&bytes)},
+			    call->rw && group_misses(call, s, &s->groups[i]), &s->groups[i].made);
 	buf_release(&bytes);
 	return ok;
 }
@@ -260,7 +314,7 @@ static enum verdict send_groups(struct client *c, const struct call *call, struc
 			continue;
 		}
 		put_group(call, s, &s->groups[i], first, step, &bytes);
-		send_part(c, f, i, links[i], s->groups[i].target.slot, buf_head(&bytes), buf_len(&bytes));
+		send_group(c, call, s, f, i, links[i], &bytes);
 		buf_release(&bytes);
 	}
 	for (uint32_t i = 0, n = s->n_groups; i < n; i++)

@@ -63,10 +63,10 @@ struct rewrite {
 	bool changed;
 	struct rewrite_key *keys;
 	uint32_t n_keys;
-	bool has_after;			/* some key has a ttl_ms or slides */
-	const struct namespace *where;	/* whose upstream a command without keys goes to; NULL: no namespace's */
-	struct fix *fix;		/* what the reply needs; NULL: nothing. Whoever takes it sets it to NULL */
-	const char *error;		/* REFUSED: the text */
+	bool has_after;		       /* some key has a ttl_ms or slides */
+	const struct namespace *where; /* whose upstream a command without keys goes to; NULL: no namespace's */
+	struct fix *fix;	       /* what the reply needs; NULL: nothing. Whoever takes it sets it to NULL */
+	const char *error;	       /* REFUSED: the text */
 	/* Its own: */
 	struct arena arena;
 	uint32_t room_args, room_keys;

@@ -12,14 +12,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAGIC	  "\0kw\1"
-#define MAGIC_LEN 4
+#define MAGIC	     "\0kw\1"
+#define MAGIC_LEN    4
 #define KEY_NAME_MAX 16
-#define HEAD_MAX  (MAGIC_LEN + 1 + KEY_NAME_MAX)
-#define KEY_LEN	  crypto_aead_xchacha20poly1305_ietf_KEYBYTES
-#define NONCE_LEN crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
-#define TAG_LEN	  crypto_aead_xchacha20poly1305_ietf_ABYTES
-#define LEN_LEN	  8 /* of a length in the binding */
+#define HEAD_MAX     (MAGIC_LEN + 1 + KEY_NAME_MAX)
+#define KEY_LEN	     crypto_aead_xchacha20poly1305_ietf_KEYBYTES
+#define NONCE_LEN    crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
+#define TAG_LEN	     crypto_aead_xchacha20poly1305_ietf_ABYTES
+#define LEN_LEN	     8 /* of a length in the binding */
 
 /* Of crypto_kdf: what keys are derived for. */
 #define KDF_CONTEXT "keyweir"
@@ -79,8 +79,8 @@ static bool add_key(struct keyring *ring, const char *text, char *why, size_t wh
 
 	if (text[name_len] != ':' || !name_fits(text, name_len)) {
 		snprintf(why, why_size,
-			 "[encryption] key %zu must be NAME:BASE64, the name 1 to %d letters, digits, _ or -", ring->n + 1,
-			 KEY_NAME_MAX);
+			 "[encryption] key %zu must be NAME:BASE64, the name 1 to %d letters, digits, _ or -",
+			 ring->n + 1, KEY_NAME_MAX);
 		return false;
 	}
 	if (!decode(text + name_len + 1, secret)) {
@@ -234,8 +234,8 @@ enum open_status seal_open(const struct keyring *ring, const struct seal_place *
 	value = (unsigned char *)out->data + out->end;
 	binding = value + value_len;
 	put_binding(binding, key, at);
-	if (crypto_aead_xchacha20poly1305_ietf_decrypt(value, NULL, NULL, nonce + NONCE_LEN, value_len + TAG_LEN, binding,
-						       binding_len, nonce, key->secret) != 0)
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(value, NULL, NULL, nonce + NONCE_LEN, value_len + TAG_LEN,
+						       binding, binding_len, nonce, key->secret) != 0)
 		return OPEN_BROKEN;
 	out->end += value_len;
 	return OPEN_OK;

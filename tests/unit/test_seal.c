@@ -22,7 +22,9 @@ static char why[256];
 static struct keyring *make(const char *first, const char *second, bool accept_plaintext)
 {
 	char *keys[] = {(char *)first, (char *)second};
-	struct encryption_config conf = {.keys = {keys, !first ? 0 : !second ? 1 : 2},
+	struct encryption_config conf = {.keys = {keys, !first	  ? 0
+							: !second ? 1
+								  : 2},
 					 .accept_plaintext = accept_plaintext};
 
 	return keyring_new(&conf, why, sizeof(why));
@@ -83,8 +85,9 @@ START_TEST(round_trips)
 
 	randombytes_buf(value, len);
 	b = sealed(r, &here, value, len);
-	ck_assert_mem_eq(buf_head(&b), MAGIC "\005"
-					     "2026a",
+	ck_assert_mem_eq(buf_head(&b),
+			 MAGIC "\005"
+			       "2026a",
 			 10);
 	ck_assert_uint_eq(buf_len(&b), 10 + 24 + len + 16);
 	opens_to(r, &here, &b, value, len);
