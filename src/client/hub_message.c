@@ -8,9 +8,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "policy/glob.h"
 #include "client/hub_private.h"
 #include "policy/channel.h"
+#include "policy/glob.h"
 #include "resp/write.h"
 
 #define FORMS_KEPT 8

@@ -117,6 +117,17 @@ def test_one_channel_of_several_names(proxy, other, direct):
     wait_until(lambda: direct.cmd("PUBSUB", "CHANNELS") == [])
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_publish_in_a_transaction(proxy, sealing, together):
+    for keyweir, channel in ((proxy, "product:tx"), (sealing, "mail:tx")):
+        with keyweir.client() as sub, keyweir.client() as conn:
+            sub.cmd("SUBSCRIBE", channel)
+            commands = [["MULTI"], ["PUBLISH", channel, "one"], ["PUBLISH", "loose", "two"], ["EXEC"]]
+            replies = conn.pipeline(commands) if together else [conn.raw(*c) for c in commands]
+            assert replies[-1] == b"*2\r\n:1\r\n:0\r\n"
+            assert message(sub) == [b"message", channel.encode(), b"one"]
+
+
 def test_a_reader_of_two_names_that_is_closed(server, fresh_keyweir):
     """The second of its subscriptions is not looked at when the first message has closed it."""
     proxy = fresh_keyweir(server, '[server]\nclient_output_limit = "1mb"\n' + CONFIG, workers=1)
@@ -518,6 +529,8 @@ def test_shard_channels():
                 assert cluster.node_of_key(there).cmd("SPUBLISH", there, "directly") == 1
                 assert sub.read() == [b"smessage", channel.encode(), b"directly"]
                 assert cluster.node_of_key(there).cmd("PUBSUB", "SHARDNUMSUB", there) == [there.encode(), 1]
+                assert conn.pipeline([["MULTI"], ["SPUBLISH", channel, "in a unit"], ["EXEC"]])[-1] == b"*1\r\n:1\r\n"
+                assert sub.read() == [b"smessage", channel.encode(), b"in a unit"]
                 assert conn.cmd("SPUBLISH", channel, b"l" * 3000000) == 1
                 assert sub.read() == [b"smessage", channel.encode(), b"l" * 3000000]
             assert sorted(conn.cmd("PUBSUB", "SHARDCHANNELS")) == sorted(c.encode() for c in channels)
