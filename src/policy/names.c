@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "policy/channel.h"
 #include "policy/rewrite.h"
 #include "resp/errors.h"
 
@@ -159,6 +160,27 @@ static bool names_of_flush(struct rewrite *r, const char *script)
 	return true;
 }
 
+/* The channel, and the message where such are sealed. All channels are on [upstream.main], where the hub listens. */
+static void names_of_publish(struct rewrite *r)
+{
+	struct slice client = {r->args[1].p, r->args[1].len}, upstream;
+	struct seal_place *at;
+	struct buf out = {0};
+
+	r->where = NULL;
+	channel_put(&r->view, client.p, client.len, &out);
+	upstream = keep(r, &out);
+	buf_release(&out);
+	if (upstream.len != client.len || memcmp(upstream.p, client.p, client.len) != 0)
+		rewrite_set(r, 1, upstream.p, upstream.len);
+	if (r->argc != 3 || !channel_seals(&r->view, client.p, client.len))
+		return;
+	at = arena_alloc(&r->arena, sizeof(*at));
+	*at = (struct seal_place){.kind = SEAL_MESSAGE, .key = upstream.p, .key_len = upstream.len};
+	r->args[2].seal = at;
+	r->changed = true;
+}
+
 static bool renames_a_key(const struct rewrite *r)
 {
 	for (uint32_t i = 0; i < r->n_keys; i++)
@@ -198,7 +220,8 @@ bool rewrite_names(struct rewrite *r)
 	case NAMES_FLUSH_ALL:
 		return names_of_flush(r, flush_all_script);
 	case NAMES_CHANNEL:
-		return true; /* client/subscribe.c */
+		names_of_publish(r);
+		return true;
 	case NAMES_HIDDEN:
 		return !r->view.bound || rewrite_refuse(r, reply_error_text(ERROR_BOUND));
 	case NAMES_REFUSED:
