@@ -14,12 +14,16 @@ endif
 
 SOURCES := \
 	src/control.c \
+	src/gen_key.c \
 	src/reload.c \
 	src/request.c \
+	src/rewrap.c \
+	src/rewrap_key.c \
 	src/server.c \
 	src/snapshot.c \
 	src/upstreams.c \
 	src/worker.c \
+	src/base/arena.c \
 	src/base/buf.c \
 	src/base/log.c \
 	src/base/mailbox.c \
@@ -41,8 +45,8 @@ SOURCES := \
 	src/client/events.c \
 	src/client/fanout.c \
 	src/client/forward.c \
-	src/client/glob.c \
 	src/client/hub.c \
+	src/client/hub_message.c \
 	src/client/info.c \
 	src/client/join.c \
 	src/client/keyweir_cmd.c \
@@ -52,6 +56,8 @@ SOURCES := \
 	src/client/mirror_rewrite.c \
 	src/client/mirror_send.c \
 	src/client/monitor.c \
+	src/client/namespace_stats.c \
+	src/client/policy.c \
 	src/client/redact.c \
 	src/client/redirect.c \
 	src/client/retry.c \
@@ -60,10 +66,12 @@ SOURCES := \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
+	src/client/pubsub.c \
 	src/client/subscribe.c \
 	src/client/subscriptions.c \
 	src/client/target.c \
 	src/client/tracking.c \
+	src/client/tracking_names.c \
 	src/client/transaction.c \
 	src/client/unit.c \
 	src/command/keys.c \
@@ -75,7 +83,16 @@ SOURCES := \
 	src/net/tls.c \
 	src/net/tls_why.c \
 	src/net/transport.c \
+	src/policy/channel.c \
+	src/policy/fix.c \
+	src/policy/glob.c \
+	src/policy/names.c \
 	src/policy/namespace.c \
+	src/policy/rewrite.c \
+	src/policy/seal_args.c \
+	src/policy/sliding.c \
+	src/policy/ttl.c \
+	src/policy/seal.c \
 	src/resp/errors.c \
 	src/resp/inline.c \
 	src/resp/reply_frame.c \
@@ -102,6 +119,8 @@ SOURCES := \
 	src/config/address.c \
 	src/config/cache.c \
 	src/config/check.c \
+	src/config/check_encryption.c \
+	src/config/check_namespace.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \

@@ -19,6 +19,7 @@
 #include "client/slowlog.h"
 #include "client/stats.h"
 #include "control_private.h"
+#include "policy/sliding.h"
 #include "keyweir_version.h"
 #include "net/systemd.h"
 #include "worker.h"
@@ -49,7 +50,7 @@ static struct worker *least_busy(struct server *s)
 	return best;
 }
 
-void control_accepted(void *ctx, int fd, bool tls)
+void control_accepted(void *ctx, int fd, const struct listener *l)
 {
 	struct control *ctl = ctx;
 	struct server *s = &ctl->server;
@@ -58,7 +59,7 @@ void control_accepted(void *ctx, int fd, bool tls)
 
 	if (atomic_load(&s->n_clients) >= atomic_load(&s->max_clients)) {
 		atomic_fetch_add(&s->rejected, 1);
-		refuse(fd, tls, "-ERR max number of clients reached\r\n");
+		refuse(fd, l->tls, "-ERR max number of clients reached\r\n");
 		return;
 	}
 	/* No users: only those who are on this machine already (CONTRACT, [user.NAME]). */
@@ -67,14 +68,14 @@ void control_accepted(void *ctx, int fd, bool tls)
 
 		snprintf(line, sizeof(line), "-%s\r\n", reply_error_text(ERROR_NOT_LOOPBACK));
 		atomic_fetch_add(&s->rejected, 1);
-		refuse(fd, tls, line);
+		refuse(fd, l->tls, line);
 		return;
 	}
 	socket_prepare(fd, &a, ctl->keepalive_s);
 	w = least_busy(s);
 	atomic_fetch_add(&s->n_clients, 1);
 	atomic_fetch_add(&w->n_clients, 1);
-	worker_run_on(w, tls ? worker_take_tls_client : worker_take_client, (void *)(intptr_t)fd);
+	worker_run_on(w, worker_take_client, newcomer_new(fd, l->tls, l->namespace));
 }
 
 /* ---- the end ---- */
@@ -264,6 +265,7 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 	s->slowlog = slowlog_new(config->log.slow_us);
 	s->stats = stats_new();
 	s->subscriptions = subscriptions_new();
+	s->sliding = sliding_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
 	control_open_upstreams(ctl, holder);
@@ -335,6 +337,7 @@ static void finish(struct control *ctl)
 	slowlog_free(&s->slowlog);
 	stats_free(&s->stats);
 	subscriptions_free(&s->subscriptions);
+	sliding_free(&s->sliding);
 	snapshot_unref(&ctl->snapshot);
 	for (size_t i = 0; i < ctl->n_learnt; i++)
 		command_set_unref(&ctl->learnt[i]);
@@ -374,7 +377,7 @@ int control_run(struct shared_config *holder, const struct config_source *source
 		struct listener *l = container_of(pos, struct listener, node);
 
 		listener_start(l, ctl.base, control_accepted, &ctl);
-		log_info("Listening on %s", l->text);
+		control_log_listener(l);
 	}
 	log_info("Keyweir %s ready with %u workers", KEYWEIR_VERSION, ctl.server.n_workers);
 	systemd_notify("READY=1\nSTATUS=Serving");

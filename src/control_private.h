@@ -34,18 +34,19 @@ struct control {
 	unsigned n_stopped;
 	bool running; /* there are workers to be told of a new snapshot */
 	bool stopping;
-	bool inherited; /* sockets came from systemd: `listen` is not used */
+	bool inherited; /* sockets came from systemd: server.listen is not used */
 	int64_t watchdog_us;
 	int64_t watchdog_fed_us;
 	int64_t sampled_us;
 	uint64_t commands_before;
 };
 
-void control_accepted(void *ctx, int fd, bool tls);
+void control_accepted(void *ctx, int fd, const struct listener *l);
 void control_drain(struct control *ctl);
 
 /* reload.c */
 bool control_open_listeners(struct control *ctl, const struct config *config);
+void control_log_listener(const struct listener *l);
 bool control_reload(struct control *ctl, char *error, size_t error_size);
 
 void control_log_warnings(const struct config *config);

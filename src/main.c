@@ -13,9 +13,11 @@
 #include "command/command.h"
 #include "config/config.h"
 #include "control.h"
+#include "gen_key.h"
 #include "keyweir_version.h"
+#include "rewrap.h"
 
-#define DEFAULT_FILE "/etc/keyweir/keyweir.toml"
+#define DEFAULT_FILE CONFIG_DEFAULT_FILE
 #define LIST_MAX     64
 
 enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2, EXIT_CONFIG = 78 };
@@ -40,7 +42,27 @@ static const char usage_text[] =
 	"  -u URL         the Redis to stand in front of: redis://host:6379/0, rediss://host, unix:///path\n"
 	"  --set T.K=V    one option, as in the file\n"
 	"  -v, -q         log more, or only warnings\n"
-	"See keyweir(8) and keyweir.toml(5).\n";
+	"\n"
+	"Subcommands, keyweir NAME ...:\n";
+static const char see_also[] = "See keyweir(8) and keyweir.toml(5).\n";
+
+static const struct subcommand {
+	const char *name;
+	int (*run)(int argc, char **argv); /* argv[0] is the name; returns the exit status */
+	const char *help;
+} subcommands[] = {
+	{"gen-key", gen_key, "[NAME]: print a new key for [encryption] keys"},
+	{"rewrap", rewrap, "[-c FILE] [--from CURSOR] [--address ADDR] NAMESPACE: seal all values with the first key"},
+};
+#define N_SUBCOMMANDS (sizeof(subcommands) / sizeof(*subcommands))
+
+static void usage(void)
+{
+	fputs(usage_text, stdout);
+	for (size_t i = 0; i < N_SUBCOMMANDS; i++)
+		printf("  %-14s %s\n", subcommands[i].name, subcommands[i].help);
+	fputs(see_also, stdout);
+}
 
 static const struct option long_options[] = {
 	{"config", required_argument, NULL, 'c'},
@@ -100,7 +122,7 @@ static int parse_option(int opt, struct arguments *args)
 		printf("keyweir %s\n", KEYWEIR_VERSION);
 		return EXIT_OK;
 	case 'h':
-		fputs(usage_text, stdout);
+		usage();
 		return EXIT_OK;
 	default:
 		fputs("Try 'keyweir -h'.\n", stderr);
@@ -166,15 +188,19 @@ int main(int argc, char **argv)
 {
 	struct arguments args = {.action = ACTION_RUN};
 	struct problem_list problems = {0};
-	int status = parse_arguments(argc, argv, &args);
 	struct config *config;
+	int status;
 
-	if (status >= 0)
-		return status;
 	if (sodium_init() < 0) {
 		fprintf(stderr, "keyweir: no randomness from the system\n");
 		return EXIT_RUNTIME;
 	}
+	for (size_t i = 0; argc > 1 && i < N_SUBCOMMANDS; i++)
+		if (strcmp(argv[1], subcommands[i].name) == 0)
+			return subcommands[i].run(argc - 1, argv + 1);
+	status = parse_arguments(argc, argv, &args);
+	if (status >= 0)
+		return status;
 	command_init();
 	/* Buffers of large requests come and go: not each time to the kernel and back with all its page faults. */
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);

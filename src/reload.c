@@ -57,26 +57,37 @@ static void close_all(struct list *listeners)
 	}
 }
 
+/* Opens one into `fresh` that is not open yet. */
+static bool open_one(struct control *ctl, const struct config *config, const char *text, const char *namespace,
+		     struct list *fresh, char *why, size_t size)
+{
+	struct listener *l = find_listener(ctl, text);
+
+	if (!l) {
+		l = listener_open(text, namespace, (int)config->server.backlog, why, size);
+		if (!l)
+			return false;
+		list_append(fresh, &l->node);
+	}
+	l->seen = text;
+	l->seen_namespace = namespace;
+	return true;
+}
+
 /* Opens those that are not open yet, into `fresh`. On failure nothing stays open. */
 static bool open_missing(struct control *ctl, const struct config *config, struct list *fresh, char *why, size_t size)
 {
-	for (size_t i = 0; i < config->server.listen.n; i++) {
-		const char *text = config->server.listen.items[i];
-		struct listener *l = find_listener(ctl, text);
+	const struct server_config *server = &config->server;
+	bool ok = true;
 
-		if (l) {
-			l->seen = text;
-			continue;
-		}
-		l = listener_open(text, (int)config->server.backlog, why, size);
-		if (!l) {
-			close_all(fresh);
-			return false;
-		}
-		l->seen = text;
-		list_append(fresh, &l->node);
-	}
-	return true;
+	for (size_t i = 0; i < server->listen.n && ok && !ctl->inherited; i++)
+		ok = open_one(ctl, config, server->listen.items[i], NULL, fresh, why, size);
+	for (size_t i = 0; i < server->n_listeners && ok; i++)
+		ok = open_one(ctl, config, server->listeners[i].address, server->listeners[i].namespace, fresh, why,
+			      size);
+	if (!ok)
+		close_all(fresh);
+	return ok;
 }
 
 static void move_all(struct list *from, struct list *to)
@@ -92,10 +103,10 @@ static void call_by_name(struct listener *l, const struct config *config)
 {
 	for (size_t i = 0; i < config->server.listen.n; i++)
 		if (listener_is_at(l, config->server.listen.items[i]))
-			listener_become(l, config->server.listen.items[i]);
+			listener_become(l, config->server.listen.items[i], NULL);
 }
 
-/* Sockets handed over by systemd take the place of the configured ones. */
+/* Sockets handed over by systemd take the place of server.listen. */
 static bool adopt_listeners(struct control *ctl, const struct config *config, int n)
 {
 	char why[160];
@@ -119,10 +130,9 @@ bool control_open_listeners(struct control *ctl, const struct config *config)
 	struct list fresh;
 	char why[256];
 
-	if (n > 0) {
-		ctl->inherited = true;
-		return adopt_listeners(ctl, config, n);
-	}
+	ctl->inherited = n > 0;
+	if (n > 0 && !adopt_listeners(ctl, config, n))
+		return false;
 	list_init(&fresh);
 	if (!open_missing(ctl, config, &fresh, why, sizeof(why))) {
 		log_error("%s", why);
@@ -130,6 +140,22 @@ bool control_open_listeners(struct control *ctl, const struct config *config)
 	}
 	move_all(&fresh, &ctl->listeners);
 	return true;
+}
+
+void control_log_listener(const struct listener *l)
+{
+	if (l->namespace)
+		log_info("Listening on %s for namespace %s", l->text, l->namespace);
+	else
+		log_info("Listening on %s", l->text);
+}
+
+/* Whether the new configuration has it as it is. */
+static bool stays(const struct listener *l)
+{
+	const char *old = l->namespace ? l->namespace : "", *fresh = l->seen_namespace ? l->seen_namespace : "";
+
+	return strcmp(l->seen, l->text) == 0 && strcmp(old, fresh) == 0;
 }
 
 static void change_listeners(struct control *ctl, struct list *fresh)
@@ -140,16 +166,17 @@ static void change_listeners(struct control *ctl, struct list *fresh)
 		if (!l->seen && !l->inherited) {
 			log_info("No longer listening on %s", l->text);
 			listener_close(&l);
-		} else if (l->seen && strcmp(l->seen, l->text) != 0) {
-			log_info("No longer listening on %s, but on %s", l->text, l->seen);
-			listener_become(l, l->seen);
+		} else if (l->seen && !stays(l)) {
+			log_info("No longer listening on %s as before", l->text);
+			listener_become(l, l->seen, l->seen_namespace);
+			control_log_listener(l);
 		}
 	}
 	LIST_EACH (pos, next, fresh) {
 		struct listener *l = container_of(pos, struct listener, node);
 
 		listener_start(l, ctl->base, control_accepted, ctl);
-		log_info("Listening on %s", l->text);
+		control_log_listener(l);
 	}
 	move_all(fresh, &ctl->listeners);
 }
@@ -214,7 +241,7 @@ static bool change_to(struct control *ctl, struct shared_config *holder, char *e
 	list_init(&fresh);
 	LIST_EACH (pos, next, &ctl->listeners)
 		container_of(pos, struct listener, node)->seen = NULL;
-	if (!ctl->inherited && !open_missing(ctl, config, &fresh, why, sizeof(why)))
+	if (!open_missing(ctl, config, &fresh, why, sizeof(why)))
 		return refused(why, error, error_size);
 	if (!log_configure((int)config->log.level, config->log.format == LOG_FORMAT_JSON, config->log.file)) {
 		snprintf(why, sizeof(why), "Can't open the log file %s: %s", config->log.file, strerror(errno));
@@ -223,8 +250,7 @@ static bool change_to(struct control *ctl, struct shared_config *holder, char *e
 	}
 	control_log_warnings(config);
 	apply(ctl, holder); /* before a port turns to TLS: workers must know the certificate */
-	if (!ctl->inherited)
-		change_listeners(ctl, &fresh);
+	change_listeners(ctl, &fresh);
 	return true;
 }
 

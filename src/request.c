@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "client/policy.h"
 
 #define FREE_MAX 16384
 
@@ -13,9 +14,10 @@ struct request *request_make(void)
 	return xcalloc(1, sizeof(struct request));
 }
 
-void request_free_reply(struct request *r)
+void request_free_rest(struct request *r)
 {
 	buf_release(&r->reply);
+	policy_fix_free(&r->fix);
 }
 
 static void free_down_to(struct request_pool *pool, unsigned n)

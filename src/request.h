@@ -19,6 +19,7 @@
 #include "command/command.h"
 
 struct client;
+struct fix;
 struct link;
 struct worker;
 struct request;
@@ -35,12 +36,14 @@ enum request_flag {
 	REQUEST_BLOCKING = 1 << 6, /* its client counts as blocked */
 	REQUEST_WRITE = 1 << 7,	   /* may change data */
 	REQUEST_NO_SLOWLOG = 1 << 8,
-	REQUEST_PARTED = 1 << 9,  /* answered by parts: arg is its struct fanout */
-	REQUEST_PART = 1 << 10,	  /* one of these: not in the client's queue; arg is the same struct fanout */
-	REQUEST_PARKED = 1 << 11, /* waits to be sent again, see client/redirect.c */
-	REQUEST_CUT = 1 << 13,	  /* an error came in pieces: gathered in `reply`, it may be a redirection */
-	REQUEST_UNIT = 1 << 12,	  /* MULTI ... EXEC in one: only the last reply is the client's */
-	REQUEST_MIRROR = 1 << 14, /* a copy for a mirror: no client, arg is its struct copy */
+	REQUEST_PARTED = 1 << 9,   /* answered by parts: arg is its struct fanout */
+	REQUEST_PART = 1 << 10,	   /* one of these: not in the client's queue; arg is the same struct fanout */
+	REQUEST_PARKED = 1 << 11,  /* waits to be sent again, see client/redirect.c */
+	REQUEST_CUT = 1 << 13,	   /* an error came in pieces: gathered in `reply`, it may be a redirection */
+	REQUEST_UNIT = 1 << 12,	   /* MULTI ... EXEC in one: only the last reply is the client's */
+	REQUEST_MIRROR = 1 << 14,  /* a copy for a mirror: no client, arg is its struct copy */
+	REQUEST_WRAPPED = 1 << 15, /* with UNIT: one command of the client's with some of ours, see client/policy.h */
+	REQUEST_MISS = 1 << 16,	   /* all its keys want on_failure = "miss" */
 };
 
 /*
@@ -65,8 +68,12 @@ struct request {
 	int16_t slot;		  /* of its keys, in a Cluster; else -1 */
 	uint32_t part;		  /* PART: which */
 	uint32_t n_before;	  /* UNIT: replies still to come before its own */
+	uint32_t error_len;	  /* UNIT: of the first error among these, which stands first in `reply` */
 	request_hook_fn on_reply; /* NULL: the reply passes through as it comes */
 	int64_t arg;		  /* for on_reply */
+	struct fix *fix;	  /* what the reply needs on its way back; owned; NULL: nothing */
+	uint32_t n_after;	  /* commands of ours in its bytes, behind its own */
+	uint16_t ns;		  /* 1 + id of its first key's namespace; 0: none, or not of interest */
 	struct buf reply;
 	uint8_t n_small; /* of a short reply that came before its turn: */
 	char small[REQUEST_SMALL_BYTES];
@@ -96,15 +103,17 @@ static inline struct request *request_new(struct request_pool *pool)
 	r->cmd = NULL;
 	r->pos = r->len = 0;
 	r->start_us = r->deadline_us = 0;
-	r->flags = r->part = r->n_before = 0;
+	r->flags = r->part = r->n_before = r->error_len = 0;
 	r->retries = r->redirects = r->n_small = 0;
 	r->slot = -1;
 	r->on_reply = NULL;
 	r->arg = 0;
+	r->n_after = 0;
+	r->ns = 0;
 	return r;
 }
 
-void request_free_reply(struct request *r);
+void request_free_rest(struct request *r);
 
 /* Back to the free list; *rp is NULL then. */
 static inline void request_free(struct request_pool *pool, struct request **rp)
@@ -112,8 +121,8 @@ static inline void request_free(struct request_pool *pool, struct request **rp)
 	struct request *r = *rp;
 
 	*rp = NULL;
-	if (__builtin_expect(r->reply.data != NULL, 0))
-		request_free_reply(r);
+	if (__builtin_expect(r->reply.data || r->fix, 0))
+		request_free_rest(r);
 	r->next = pool->free;
 	pool->free = r;
 	pool->n_free++;

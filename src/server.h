@@ -16,6 +16,7 @@
 
 struct client;
 struct control;
+struct sliding;
 struct slowlog;
 struct stats;
 struct subscriptions;
@@ -31,8 +32,9 @@ struct server {
 	struct slowlog *slowlog;
 	struct stats *stats;
 	struct subscriptions *subscriptions;
-	int64_t start_us; /* monotonic */
-	char node_id[41]; /* our name as a Cluster of one node */
+	struct sliding *sliding; /* when keys of sliding namespaces were renewed */
+	int64_t start_us;	 /* monotonic */
+	char node_id[41];	 /* our name as a Cluster of one node */
 	_Atomic uint64_t next_client_id;
 	atomic_uint n_clients;
 	atomic_uint max_clients;

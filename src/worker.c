@@ -6,6 +6,7 @@
 #include <event2/event.h>
 #include <malloc.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "client/events.h"
 #include "client/hub.h"
 #include "client/mirror.h"
+#include "client/namespace_stats.h"
 #include "client/redirect.h"
 #include "net/transport.h"
 #include "server.h"
@@ -448,7 +450,11 @@ static void make_routes(struct worker *w)
 /* Takes over the caller's reference. */
 static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 {
+	const struct namespaces *old = w->snapshot ? w->snapshot->holder->namespaces : NULL;
+
 	w->snapshot = snapshot;
+	w->policy = namespaces_active(snapshot->holder->namespaces);
+	namespace_stats_renew(w, old);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
 	make_routes(w);
 }
@@ -481,6 +487,9 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	chunk_pool_init(&w->chunks, CHUNKS_KEPT);
 	w->scratch = xcalloc(1, SCRATCH_BYTES);
 	w->now_us = clock_now_us();
+	rewrite_init(&w->rewrite);
+	randombytes_buf(&w->random, sizeof(w->random));
+	w->random |= 1;
 	w->link_events = &client_link_events;
 	use_snapshot(w, snapshot_ref(snapshot));
 	w->hub = hub_new(w);
@@ -538,6 +547,9 @@ void worker_fini(struct worker *w)
 	event_free(w->hold_event);
 	event_base_free(w->base);
 	mailbox_fini(&w->mailbox);
+	rewrite_fini(&w->rewrite);
+	buf_release(&w->rewritten);
+	namespace_stats_fini(w);
 	chunk_pool_fini(&w->chunks);
 	request_pool_fini(&w->requests);
 	snapshot_unref(&w->snapshot);
@@ -581,35 +593,51 @@ void worker_take_snapshot(struct worker *w, void *arg)
 	for (size_t i = 0; i < n_old; i++)
 		route_fini(&old_routes[i]);
 	free(old_routes);
-	snapshot_unref(&old);
 	LIST_EACH (pos, next, &w->clients)
-		container_of(pos, struct client, node)->frame.max_bulk =
-			(uint64_t)w->snapshot->config->server.max_value_bytes;
+		client_take_config(container_of(pos, struct client, node));
+	snapshot_unref(&old);
 	redirect_tick(w, true);
 	worker_wake_tick(w);
 }
 
-static void take_client(struct worker *w, int fd, bool by_tls)
-{
-	struct tls *tls = by_tls ? w->snapshot->holder->server_tls : NULL;
+struct newcomer {
+	int fd;
+	bool tls;
+	char *namespace; /* of its listener; NULL: none */
+};
 
-	if (w->draining || (by_tls && !tls)) {
-		atomic_fetch_sub(&w->n_clients, 1);
-		atomic_fetch_sub(&w->server->n_clients, 1);
-		close(fd);
-		return;
-	}
-	client_new(w, fd, tls);
+struct newcomer *newcomer_new(int fd, bool tls, const char *namespace)
+{
+	struct newcomer *n = xcalloc(1, sizeof(*n));
+
+	n->fd = fd;
+	n->tls = tls;
+	n->namespace = namespace ? xstrdup(namespace) : NULL;
+	return n;
+}
+
+/* A reload may have come between: its namespace may be no more. */
+static bool is_welcome(const struct worker *w, const struct newcomer *n)
+{
+	const struct shared_config *holder = w->snapshot->holder;
+
+	return !w->draining && (!n->tls || holder->server_tls) &&
+	       (!n->namespace || namespaces_named(holder->namespaces, n->namespace));
 }
 
 void worker_take_client(struct worker *w, void *arg)
 {
-	take_client(w, (int)(intptr_t)arg, false);
-}
+	struct newcomer *n = arg;
 
-void worker_take_tls_client(struct worker *w, void *arg)
-{
-	take_client(w, (int)(intptr_t)arg, true);
+	if (is_welcome(w, n)) {
+		client_new(w, n->fd, n->tls ? w->snapshot->holder->server_tls : NULL, n->namespace);
+	} else {
+		atomic_fetch_sub(&w->n_clients, 1);
+		atomic_fetch_sub(&w->server->n_clients, 1);
+		close(n->fd);
+	}
+	free(n->namespace);
+	free(n);
 }
 
 void worker_drain(struct worker *w, void *arg)

@@ -19,6 +19,7 @@
 #include "base/mailbox.h"
 #include "base/outq.h"
 #include "command/command.h"
+#include "policy/rewrite.h"
 #include "request.h"
 #include "snapshot.h"
 
@@ -30,6 +31,7 @@ struct event_base;
 struct hub;
 struct pool;
 struct link_events;
+struct namespace_counts;
 struct route;
 struct server;
 struct tls_conn;
@@ -72,6 +74,11 @@ struct worker {
 	struct list parked;  /* requests to be sent again in a moment, see client/redirect.c */
 	struct list mirrors; /* see client/mirror.h */
 	bool mirroring;	     /* some route has a mirror */
+	bool policy;	     /* requests have to be looked at for their namespaces, see client/policy.h */
+	struct rewrite rewrite;
+	struct buf rewritten;			   /* the request that is being dispatched, as it is upstream */
+	uint64_t random;			   /* state of a generator; no secrets */
+	struct namespace_counts *namespace_counts; /* by namespace.id */
 	struct hub *hub;
 
 	char *scratch; /* SCRATCH_BYTES, what is read lands here */
@@ -121,15 +128,18 @@ void worker_wake_tick(struct worker *w);
 void worker_read_soon(struct worker *w, struct tls_conn *c);
 void worker_handshake_soon(struct worker *w, struct tls_conn *c);
 
+/* An accepted socket on its way to a worker. */
+struct newcomer;
+struct newcomer *newcomer_new(int fd, bool tls, const char *namespace);
+
 /* Runs fn(w, arg) on a worker's thread; any thread may ask. */
 void worker_run_on(struct worker *w, void (*fn)(struct worker *w, void *arg), void *arg);
 
 /* For worker_run_on(), from the control thread; arg is what each says. */
 void worker_take_snapshot(struct worker *w, void *arg); /* a struct snapshot *, its reference goes over */
-void worker_take_client(struct worker *w, void *arg);	/* an accepted socket, counted already */
-void worker_take_tls_client(struct worker *w, void *arg);
-void worker_drain(struct worker *w, void *arg); /* milliseconds it may take */
-void worker_hear(struct worker *w, void *arg);	/* an enum server_news */
+void worker_take_client(struct worker *w, void *arg);	/* a struct newcomer *, counted already */
+void worker_drain(struct worker *w, void *arg);		/* milliseconds it may take */
+void worker_hear(struct worker *w, void *arg);		/* an enum server_news */
 
 static inline void worker_now(struct worker *w, int64_t now_us)
 {

@@ -2,6 +2,7 @@
 /* Answers while Redis is not there: see absent.h. */
 #include "client/absent.h"
 
+#include "client/policy.h"
 #include "client/target.h"
 #include "resp/write.h"
 
@@ -113,15 +114,20 @@ static void put(struct client *c, const struct call *call, struct buf *b)
 
 struct judged {
 	const struct worker *w;
+	const struct rewrite *rw;
 	bool any;
 	bool other; /* a key whose namespace wants the error */
 };
 
-static void judge(void *ctx, const char *key, size_t len)
+static void judge(void *ctx, uint32_t i, const char *key, size_t len)
 {
 	struct judged *j = ctx;
-	const struct namespace_config *ns = target_namespace(j->w, key, len);
+	const struct namespace_config *ns;
 
+	if (j->rw) /* its name upstream says nothing any more */
+		ns = j->rw->keys[i].at.ns ? j->rw->keys[i].at.ns->conf : NULL;
+	else
+		ns = target_namespace(j->w, key, len);
 	j->any = true;
 	j->other = j->other || !ns || ns->on_failure != ON_FAILURE_MISS;
 }
@@ -129,7 +135,7 @@ static void judge(void *ctx, const char *key, size_t len)
 /* Whether the call may be answered so: all its keys must want it. */
 static bool wanted(const struct client *c, const struct call *call)
 {
-	struct judged j = {.w = c->w};
+	struct judged j = {.w = c->w, .rw = call->rw};
 
 	if (call->cmd->absent == ABSENT_ERROR || call->partial || c->tx != TX_NONE ||
 	    !command_arity_ok(call->cmd, call->frame->argc))
@@ -157,12 +163,20 @@ bool absent_answer(struct client *c, const struct call *call)
 	return true;
 }
 
-bool absent_make_of(struct client *c, const struct command *cmd, const struct buf *bytes, struct buf *out)
+bool absent_make_of(struct client *c, const struct command *cmd, struct slice bytes, bool misses, struct buf *out)
 {
 	struct request_frame f = {.max_bulk = UINT64_MAX};
-	struct call call = {.cmd = cmd, .frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
+	struct call call = {.cmd = cmd, .frame = &f, .bytes = bytes.p, .len = bytes.len};
 
-	return request_frame_feed(&f, call.bytes, call.len) == FRAME_READY && absent_make(c, &call, out);
+	if (request_frame_feed(&f, call.bytes, call.len) != FRAME_READY)
+		return false;
+	if (!c->w->policy)
+		return absent_make(c, &call, out);
+	if (!misses || cmd->absent == ABSENT_ERROR || c->tx != TX_NONE)
+		return false;
+	put(c, &call, out);
+	counter_add(&c->w->counters.answered_absent, 1);
+	return true;
 }
 
 bool absent_stand_in(struct request *r, const struct outq *sent)
@@ -172,9 +186,11 @@ bool absent_stand_in(struct request *r, const struct outq *sent)
 	bool ok;
 
 	if (!r->cmd || r->cmd->absent == ABSENT_ERROR || r->on_reply ||
-	    r->flags & (REQUEST_IN_TX | REQUEST_UNIT | REQUEST_STREAMED | REQUEST_BEGUN))
+	    r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_BEGUN) ||
+	    (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) == REQUEST_UNIT)
 		return false;
-	ok = outq_peek(sent, r->pos, (size_t)r->len, &bytes) && absent_make_of(c, r->cmd, &bytes, &reply);
+	ok = outq_peek(sent, r->pos, (size_t)r->len, &bytes) &&
+	     absent_make_of(c, r->cmd, policy_inner(r, &bytes), r->flags & REQUEST_MISS, &reply);
 	buf_release(&bytes);
 	if (!ok)
 		return false;

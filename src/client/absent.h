@@ -11,9 +11,9 @@
 /* True: the call was answered so. */
 bool absent_answer(struct client *c, const struct call *call);
 
-/* The same into out: for a call, or for a request's bytes. */
+/* The same into out: for a call, or for a request's bytes. misses: it is known already that all keys want it. */
 bool absent_make(struct client *c, const struct call *call, struct buf *out);
-bool absent_make_of(struct client *c, const struct command *cmd, const struct buf *bytes, struct buf *out);
+bool absent_make_of(struct client *c, const struct command *cmd, struct slice bytes, bool misses, struct buf *out);
 
 /* r was sent, and will not be answered; its bytes are in `sent`. True: r->reply is the answer, which is not given yet.
  */

@@ -20,6 +20,7 @@
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "client/policy.h"
 #include "client/unit.h"
 #include "upstream/route.h"
 #include "server.h"
@@ -37,7 +38,24 @@ static void place_resume(struct pool_wait *wait, bool granted)
 	client_resume_soon(c);
 }
 
-void client_new(struct worker *w, int fd, struct tls *tls)
+/* False: the namespace of its listener is no more. */
+static bool renew_view(struct client *c)
+{
+	const struct namespaces *all = c->w->snapshot->holder->namespaces;
+
+	c->view = (struct view){.all = all, .bound = c->bound_name ? namespaces_named(all, c->bound_name) : NULL};
+	return c->view.bound || !c->bound_name;
+}
+
+/* Where its keys are is no longer known to anyone: it must not go on as if there were no namespace. */
+void client_take_config(struct client *c)
+{
+	c->frame.max_bulk = (uint64_t)c->w->snapshot->config->server.max_value_bytes;
+	if (!renew_view(c))
+		client_close(c);
+}
+
+void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name)
 {
 	struct client *c = xcalloc(1, sizeof(*c));
 
@@ -57,7 +75,8 @@ void client_new(struct worker *w, int fd, struct tls *tls)
 	c->db = w->routes[0].up->conf->target.db;
 	c->id = atomic_fetch_add(&w->server->next_client_id, 1) + 1;
 	c->created_us = c->active_us = w->now_us = clock_now_us();
-	c->frame.max_bulk = (uint64_t)w->snapshot->config->server.max_value_bytes;
+	c->bound_name = bound_name ? xstrdup(bound_name) : NULL;
+	client_take_config(c);
 	outq_init(&c->out, &w->chunks, false);
 	event_assign(&c->event, w->base, fd, EV_READ | EV_PERSIST, client_on_readable, c);
 	event_add(&c->event, NULL);
@@ -175,6 +194,7 @@ void client_free(struct client **cp)
 	if (c->lanes != &c->first_lane)
 		free(c->lanes);
 	unit_drop(c);
+	policy_tx_drop(c);
 	if (c->extra) {
 		free(c->extra->name);
 		free(c->extra->lib_name);
@@ -185,6 +205,7 @@ void client_free(struct client **cp)
 		buf_release(&c->extra->push);
 		free(c->extra);
 	}
+	free(c->bound_name);
 	free(c);
 }
 

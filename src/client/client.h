@@ -22,6 +22,7 @@
 #include "base/list.h"
 #include "base/outq.h"
 #include "net/transport.h"
+#include "policy/namespace.h"
 #include "request.h"
 #include "resp/errors.h"
 #include "resp/request_frame.h"
@@ -83,6 +84,7 @@ struct client_extra {
 	struct request *monitor_asked; /* MONITOR, until the feed is there */
 	struct job *job;	       /* what it waits for */
 	struct unit *unit;	       /* a transaction that is kept here, see unit.h */
+	struct fix *tx_fix;	       /* what EXEC's reply needs, see policy.h */
 };
 
 /* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */
@@ -96,6 +98,8 @@ struct client {
 	struct list dirty;  /* worker.dirty_clients */
 	struct list resume; /* worker.resume */
 	struct worker *w;
+	struct view view; /* what its names mean; renewed with every snapshot */
+	char *bound_name; /* the namespace of its listener; NULL: an ordinary one */
 	struct client_extra *extra;
 	struct event event;	   /* reading; while stalled: hearing of its end */
 	struct event *write_event; /* only while its socket is full */
@@ -164,7 +168,8 @@ struct call {
 	size_t len;
 	const char *rest; /* what was read behind it */
 	size_t rest_len;
-	bool partial; /* the head of a large request: only its first arguments are here */
+	bool partial;	    /* the head of a large request: only its first arguments are here */
+	struct rewrite *rw; /* its keys and their namespaces; NULL: they say nothing. See policy.h */
 };
 
 enum verdict {
@@ -172,8 +177,19 @@ enum verdict {
 	CALL_WAIT, /* not consumed: c->wait says what for */
 };
 
-/* Takes over an accepted socket; with TLS on it when tls is given. */
-void client_new(struct worker *w, int fd, struct tls *tls);
+/*
+ * Takes over an accepted socket; with TLS on it when tls is given. bound_name: the namespace of its listener, which the
+ * worker's configuration has; NULL: none.
+ */
+void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name);
+
+static inline struct view client_view(const struct client *c)
+{
+	return c->view;
+}
+
+/* The worker has a new snapshot: what the client has of the configuration is taken from there. */
+void client_take_config(struct client *c);
 
 /* Closes now (idempotent); memory lives until the end of the turn. */
 void client_close(struct client *c);
@@ -184,6 +200,12 @@ void client_close_after(struct client *c);
 void client_free(struct client **c); /* end of turn */
 
 struct client_extra *client_extra(struct client *c);
+
+/* What its names mean. Borrowed from the worker's snapshot. */
+static inline struct view client_view(const struct client *c)
+{
+	return (struct view){c->w->snapshot->holder->namespaces, NULL};
+}
 
 /* Goes on with a client that waited, at the end of the turn. */
 void client_resume_soon(struct client *c);
@@ -208,6 +230,8 @@ void client_reply_error(struct client *c, const struct call *call, const char *t
 void client_reply_own_error(struct client *c, const struct call *call, enum reply_error error);
 void client_reply_ok(struct client *c, const struct call *call);
 
+void policy_attach(struct request *r, const struct call *call); /* policy.h */
+
 /* A request that stands in the client's queue unanswered until client_request_done(): b is appended to its reply. */
 static inline struct request *client_request_new(struct client *c, const struct call *call)
 {
@@ -224,6 +248,8 @@ static inline struct request *client_request_new(struct client *c, const struct 
 		c->head = r;
 	c->tail = r;
 	c->n_requests++;
+	if (__builtin_expect(call->rw != NULL, 0))
+		policy_attach(r, call);
 	return r;
 }
 void client_request_done(struct request *r);

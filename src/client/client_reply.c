@@ -13,9 +13,12 @@
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/mirror.h"
+#include "client/namespace_stats.h"
+#include "client/policy.h"
 #include "client/redirect.h"
 #include "client/slowlog.h"
 #include "client/stats.h"
+#include "resp/reply_frame.h"
 #include "resp/write.h"
 #include "server.h"
 
@@ -92,18 +95,33 @@ static void pop_done(struct client *c)
 	}
 }
 
-/* Accounts for an answered command. */
-static inline void account(struct client *c, struct request *r)
+/* Accounts for an answered command: type and number of its reply, and its bytes. */
+static inline void account(struct client *c, struct request *r, char type, int64_t number, size_t bytes)
 {
-	if (r->cmd)
-		stats_count(c->w, r->cmd, c->w->now_us - r->start_us);
+	if (!r->cmd)
+		return;
+	stats_count(c->w, r->cmd, c->w->now_us - r->start_us);
+	namespace_stats_count(c->w, r, type, number, (size_t)r->len + bytes);
+}
+
+/* The same of a reply that was gathered. */
+static void account_gathered(struct client *c, struct request *r)
+{
+	struct reply_cursor cur = {buf_head(&r->reply), buf_head(&r->reply) + buf_len(&r->reply)};
+	struct reply_item item = {.type = '+'};
+
+	if (r->ns > 0 && buf_len(&r->reply) > 0)
+		reply_cursor_next(&cur, &item);
+	account(c, r, item.type, item.number, buf_len(&r->reply));
 }
 
 void client_request_done(struct request *r)
 {
 	struct client *c = r->client;
 
-	account(c, r);
+	account_gathered(c, r);
+	if (__builtin_expect(r->fix != NULL, 0))
+		policy_fix(r);
 	r->flags |= REQUEST_DONE;
 	if (r->flags & REQUEST_BLOCKING) {
 		r->flags &= ~(uint32_t)REQUEST_BLOCKING;
@@ -292,18 +310,20 @@ static void pass_on(struct client *c, struct request *r, const char *data, size_
 /* What the commands in a unit were told stands in front of its own reply, and is not for the client. */
 static void drop_before(struct request *r)
 {
-	r->reply.start += r->part;
-	r->part = 0;
+	if (r->flags & REQUEST_WRAPPED) /* there it is the reply: policy_unwrap() */
+		return;
+	r->reply.start += r->error_len;
+	r->error_len = 0;
 }
 
 /* An error that may be a redirection has come whole. True: it is one, and r is on its way elsewhere. */
 static bool redirected(struct request *r, const char *data, size_t len, struct link *l)
 {
-	bool in_pieces = r->flags & (REQUEST_CUT | REQUEST_COLLECT) && buf_len(&r->reply) > r->part;
+	bool in_pieces = r->flags & (REQUEST_CUT | REQUEST_COLLECT) && buf_len(&r->reply) > r->error_len;
 	bool followed;
 
-	if (r->part > 0 && r->flags & REQUEST_UNIT) {
-		followed = redirect_follow(r, l, buf_head(&r->reply), r->part);
+	if (r->error_len > 0 && r->flags & REQUEST_UNIT) {
+		followed = redirect_follow(r, l, buf_head(&r->reply), r->error_len);
 		if (!followed)
 			drop_before(r);
 		return followed;
@@ -326,20 +346,22 @@ static void orphan_answered(struct request *r, const struct link *l, bool done)
 }
 
 /* All of the reply is here and on its way to the client. */
-static void answered(struct client *c, struct request *r, const struct link *l)
+static void answered(struct client *c, struct request *r, char type, int64_t number)
 {
+	size_t bytes = c->reply_bytes;
+
 	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
-		slowlog_add(c, r, l);
+		slowlog_add(c, r, r->link);
 	leave_link(c, r);
 	if (r->flags & REQUEST_WRITE && c->wrote_us)
 		c->wrote_us = c->w->now_us;
 	if (r->flags & REQUEST_PART) {
-		fanout_part_done(r, l->rf.type, l->rf.number);
+		fanout_part_done(r, type, number);
 		return;
 	}
 	/* Nearly always it is the head, its reply is out, and nothing waits behind it. */
 	if (__builtin_expect(r == c->head && !(r->flags & (REQUEST_COLLECT | REQUEST_BLOCKING)) && !r->reply.data, 1)) {
-		account(c, r);
+		account(c, r, type, number, bytes);
 		pop_request(c);
 		if (c->head && c->head->flags & REQUEST_DONE)
 			pop_done(c);
@@ -349,9 +371,19 @@ static void answered(struct client *c, struct request *r, const struct link *l)
 	}
 }
 
+/* A command that lacked a script or a function on its node, and travelled in a transaction: it is loaded there. */
+static bool lacks_script(struct request *r, struct link *l, char type)
+{
+	return type == '-' && redirect_possible(l) &&
+	       redirect_load_missing(r, l, buf_head(&r->reply), buf_len(&r->reply));
+}
+
 void client_on_reply(struct request *r, const char *data, size_t len, struct link *l, bool done)
 {
 	struct client *c = r->client;
+	char type = l->rf.type;
+	int64_t number = l->rf.number;
+	struct buf text = {0};
 
 	if (!c) {
 		/* What a client has sent is done also when it has left. */
@@ -372,9 +404,15 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	}
 	if (__builtin_expect(l->w->mirroring, 0))
 		mirror_heard(r, data, len, l, done);
+	if (type == '-' && r->ns > 0 && done && !(r->flags & (REQUEST_BEGUN | REQUEST_COLLECT)) &&
+	    policy_error(r, data, len, &text)) {
+		data = buf_head(&text);
+		len = buf_len(&text);
+	}
 	r->flags |= REQUEST_BEGUN;
 	c->reply_bytes += len;
 	pass_on(c, r, data, len);
+	buf_release(&text);
 	if (c->closed) { /* r is an orphan now; when done the link has taken it off its queue already */
 		orphan_answered(r, l, done);
 		return;
@@ -389,22 +427,31 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	}
 	if (c->upload == r)
 		client_upload_lost(c);
+	if (__builtin_expect(r->flags & REQUEST_WRAPPED, 0)) {
+		policy_unwrap(r, &type, &number);
+		if (type == '-' && r->ns > 0 && policy_error(r, buf_head(&r->reply), buf_len(&r->reply), &text)) {
+			buf_release(&r->reply);
+			r->reply = text;
+		}
+		if (lacks_script(r, l, type))
+			return;
+	}
 	if (r->on_reply)
-		r->on_reply(r, l->rf.type, l->rf.number);
+		r->on_reply(r, type, number);
 	if (c->closed)
 		orphan_answered(r, l, true);
 	else
-		answered(c, r, l);
+		answered(c, r, type, number);
 }
 
 void client_on_reply_before(struct request *r, const char *data, size_t len, struct link *l, bool done)
 {
 	/* Of a unit only the first error counts: it may be a redirection. */
-	if ((!r->client && !(r->flags & REQUEST_MIRROR)) || l->rf.type != '-' || r->part > 0)
+	if ((!r->client && !(r->flags & REQUEST_MIRROR)) || l->rf.type != '-' || r->error_len > 0)
 		return;
 	buf_put(&r->reply, data, len);
 	if (done)
-		r->part = (uint32_t)buf_len(&r->reply);
+		r->error_len = (uint32_t)buf_len(&r->reply);
 }
 
 /* Nothing but passing on is to be done for its reply. */
@@ -438,7 +485,7 @@ static size_t plain_replies_of_many(struct link *l, const char *data, size_t len
 		if (!l->head)
 			l->tail = NULL;
 		l->n_queue--;
-		account(c, r);
+		account(c, r, l->rf.type, l->rf.number, used);
 		c->window += c->window < CLIENT_WINDOW_MAX;
 		client_leave_lane(c, r);
 		c->n_upstream--;
@@ -491,7 +538,7 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 			break;
 		at += used;
 		n++;
-		account(c, r);
+		account(c, r, l->rf.type, l->rf.number, used);
 		l->head = r->next_in_link;
 		c->head = r->next;
 		c->bytes_upstream -= r->len;

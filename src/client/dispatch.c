@@ -13,6 +13,7 @@
 #include "client/fanout.h"
 #include "client/hub.h"
 #include "client/monitor.h"
+#include "client/policy.h"
 #include "client/scripts.h"
 #include "client/slowlog.h"
 #include "resp/number.h"
@@ -220,7 +221,7 @@ static bool streams(const struct command *cmd)
 	       cmd->handler == HANDLER_PUBLISH || cmd->handler == HANDLER_CONFIG;
 }
 
-static enum verdict run(struct client *c, struct call *call)
+static enum verdict handle(struct client *c, const struct call *call)
 {
 	const struct command *cmd = call->cmd;
 
@@ -242,6 +243,13 @@ static enum verdict run(struct client *c, struct call *call)
 	if (__builtin_expect(cmd->handler == HANDLER_FORWARD, 1))
 		return forward_plain(c, call);
 	return handlers[cmd->handler](c, call);
+}
+
+static enum verdict run(struct client *c, struct call *call)
+{
+	if (__builtin_expect(c->w->policy, 0) && policy_wants(call->cmd))
+		return policy_run(c, call, handle);
+	return handle(c, call);
 }
 
 /* It was consumed: what the client and MONITOR see of it. */

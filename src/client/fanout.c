@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "client/absent.h"
 #include "client/join.h"
+#include "client/policy.h"
 #include "client/scan.h"
 #include "client/scripts.h"
 #include "client/target.h"
@@ -62,6 +63,8 @@ bool fanout_wanted(struct client *c, const struct call *call)
 
 	if (cmd->request_policy == REQUEST_DEFAULT)
 		return false;
+	if (cmd->handler == HANDLER_PUBSUB && namespaces_active(c->w->snapshot->holder->namespaces))
+		return false; /* it comes by fanout_renamed() */
 	if (by_key(cmd))
 		return target_key_row(cmd, &first, &step) && call->frame->argc > first + step;
 	return target_main(c)->topo->n_shards > 1 && (to_all(cmd) || scan_wanted(cmd));
@@ -133,7 +136,7 @@ static bool split_call(struct client *c, const struct call *call, struct split *
 		piece->next = NO_PIECE;
 		if (!arg_cursor_next(&cur, &arg, &len))
 			break;
-		t = target_of_key(c, arg, len);
+		t = target_of_key(c, call, s->n_pieces, arg, len);
 		for (uint32_t i = 1; i < step; i++)
 			arg_cursor_next(&cur, &arg, &len);
 		piece->len = (size_t)(cur.p - piece->bytes);
@@ -166,8 +169,7 @@ static struct fanout *fanout_new(struct client *c, const struct call *call, uint
 	return f;
 }
 
-static void send_part(struct client *c, struct fanout *f, uint32_t i, struct link *l, int slot, const char *bytes,
-		      size_t len)
+static struct request *part_new(struct client *c, struct fanout *f, uint32_t i, struct link *l, int slot)
 {
 	struct request *r = request_new(&c->w->requests);
 
@@ -181,7 +183,13 @@ static void send_part(struct client *c, struct fanout *f, uint32_t i, struct lin
 	r->arg = (int64_t)(intptr_t)f;
 	r->deadline_us = c->w->now_us + forward_timeout_us(l, f->cmd);
 	f->parts[i].request = r;
-	client_send(c, r, l, bytes, len);
+	return r;
+}
+
+static void send_part(struct client *c, struct fanout *f, uint32_t i, struct link *l, int slot, const char *bytes,
+		      size_t len)
+{
+	client_send(c, part_new(c, f, i, l, slot), l, bytes, len);
 }
 
 static void put_group(const struct call *call, const struct split *s, const struct group *g, uint32_t first,
@@ -199,6 +207,53 @@ static void put_group(const struct call *call, const struct split *s, const stru
 		buf_put(out, s->pieces[i].bytes, s->pieces[i].len);
 }
 
+/* The numbers of a group's keys. */
+static uint32_t *group_keys(const struct split *s, const struct group *g)
+{
+	uint32_t *keys = xcalloc(g->n, sizeof(*keys)), n = 0;
+
+	for (uint32_t i = g->first; i != NO_PIECE; i = s->pieces[i].next)
+		keys[n++] = i;
+	return keys;
+}
+
+/* Whether all of a group's keys want on_failure = "miss", as far as their namespaces are known. */
+static bool group_misses(const struct call *call, const struct split *s, const struct group *g)
+{
+	for (uint32_t i = g->first; i != NO_PIECE; i = s->pieces[i].next) {
+		const struct namespace *ns = call->rw->keys[i].at.ns;
+
+		if (!ns || !(ns->flags & NS_MISS))
+			return false;
+	}
+	return true;
+}
+
+/* The part of a group, with what travels with its keys. */
+static void send_group(struct client *c, const struct call *call, const struct split *s, struct fanout *f, uint32_t i,
+		       struct link *l, const struct buf *bytes)
+{
+	const struct group *g = &s->groups[i];
+	struct request *r = part_new(c, f, i, l, g->target.slot);
+	struct policy_send ours = {0};
+	uint32_t *keys;
+
+	if (!call->rw) {
+		client_send(c, r, l, buf_head(bytes), buf_len(bytes));
+		return;
+	}
+	keys = group_keys(s, g);
+	policy_compose(c, call, l->pool, buf_head(bytes), buf_len(bytes), 0, keys, g->n, &ours);
+	r->flags |= ours.flags | (group_misses(call, s, g) ? REQUEST_MISS : 0);
+	r->n_before = ours.n_before;
+	r->n_after = ours.n_after;
+	if (buf_len(&ours.bytes) > 0)
+		bytes = &ours.bytes;
+	client_send(c, r, l, buf_head(bytes), buf_len(bytes));
+	buf_release(&ours.bytes);
+	free(keys);
+}
+
 /* The server of this group is away, and its keys are to read as absent then: the answer is made up now. */
 static bool group_made(struct client *c, const struct call *call, const struct split *s, uint32_t i)
 {
@@ -208,7 +263,8 @@ static bool group_made(struct client *c, const struct call *call, const struct s
 
 	target_key_row(call->cmd, &first, &step);
 	put_group(call, s, &s->groups[i], first, step, &bytes);
-	ok = absent_make_of(c, call->cmd, &bytes, &s->groups[i].made);
+	ok = absent_make_of(c, call->cmd, (struct slice){buf_head(&bytes), buf_len(&bytes)},
+			    call->rw && group_misses(call, s, &s->groups[i]), &s->groups[i].made);
 	buf_release(&bytes);
 	return ok;
 }
@@ -258,7 +314,7 @@ static enum verdict send_groups(struct client *c, const struct call *call, struc
 			continue;
 		}
 		put_group(call, s, &s->groups[i], first, step, &bytes);
-		send_part(c, f, i, links[i], s->groups[i].target.slot, buf_head(&bytes), buf_len(&bytes));
+		send_group(c, call, s, f, i, links[i], &bytes);
 		buf_release(&bytes);
 	}
 	for (uint32_t i = 0, n = s->n_groups; i < n; i++)
@@ -319,9 +375,21 @@ static struct pool_list all_pools(struct client *c, const struct command *cmd)
 	return list;
 }
 
-static enum verdict fanout_to_all(struct client *c, const struct call *call)
+/* A master, for what has no key. */
+static struct pool_list one_pool(struct client *c, const struct command *cmd)
 {
-	struct pool_list list = all_pools(c, call->cmd);
+	struct target t = {target_main(c), -1, false};
+	struct pool_list list = {xcalloc(1, sizeof(struct pool *)), xcalloc(1, sizeof(int)), 0};
+
+	list.slots[0] = -1;
+	list.items[0] = target_pool(c, cmd, &t);
+	list.n = list.items[0] != NULL;
+	return list;
+}
+
+static enum verdict fanout_to_pools(struct client *c, const struct call *call, struct pool_list list,
+				    const struct buf *bytes, fanout_hook_fn rename)
+{
 	struct link **links = xcalloc(list.n + 1, sizeof(*links));
 	enum verdict verdict = CALL_DONE;
 	bool ok = list.n > 0;
@@ -333,12 +401,14 @@ static enum verdict fanout_to_all(struct client *c, const struct call *call)
 		ok = client_route_to(c, call, list.items[i], &links[i], &verdict);
 	if (ok) {
 		f = fanout_new(c, call, list.n);
-		if (scripts_concerned(call->cmd)) {
+		f->rename = rename;
+		if (scripts_concerned(call->cmd))
 			f->up = upstream_ref(target_main(c)->up);
+		if (f->up || rename)
 			buf_put(&f->request, call->bytes, call->len);
-		}
 		for (uint32_t i = 0; i < list.n; i++)
-			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
+			send_part(c, f, i, links[i], list.slots[i], bytes ? buf_head(bytes) : call->bytes,
+				  bytes ? buf_len(bytes) : call->len);
 	}
 	free(links);
 	free(list.items);
@@ -346,19 +416,42 @@ static enum verdict fanout_to_all(struct client *c, const struct call *call)
 	return verdict;
 }
 
+/* False: it can't go on now. */
+static bool may_fan_out(struct client *c, const struct call *call, enum verdict *verdict)
+{
+	if (call->partial) {
+		*verdict = target_more(c, call);
+		return false;
+	}
+	if (!client_in_order(c, command_may_write(call->cmd), verdict))
+		return false;
+	if (c->n_upstream < c->window)
+		return true;
+	*verdict = client_wait_for(c, WAIT_ROOM);
+	return false;
+}
+
+enum verdict fanout_renamed(struct client *c, const struct call *call, const struct buf *bytes, fanout_hook_fn rename)
+{
+	bool all = call->cmd->request_policy == REQUEST_ALL_SHARDS;
+	enum verdict verdict;
+
+	if (!may_fan_out(c, call, &verdict))
+		return verdict;
+	return fanout_to_pools(c, call, (all ? all_pools : one_pool)(c, call->cmd), bytes, rename);
+}
+
 enum verdict fanout(struct client *c, const struct call *call)
 {
 	enum verdict verdict;
 
-	if (call->partial)
-		return target_more(c, call);
-	if (!client_in_order(c, command_may_write(call->cmd), &verdict))
+	if (!may_fan_out(c, call, &verdict))
 		return verdict;
-	if (c->n_upstream >= c->window)
-		return client_wait_for(c, WAIT_ROOM);
 	if (scan_wanted(call->cmd))
 		return scan(c, call);
-	return by_key(call->cmd) ? fanout_by_key(c, call) : fanout_to_all(c, call);
+	if (by_key(call->cmd))
+		return fanout_by_key(c, call);
+	return fanout_to_pools(c, call, all_pools(c, call->cmd), NULL, NULL);
 }
 
 /* ---- WAIT ---- */
@@ -432,6 +525,8 @@ static void part_over(struct fanout *f, uint32_t i)
 	join_replies(f, &parent->reply);
 	if (scripts_concerned(f->cmd))
 		scripts_answered(f->up, f->cmd, &f->request, &parent->reply);
+	else if (f->rename)
+		f->rename(parent->client, &f->request, &parent->reply);
 	parent->arg = 0;
 	parent->flags &= ~(uint32_t)REQUEST_PARTED;
 	fanout_free(f);

@@ -17,6 +17,7 @@
 #include "client/hub.h"
 #include "client/mirror.h"
 #include "client/monitor.h"
+#include "client/policy.h"
 #include "client/target.h"
 #include "resp/write.h"
 #include "server.h"
@@ -48,7 +49,17 @@ struct lane *client_lane_new(struct client *c, const struct pool *p)
 
 int client_db_on(const struct client *c, const struct pool *p)
 {
-	return p->server->up == c->w->routes[0].up ? c->db : p->server->conf->target.db;
+	return p->server->up == target_home(c)->up ? c->db : p->server->conf->target.db;
+}
+
+/* A reply that is dropped, of a command whose bytes went out with those before. */
+static void expect_own(struct link *l)
+{
+	struct request *r = request_new(&l->w->requests);
+
+	r->start_us = l->w->now_us;
+	r->deadline_us = l->w->now_us + forward_timeout_us(l, NULL);
+	link_enqueue(l, r, l->out.end_pos, 0);
 }
 
 void client_send(struct client *c, struct request *r, struct link *l, const char *bytes, size_t len)
@@ -57,6 +68,8 @@ void client_send(struct client *c, struct request *r, struct link *l, const char
 
 	assert(lane->n == 0 || lane->link == l);
 	link_send(l, r, bytes, len);
+	for (uint32_t i = 0; i < r->n_after; i++)
+		expect_own(l);
 	lane->link = l;
 	lane->n++;
 	c->n_replica += l->pool->readonly;
@@ -352,6 +365,7 @@ bool client_route(struct client *c, const struct call *call, struct link **out, 
 enum verdict forward_bytes(struct client *c, const struct call *call, const char *bytes, size_t len, uint32_t flags,
 			   request_hook_fn hook, int64_t arg)
 {
+	struct policy_send ours = {0};
 	enum verdict verdict;
 	struct request *r;
 	struct link *l;
@@ -360,6 +374,17 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	if (!find_link(c, call, &l, &slot, &verdict))
 		return verdict;
 	r = client_request_new(c, call);
+	if (__builtin_expect(c->w->policy, 0))
+		policy_compose(c, call, l->pool, bytes, len, flags, NULL, 0, &ours);
+	if (buf_len(&ours.bytes) > 0) {
+		bytes = buf_head(&ours.bytes);
+		len = buf_len(&ours.bytes);
+		flags |= ours.flags;
+		r->n_before = ours.n_before;
+		r->n_after = ours.n_after;
+	}
+	if (call->cmd->handler == HANDLER_EXEC)
+		policy_tx_exec(c, r);
 	r->flags |= flags | (command_may_write(call->cmd) ? REQUEST_WRITE : 0) |
 		    (call->partial ? REQUEST_STREAMED : 0) | (c->tx_run > 0 ? REQUEST_IN_TX : 0);
 	if (flags & REQUEST_BLOCKING)
@@ -369,6 +394,7 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	r->slot = (int16_t)slot;
 	r->deadline_us = call->partial ? 0 : c->w->now_us + forward_timeout_us(l, call->cmd);
 	client_send(c, r, l, bytes, len);
+	buf_release(&ours.bytes);
 	c->forwarded = true;
 	return CALL_DONE;
 }
@@ -384,7 +410,7 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	struct request *r;
 	struct link *l;
 
-	if (!p)
+	if (!p || (call->rw && call->rw->has_after))
 		return forward(c, call, 0, NULL, 0);
 	lane = client_lane(c, p);
 	l = lane->link;
@@ -408,10 +434,10 @@ static bool is_bare(const struct client *c, const struct link *l)
 {
 	const struct server *s = c->w->server;
 
-	return l && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto && c->tx == TX_NONE &&
-	       c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation && c->reply_mode == REPLY_ON &&
-	       !c->upload && !c->discarding && c->out.bytes <= c->w->output_pause_bytes && !hub_is_subscriber(c) &&
-	       atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
+	return l && !c->w->policy && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto &&
+	       c->tx == TX_NONE && c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation &&
+	       c->reply_mode == REPLY_ON && !c->upload && !c->discarding && c->out.bytes <= c->w->output_pause_bytes &&
+	       !hub_is_subscriber(c) && atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
 	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
 }
 

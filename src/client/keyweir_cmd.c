@@ -9,6 +9,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
+#include "client/namespace_stats.h"
 #include "client/stats.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
@@ -224,6 +225,7 @@ static const struct subcommand {
 	const char *text;
 } subcommands[] = {
 	{"HELP", help, "Print this help."},
+	{"NAMESPACES", namespace_stats_tell, "What passed through each namespace."},
 	{"RELOAD", reload, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
 	{"STATUS", status, "Counters of this proxy."},
 	{"UPSTREAM", usage, "name command [arg ...]: The command to that upstream, whatever its keys."},

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "client/mirror_private.h"
+#include "client/policy.h"
 #include "client/target.h"
 #include "resp/write.h"
 #include "upstream/slot.h"
@@ -106,11 +107,12 @@ struct original {
 	bool crossed; /* others are elsewhere */
 };
 
-static void see_key(void *ctx, const char *key, size_t len)
+static void see_key(void *ctx, uint32_t i, const char *key, size_t len)
 {
 	struct original *o = ctx;
 	unsigned slot = hash_slot(key, len);
 
+	(void)i;
 	if (!o->key) {
 		o->key = key;
 		o->key_len = len;
@@ -411,12 +413,14 @@ void mirror_heard(struct request *r, const char *data, size_t len, struct link *
 	if (o.m && was_done(r, l, data, len)) {
 		o.db = db_on(conf, o.m->up->conf, l->db);
 		o.reply = conf->mirror_compare ? &l->heard : NULL;
-		if (r->flags & REQUEST_STREAMED || !outq_peek(&l->out, r->pos, (size_t)r->len, &bytes))
+		if (r->flags & REQUEST_STREAMED || !outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
 			mirror_dropped(o.m, "a command is too large");
-		else if (o.unit)
+		} else if (o.unit) {
 			copy_unit(&o, &bytes);
-		else
+		} else {
+			bytes.end = bytes.start + policy_inner(r, &bytes).len;
 			copy_command(&o, &bytes, &l->heard);
+		}
 		buf_release(&bytes);
 	}
 	l->heard.start = l->heard.end = 0;

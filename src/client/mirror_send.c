@@ -310,7 +310,7 @@ void mirror_answered(struct request *r, const char *data, size_t len, struct lin
 {
 	struct copy *copy = (struct copy *)(intptr_t)r->arg;
 	struct mirror *m = copy->m;
-	size_t have = buf_len(&r->reply) - r->part;
+	size_t have = buf_len(&r->reply) - r->error_len;
 	bool error = l->rf.type == '-' || l->rf.type == '!';
 
 	/* One byte more than is compared, so that it shows. */
@@ -319,12 +319,12 @@ void mirror_answered(struct request *r, const char *data, size_t len, struct lin
 	if (!done)
 		return;
 	/* What is in front of the reply to EXEC is the error that made it fail. */
-	if (error && redirected(r, l, buf_head(&r->reply), r->part > 0 ? r->part : buf_len(&r->reply))) {
+	if (error && redirected(r, l, buf_head(&r->reply), r->error_len > 0 ? r->error_len : buf_len(&r->reply))) {
 		left(m);
 		return;
 	}
-	if (r->part > 0)
-		buf_consume(&r->reply, r->part);
+	if (r->error_len > 0)
+		buf_consume(&r->reply, r->error_len);
 	if (error || !try_later(r, l)) {
 		judge(copy, r, error);
 		copy_free(copy);

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "client/join.h"
+#include "client/policy.h"
 #include "client/scripts.h"
 #include "client/target.h"
 #include "client/unit.h"
@@ -15,6 +16,7 @@
 #include "server.h"
 
 #define PARK_US	       50000
+#define MAP_WAIT_US    2000000
 #define KEEP_POOL_US   60000000 /* a node named by a redirection, until the map has it */
 #define NEW_POOLS_MAX  256
 #define HOST_BYTES_MAX 256
@@ -143,7 +145,7 @@ static void begin_anew(struct request *r, const struct buf *bytes)
 	r->reply.start = r->reply.end = 0;
 	if (!(r->flags & REQUEST_UNIT))
 		return;
-	r->part = 0;
+	r->error_len = 0;
 	r->n_before = unit_commands(buf_head(bytes), buf_len(bytes)) - 1;
 }
 
@@ -346,13 +348,15 @@ bool redirect_send(struct request *r, struct upstream *up, const struct buf *byt
 }
 
 /* A node that has joined lacks a script or a function: it is loaded there, and r sent again behind it. */
-static bool load_missing(struct request *r, struct link *l, const char *line, size_t len)
+bool redirect_load_missing(struct request *r, struct link *l, const char *line, size_t len)
 {
 	struct buf bytes = {0}, before = {0};
-	bool ok = !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_UNIT)) && r->redirects < REDIRECTS_MAX &&
-		  !l->pool->readonly && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes) &&
-		  scripts_missing(l->pool->server->up, line, len, &bytes, &before) > 0;
+	bool whole_unit = (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) == REQUEST_UNIT;
+	bool ok = !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED)) && !whole_unit && r->redirects < REDIRECTS_MAX &&
+		  !l->pool->readonly && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes);
+	struct slice inner = ok ? policy_inner(r, &bytes) : (struct slice){NULL, 0};
 
+	ok = ok && scripts_missing(l->pool->server->up, line, len, inner, &before) > 0;
 	if (ok) {
 		r->redirects++;
 		client_leave_lane(r->client, r);
@@ -400,7 +404,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	struct pool *p = NULL;
 
 	if (what == REDIRECT_NONE)
-		return load_missing(r, l, line, len);
+		return redirect_load_missing(r, l, line, len);
 	note(w, up, what, line, len);
 	if (r->flags & (REQUEST_IN_TX | REQUEST_STREAMED) || (what != REDIRECT_LATER && r->redirects >= REDIRECTS_MAX))
 		return false;
@@ -413,8 +417,11 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	}
 	if (p && pool_is_down(p))
 		p = NULL;
-	/* What waits, also for the map to name a node, waits as long as the command may take. */
 	if (!p && r->deadline_us > 0 && w->now_us >= r->deadline_us)
+		return false;
+	/* The next map must name the node: one comes within a second. But a script says such things of its own accord.
+	 */
+	if (!p && what != REDIRECT_LATER && w->now_us - r->start_us > MAP_WAIT_US)
 		return false;
 	if (what == REDIRECT_LATER && overtaken(r))
 		return false;
@@ -425,8 +432,10 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	/* Only what is followed counts. New keys of a slot on the move are ASK here and TRYAGAIN there. */
 	r->redirects = what == REDIRECT_LATER ? 0 : r->redirects + (p != NULL);
 	client_leave_lane(r->client, r);
-	if (what == REDIRECT_ASK)
+	if (what == REDIRECT_ASK) {
 		buf_put(&before, asking, sizeof(asking) - 1);
+		policy_unwrap_for_asking(r, &bytes);
+	}
 	if (!p || !send_to(r, p, &bytes, &before))
 		park(r, up, &bytes);
 	buf_release(&before);

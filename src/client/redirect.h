@@ -47,6 +47,12 @@ struct redirect_to {
 bool redirect_read(struct link *l, const struct command *cmd, int slot, const char *line, size_t len,
 		   struct redirect_to *out);
 
+/*
+ * A node that has joined lacks a script or a function (line is its error): it is loaded there, and r sent again behind
+ * it. False: it is something else.
+ */
+bool redirect_load_missing(struct request *r, struct link *l, const char *line, size_t len);
+
 /* ASKING, in front of a request that ASK sent here. */
 void redirect_send_asking(struct link *l);
 

@@ -22,12 +22,12 @@ bool scripts_concerned(const struct command *cmd)
 	}
 }
 
-static const char *arg_of(const struct buf *request, unsigned index, size_t *len)
+static const char *arg_of(struct slice request, unsigned index, size_t *len)
 {
 	struct arg_cursor cur;
 	const char *arg;
 
-	arg_cursor_init(&cur, buf_head(request), buf_len(request));
+	arg_cursor_init(&cur, request.p, request.len);
 	for (unsigned i = 0; arg_cursor_next(&cur, &arg, len); i++)
 		if (i == index)
 			return arg;
@@ -58,14 +58,14 @@ void scripts_answered(struct upstream *up, const struct command *cmd, const stru
 		loaded_remove(up->loaded, LOADED_FUNCTIONS, NULL, 0);
 		break;
 	default:
-		name = arg_of(request, 2, &len);
+		name = arg_of((struct slice){buf_head(request), buf_len(request)}, 2, &len);
 		if (name)
 			loaded_remove(up->loaded, LOADED_FUNCTIONS, name, len);
 		break;
 	}
 }
 
-unsigned scripts_missing(struct upstream *up, const char *line, size_t len, const struct buf *bytes, struct buf *out)
+unsigned scripts_missing(struct upstream *up, const char *line, size_t len, struct slice request, struct buf *out)
 {
 	static const char no_script[] = "-NOSCRIPT ", no_function[] = "-ERR Function not found";
 	const char *sha;
@@ -75,7 +75,7 @@ unsigned scripts_missing(struct upstream *up, const char *line, size_t len, cons
 		return loaded_requests(up->loaded, LOADED_FUNCTIONS, NULL, 0, out);
 	if (len < sizeof(no_script) || memcmp(line, no_script, sizeof(no_script) - 1) != 0)
 		return 0;
-	sha = arg_of(bytes, 1, &sha_len);
+	sha = arg_of(request, 1, &sha_len);
 	return sha ? loaded_requests(up->loaded, LOADED_SCRIPT, sha, sha_len, out) : 0;
 }
 

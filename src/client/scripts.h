@@ -16,9 +16,9 @@ void scripts_answered(struct upstream *up, const struct command *cmd, const stru
 		      const struct buf *reply);
 
 /*
- * r was answered with an error, line, whose bytes are given: appends the requests that load what the node lacks.
+ * A request was answered with an error, line: appends the requests that load what the node lacks.
  * Returns how many; 0: it lacks nothing that is known here.
  */
-unsigned scripts_missing(struct upstream *up, const char *line, size_t len, const struct buf *bytes, struct buf *out);
+unsigned scripts_missing(struct upstream *up, const char *line, size_t len, struct slice request, struct buf *out);
 
 #endif

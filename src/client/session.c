@@ -12,6 +12,7 @@
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
+#include "client/policy.h"
 #include "client/unit.h"
 #include "upstream/route.h"
 #include "resp/write.h"
@@ -370,6 +371,7 @@ enum verdict handle_RESET(struct client *c, const struct call *call)
 	if (c->bound && (c->tx != TX_NONE || c->watching || c->pinned || c->acl_user))
 		c->bound->tainted = true;
 	unit_drop(c);
+	policy_tx_drop(c);
 	c->tx = TX_NONE;
 	c->tx_db = -1;
 	c->watching = 0;

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "client/client.h"
 #include "client/dispatch.h"
+#include "client/policy.h"
 #include "client/redact.h"
 #include "net/addr.h"
 #include "resp/write.h"
@@ -187,7 +188,9 @@ void slowlog_add(struct client *c, const struct request *r, const struct link *l
 		return;
 	e = entry_new(c, took_us);
 	if (r->len <= REQUEST_BYTES_MAX && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
-		put_args(&e->args, r->cmd, buf_head(&bytes), buf_len(&bytes));
+		struct slice inner = policy_inner(r, &bytes);
+
+		put_args(&e->args, r->cmd, inner.p, inner.len);
 	} else { /* its bytes are not kept: a large value */
 		resp_array(&e->args, 1);
 		resp_bulks(&e->args, r->cmd->name);

@@ -5,7 +5,7 @@
 
 #include "base/map.h"
 #include "base/mem.h"
-#include "client/glob.h"
+#include "policy/glob.h"
 #include "client/hub.h"
 
 struct count {

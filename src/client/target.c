@@ -2,13 +2,22 @@
 /* Which upstream, slot and node a command's keys mean: see target.h. */
 #include "client/target.h"
 
+#include "policy/rewrite.h"
+
 #include <string.h>
 
 #define PARTIAL_MAX ((size_t)64 << 20) /* a command whose keys may stand anywhere is gathered up to this size */
 
+struct route *target_home(const struct client *c)
+{
+	const struct namespace *bound = client_view(c).bound;
+
+	return &c->w->routes[bound ? bound->conf->upstream_index : 0];
+}
+
 struct route *target_main(const struct client *c)
 {
-	return &c->w->routes[c->forced_route > 0 ? c->forced_route - 1 : 0];
+	return c->forced_route > 0 ? &c->w->routes[c->forced_route - 1] : target_home(c);
 }
 
 const struct namespace_config *target_namespace(const struct worker *w, const char *key, size_t len)
@@ -34,16 +43,17 @@ const struct namespace_config *target_namespace(const struct worker *w, const ch
 	return best;
 }
 
-struct target target_of_key(const struct client *c, const char *key, size_t len)
+struct target target_of_key(const struct client *c, const struct call *call, uint32_t i, const char *key, size_t len)
 {
-	struct target t = {target_main(c), -1, true};
+	struct target t = {.route = target_main(c), .slot = -1, .keyed = true};
+	const struct namespace_config *ns = NULL;
 
-	if (c->w->n_routes > 1 && c->forced_route == 0) {
-		const struct namespace_config *ns = target_namespace(c->w, key, len);
-
-		if (ns)
-			t.route = &c->w->routes[ns->upstream_index];
-	}
+	if (call->rw) /* its name upstream says nothing any more */
+		ns = i < call->rw->n_keys && call->rw->keys[i].at.ns ? call->rw->keys[i].at.ns->conf : NULL;
+	else if (c->w->n_routes > 1 && c->forced_route == 0)
+		ns = target_namespace(c->w, key, len);
+	if (ns)
+		t.route = &c->w->routes[ns->upstream_index];
 	if (t.route->topo->slots)
 		t.slot = (int)hash_slot(key, len);
 	return t;
@@ -79,8 +89,9 @@ static const char *read_arg(void *ctx, uint32_t index, size_t *len)
 struct key_reader {
 	struct reader positions;
 	struct reader keys;
-	void (*on_key)(void *ctx, const char *key, size_t len);
+	target_key_fn on_key;
 	void *ctx;
+	uint32_t n;
 };
 
 static void take_position(void *ctx, uint32_t index, unsigned flags)
@@ -92,7 +103,8 @@ static void take_position(void *ctx, uint32_t index, unsigned flags)
 	(void)flags;
 	key = read_arg(&kr->keys, index, &len);
 	if (key)
-		kr->on_key(kr->ctx, key, len);
+		kr->on_key(kr->ctx, kr->n, key, len);
+	kr->n++;
 }
 
 static const char *read_position(void *ctx, uint32_t index, size_t *len)
@@ -100,24 +112,30 @@ static const char *read_position(void *ctx, uint32_t index, size_t *len)
 	return read_arg(&((struct key_reader *)ctx)->positions, index, len);
 }
 
-void target_each_key(const struct call *call, void (*on_key)(void *ctx, const char *key, size_t len), void *ctx)
+void target_each_key(const struct call *call, target_key_fn on_key, void *ctx)
 {
-	struct key_reader kr = {{.call = call}, {.call = call}, on_key, ctx};
+	struct key_reader kr = {{.call = call}, {.call = call}, on_key, ctx, 0};
 
+	if (call->rw) {
+		for (uint32_t i = 0; i < call->rw->n_keys; i++)
+			on_key(ctx, i, call->rw->keys[i].name, call->rw->keys[i].len);
+		return;
+	}
 	command_keys(call->cmd, call->frame->argc, read_position, take_position, &kr);
 }
 
 struct collected {
 	const struct client *c;
+	const struct call *call;
 	struct target t;
 	bool any;
 	enum target_status status;
 };
 
-static void take_key(void *ctx, const char *key, size_t len)
+static void take_key(void *ctx, uint32_t i, const char *key, size_t len)
 {
 	struct collected *all = ctx;
-	struct target t = target_of_key(all->c, key, len);
+	struct target t = target_of_key(all->c, all->call, i, key, len);
 
 	if (!all->any)
 		all->t = t;
@@ -130,13 +148,14 @@ static void take_key(void *ctx, const char *key, size_t len)
 
 static enum target_status of_all_keys(struct client *c, const struct call *call, struct target *t)
 {
-	struct collected all = {.c = c, .t = *t};
+	struct collected all = {.c = c, .call = call, .t = *t};
 
-	if (call->partial)
+	if (call->partial && !call->rw)
 		return call->len > PARTIAL_MAX ? TARGET_TOO_BIG : TARGET_MORE;
 	/* Positions that can't be determined: Redis says what is wrong with the command. */
 	target_each_key(call, take_key, &all);
 	*t = all.t;
+	t->slides = call->rw && call->rw->has_after;
 	return all.status;
 }
 
@@ -147,10 +166,12 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	const char *key;
 	size_t len;
 
-	*t = (struct target){target_main(c), -1, false};
+	*t = (struct target){.route = target_main(c), .slot = -1};
 	if (cmd->n_specs == 0)
 		return TARGET_OK;
 	/* One key at a fixed place, or one shard channel: nearly every command. */
+	if (call->rw && call->rw->n_keys > 0)
+		return of_all_keys(c, call, t);
 	if (cmd->n_specs > 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE || spec->last_key != 0)
 		return of_all_keys(c, call, t);
 	key = call_arg(call, (uint32_t)spec->begin_index, &len);
@@ -159,7 +180,7 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	if (spec->flags & KEY_NOT_KEY)
 		t->slot = t->route->topo->slots ? (int)hash_slot(key, len) : -1;
 	else
-		*t = target_of_key(c, key, len);
+		*t = target_of_key(c, call, 0, key, len);
 	return TARGET_OK;
 }
 
@@ -182,7 +203,7 @@ static bool may_read_replica(const struct client *c, const struct command *cmd, 
 {
 	int64_t own_writes_us = t->route->up->conf->read_your_writes_ms * 1000;
 
-	if (!t->keyed || !(cmd->flags & CMD_READONLY) || cmd->flags & CMD_MAY_REPLICATE ||
+	if (!t->keyed || t->slides || !(cmd->flags & CMD_READONLY) || cmd->flags & CMD_MAY_REPLICATE ||
 	    cmd->handler != HANDLER_FORWARD || c->bound)
 		return false;
 	return c->wrote_us == 0 || c->w->now_us - c->wrote_us >= own_writes_us;

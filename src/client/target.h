@@ -13,6 +13,7 @@ struct target {
 	struct route *route;
 	int slot; /* -1: no Cluster, or no key */
 	bool keyed;
+	bool slides; /* a read that renews its key's time to live: not from a replica */
 };
 
 enum target_status {
@@ -23,20 +24,26 @@ enum target_status {
 	TARGET_MORE,	      /* the keys have not come yet */
 };
 
+/* Whose databases SELECT chooses: [upstream.main], or that of the namespace that the client is bound to. */
+struct route *target_home(const struct client *c);
+
 /* Where keyless commands go: [upstream.main], or the one that KEYWEIR UPSTREAM names. */
 struct route *target_main(const struct client *c);
 
 /* The namespace of a key, the longest prefix decides; NULL: none. */
 const struct namespace_config *target_namespace(const struct worker *w, const char *key, size_t len);
 
-/* One key's target. */
-struct target target_of_key(const struct client *c, const char *key, size_t len);
+/* One key's target. i: which of the call's keys it is, should they have been looked at already (call->rw). */
+struct target target_of_key(const struct client *c, const struct call *call, uint32_t i, const char *key, size_t len);
 
 /* The whole command's. */
 enum target_status target_of_call(struct client *c, const struct call *call, struct target *t);
 
-/* Calls on_key for each key of a whole call; for none when their places can't be determined. */
-void target_each_key(const struct call *call, void (*on_key)(void *ctx, const char *key, size_t len), void *ctx);
+/*
+ * Calls on_key for each key of a whole call, with its number; for none when their places can't be determined.
+ */
+typedef void (*target_key_fn)(void *ctx, uint32_t i, const char *key, size_t len);
+void target_each_key(const struct call *call, target_key_fn on_key, void *ctx);
 
 /* Where keys stand in a row from `first` to the end, every `step` arguments (MGET, MSET ...). False: elsewhere. */
 bool target_key_row(const struct command *cmd, uint32_t *first, uint32_t *step);

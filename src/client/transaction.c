@@ -12,6 +12,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/hub.h"
+#include "client/policy.h"
 #include "client/unit.h"
 #include "resp/write.h"
 #include "server.h"
@@ -32,9 +33,11 @@ static unsigned whole_run(struct client *c, const struct call *call)
 		if (left == 0 || *p != '*' || request_frame_feed(&f, p, left) != FRAME_READY)
 			return 0;
 		next.len = f.len;
-		cmd = dispatch_find(c, &next);
+		next.cmd = cmd = dispatch_find(c, &next);
 		if (cmd->flags & CMD_UNKNOWN || cmd->in_multi != IN_MULTI_PLAIN)
 			return 0;
+		if (c->w->policy && !policy_allows(c, &next))
+			return 0; /* it will be refused, and EXEC must know */
 		if (cmd->handler == HANDLER_QUIT || cmd->handler == HANDLER_RESET || cmd->handler == HANDLER_KEYWEIR)
 			return 0;
 		if ((cmd->handler == HANDLER_EXEC || cmd->handler == HANDLER_DISCARD) && f.argc == 1)
@@ -52,6 +55,7 @@ enum verdict handle_MULTI(struct client *c, const struct call *call)
 	enum verdict verdict;
 	struct link *l;
 
+	policy_tx_drop(c);
 	if (!c->w->only)
 		return unit_begin(c, call);
 	if (run > 0) {
@@ -131,6 +135,7 @@ static enum verdict end_transaction(struct client *c, const struct call *call, b
 		if (verdict == CALL_WAIT)
 			return verdict;
 	}
+	policy_tx_drop(c);
 	c->tx = TX_NONE;
 	c->tx_db = -1;
 	c->watching = 0;

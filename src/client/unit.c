@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "client/dispatch.h"
+#include "client/policy.h"
 #include "client/target.h"
 #include "resp/write.h"
 #include "server.h"
@@ -15,6 +16,7 @@
 
 struct unit {
 	struct buf bytes; /* the queued commands as they came */
+	uint32_t n_own;	  /* commands of ours among them */
 	bool bad;	  /* one was refused */
 	bool keyed;
 	struct upstream *up; /* of the first key; a reference */
@@ -29,6 +31,7 @@ void unit_drop(struct client *c)
 
 	if (!u)
 		return;
+	policy_tx_drop(c);
 	buf_release(&u->bytes);
 	upstream_unref(&u->up);
 	free(u);
@@ -72,6 +75,11 @@ uint32_t unit_commands(const char *bytes, size_t len)
 		request_frame_reset(&f);
 	}
 	return n;
+}
+
+void unit_spoil(struct client *c)
+{
+	c->extra->unit->bad = true;
 }
 
 /* ---- queueing ---- */
@@ -137,6 +145,24 @@ static bool fits(struct client *c, const struct target *t, enum target_status *s
 	return is_at(u, t->route) && t->slot == u->slot;
 }
 
+/* Appends the command with what travels with it. */
+static void put(struct client *c, struct unit *u, const struct call *call, const struct target *t)
+{
+	struct pool *p = route_master(t->route, t->slot);
+	struct policy_send ours = {0};
+
+	if (c->w->policy && p)
+		policy_compose(c, call, p, call->bytes, call->len, 0, NULL, 0, &ours);
+	else if (c->w->policy)
+		policy_tx_queued(c, call, 0); /* EXEC will be told that nobody is there */
+	if (buf_len(&ours.bytes) > 0)
+		buf_put(&u->bytes, buf_head(&ours.bytes), buf_len(&ours.bytes));
+	else
+		buf_put(&u->bytes, call->bytes, call->len);
+	u->n_own += ours.n_after;
+	buf_release(&ours.bytes);
+}
+
 static enum verdict queue(struct client *c, const struct call *call)
 {
 	struct unit *u = c->extra->unit;
@@ -151,7 +177,7 @@ static enum verdict queue(struct client *c, const struct call *call)
 	}
 	if (buf_len(&u->bytes) + call->len > UNIT_BYTES_MAX)
 		return refuse(c, call, reply_error_text(ERROR_TOO_BIG));
-	buf_put(&u->bytes, call->bytes, call->len);
+	put(c, u, call, &t);
 	c->n_queued++;
 	c->tx_writes |= command_may_write(call->cmd);
 	client_reply_raw(c, call, "+QUEUED\r\n", 9);
@@ -166,14 +192,14 @@ static struct route *route_of(struct client *c, const struct unit *u)
 	for (size_t i = 0; u->up && i < c->w->n_routes; i++)
 		if (is_at(u, &c->w->routes[i]))
 			return &c->w->routes[i];
-	return u->up ? NULL : &c->w->routes[0];
+	return u->up ? NULL : target_home(c);
 }
 
 /* Over the link that WATCH holds, or a shared one to where the first key is. */
 static bool find_link(struct client *c, const struct call *call, struct link **out, enum verdict *verdict)
 {
 	const struct unit *u = c->extra->unit;
-	struct target t = {route_of(c, u), u->keyed ? u->slot : -1, u->keyed};
+	struct target t = {.route = route_of(c, u), .slot = u->keyed ? u->slot : -1, .keyed = u->keyed};
 	struct pool *p;
 
 	*verdict = CALL_DONE;
@@ -215,7 +241,8 @@ static enum verdict send_unit(struct client *c, const struct call *call)
 	buf_put(&bytes, exec, sizeof(exec) - 1);
 	r = client_request_new(c, call);
 	r->flags |= REQUEST_UNIT | REQUEST_WRITE | (c->watching ? REQUEST_IN_TX : 0);
-	r->n_before = c->n_queued + 1;
+	r->n_before = c->n_queued + u->n_own + 1;
+	policy_tx_exec(c, r);
 	r->slot = (int16_t)(u->keyed ? u->slot : -1);
 	r->deadline_us = c->w->now_us + forward_timeout_us(l, call->cmd);
 	client_send(c, r, l, buf_head(&bytes), buf_len(&bytes));

@@ -212,6 +212,70 @@ enum command_absent {
 	ABSENT_COUNT_KEYS, /* DEL: each of them */
 };
 
+/* Our own column "ttl": what a command means for the time to live of the keys that it writes. */
+enum command_ttl {
+	TTL_NONE,  /* nothing */
+	TTL_AFTER, /* keys may be there without one afterwards: they are given it in the same round trip */
+	TTL_SET,   /* carries it in its options */
+	TTL_SETNX,
+	TTL_GETEX,
+	TTL_RESTORE,
+	TTL_SECONDS, /* argument 2 is one, of this unit; AT: a time of day */
+	TTL_MS,
+	TTL_AT_SECONDS,
+	TTL_AT_MS,
+};
+
+/* Our own column "names": where keys are named beside the keys of the request. */
+enum command_names {
+	NAMES_NONE,
+	NAMES_KEYS,    /* a pattern; the reply is an array of keys */
+	NAMES_SCAN,    /* the same behind a cursor */
+	NAMES_RANDOM,  /* the reply is a key */
+	NAMES_POP,     /* the reply's first element is a key of the request */
+	NAMES_STREAMS, /* the reply is a map from keys of the request */
+	NAMES_SORT,    /* patterns behind BY and GET */
+	NAMES_COUNT,   /* DBSIZE, FLUSHDB, FLUSHALL: of the namespace alone on a bound listener */
+	NAMES_FLUSH_DB,
+	NAMES_FLUSH_ALL,
+	NAMES_CHANNEL, /* argument 1 is a Pub/Sub channel */
+	NAMES_HIDDEN,  /* reaches beyond any namespace: refused on a bound listener */
+	NAMES_OPEN,    /* it may be known there all the same */
+	NAMES_REFUSED, /* refused where there are namespaces: it would carry keys away under their upstream names */
+};
+
+/* Our own column "seal": where values stand in a namespace with encrypt, in the request and in the reply. */
+enum command_seal {
+	SEAL_REFUSED, /* it computes on values, or would leave some in the clear */
+	SEAL_FREE,    /* sees none */
+	SEAL_VALUE_2, /* argument 2; the reply may be the old value */
+	SEAL_VALUE_3,
+	SEAL_PAIRS,    /* every other argument: MSET */
+	SEAL_GET,      /* the reply is a value */
+	SEAL_GET_MANY, /* an array of them: MGET */
+	SEAL_LENGTH,   /* asked for is the length of a value */
+	SEAL_FIELDS,   /* fields and values from argument 2 on: HSET */
+	SEAL_FIELDS_EX,
+	SEAL_FIELD_GET,	    /* argument 2 is the field */
+	SEAL_FIELD_MANY,    /* fields from argument 2 on */
+	SEAL_FIELD_MANY_EX, /* fields behind FIELDS n */
+	SEAL_FIELD_MAP,	    /* the reply has fields and values */
+	SEAL_FIELD_SCAN,
+	SEAL_FIELD_VALUES,
+	SEAL_FIELD_LENGTH,
+	SEAL_ELEMENTS,	  /* from argument 2 on: LPUSH */
+	SEAL_ELEMENT_3,	  /* LSET */
+	SEAL_ELEMENT_GET, /* the reply is one, or an array of them */
+	SEAL_ELEMENT_MOVE,
+	SEAL_ELEMENT_POP,  /* the reply is a key and an element */
+	SEAL_ELEMENT_MPOP, /* a key and an array of them */
+	SEAL_ENTRY_ADD,	   /* XADD */
+	SEAL_ENTRY_GET,	   /* an array of entries */
+	SEAL_ENTRY_AUTO,
+	SEAL_ENTRY_STREAMS,
+	SEAL_PAYLOAD, /* PUBLISH */
+};
+
 #define COMMAND_SPECS_MAX 8
 
 struct command {
@@ -227,6 +291,9 @@ struct command {
 	uint8_t in_multi; /* enum command_in_multi */
 	uint8_t secrets;  /* enum command_secrets */
 	uint8_t absent;	  /* enum command_absent */
+	uint8_t ttl;	  /* enum command_ttl */
+	uint8_t names;	  /* enum command_names */
+	uint8_t seal;	  /* enum command_seal */
 	uint8_t n_specs;
 	const struct key_spec *specs;
 	const struct command *subcommands; /* array of n_subcommands, sorted by name; NULL when it has none */

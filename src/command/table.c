@@ -47,8 +47,8 @@ enum row {
 #define NO_KEYS		       .specs = NULL
 #define SUBCOMMANDS(symbol, n) .subcommands = rows + ROW_##symbol + 1, .n_subcommands = (n)
 #define NO_SUBCOMMANDS	       .subcommands = NULL
-#define ROW(symbol, name_, arity_, own_handler, own_timeout, own_in_multi, own_secrets, own_absent, flags_, cats, req, \
-	    resp, keys, subs)                                                                                          \
+#define ROW(symbol, name_, arity_, own_handler, own_timeout, own_in_multi, own_secrets, own_absent, own_ttl,           \
+	    own_names, own_seal, flags_, cats, req, resp, keys, subs)                                                  \
 	[ROW_##symbol] = {                                                                                             \
 		.name = (name_),                                                                                       \
 		.id = ROW_##symbol,                                                                                    \
@@ -62,6 +62,9 @@ enum row {
 		.in_multi = IN_MULTI_##own_in_multi,                                                                   \
 		.secrets = SECRETS_##own_secrets,                                                                      \
 		.absent = ABSENT_##own_absent,                                                                         \
+		.ttl = TTL_##own_ttl,                                                                                  \
+		.names = NAMES_##own_names,                                                                            \
+		.seal = SEAL_##own_seal,                                                                               \
 		keys,                                                                                                  \
 		subs,                                                                                                  \
 	},

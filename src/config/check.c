@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What can be said of a configuration only when all of it is known: rules between options, and the files that options
- * name. What concerns one upstream is in check_upstream.c.
+ * name. What concerns one upstream is in check_upstream.c, and so with namespaces and encryption.
  * A rule is silent when one of its options was wrong already: that mistake has been said.
  */
 #include <errno.h>
@@ -116,7 +116,7 @@ static bool is_target(const struct listen_address *a, const struct upstream_url 
 }
 
 /* The place is that of the address where it was written; else it was the URL that came in its way. */
-static void check_not_target(struct loader *l, const char *text, struct place at, size_t upstream)
+static void check_not_target(struct loader *l, const char *option, const char *text, struct place at, size_t upstream)
 {
 	const struct upstream_config *u = &l->config->upstreams[upstream];
 	const struct setting *url = setting_of(l, slot_of(OPTION_upstream_url, upstream));
@@ -129,18 +129,25 @@ static void check_not_target(struct loader *l, const char *text, struct place at
 		at = url->at;
 	if (!listen_address_parse(text, &address) && is_target(&address, &u->target))
 		problem_add(l->problems, at,
-			    "server.listen: \"%s\" is also the url of [upstream.%s]: Keyweir would talk to itself",
-			    text, u->name);
+			    "%s: \"%s\" is also the url of [upstream.%s]: Keyweir would talk to itself", option, text,
+			    u->name);
 }
 
-static void check_listen_tls(struct loader *l, const char *text, struct place at)
+static void check_listen_tls(struct loader *l, const char *option, const char *text, struct place at)
 {
 	struct slot cert = slot_of(OPTION_server_tls_cert, 0), key = slot_of(OPTION_server_tls_key, 0);
 	struct listen_address address;
 
 	if (!listen_address_parse(text, &address) && address.tls && settings_fine(l, cert, key) && !*string(l, cert) &&
 	    !*string(l, key))
-		problem_add(l->problems, at, "server.listen: \"%s\" needs cert and key in [server.tls]", text);
+		problem_add(l->problems, at, "%s: \"%s\" needs cert and key in [server.tls]", option, text);
+}
+
+static void check_address(struct loader *l, const char *option, const char *text, struct place at)
+{
+	check_listen_tls(l, option, text, at);
+	for (size_t i = 0; i < l->config->n_upstreams; i++)
+		check_not_target(l, option, text, at, i);
 }
 
 static void check_listen(struct loader *l)
@@ -151,10 +158,69 @@ static void check_listen(struct loader *l)
 
 	if (list->n == 0 && !setting->bad)
 		complain(l, s, setting->at, "must have at least one address");
-	for (size_t i = 0; i < list->n; i++) {
-		check_listen_tls(l, list->items[i], setting->items[i]);
-		for (size_t k = 0; k < l->config->n_upstreams; k++)
-			check_not_target(l, list->items[i], setting->items[i], k);
+	for (size_t i = 0; i < list->n; i++)
+		check_address(l, "server.listen", list->items[i], setting->items[i]);
+}
+
+static bool same_address(const char *a, const char *b)
+{
+	struct listen_address first, second;
+
+	return !listen_address_parse(a, &first) && !listen_address_parse(b, &second) &&
+	       listen_address_same(&first, &second);
+}
+
+static void check_listener_address(struct loader *l, size_t i)
+{
+	const struct server_config *server = &l->config->server;
+	const char *address = server->listeners[i].address;
+	struct slot s = slot_of(OPTION_listener_address, i);
+	struct place at = setting_of(l, s)->at;
+
+	if (setting_of(l, s)->bad)
+		return;
+	if (!*address) {
+		complain(l, s, at, "must be given");
+		return;
+	}
+	check_address(l, "server.listener.address", address, at);
+	for (size_t k = 0; k < server->listen.n; k++) {
+		if (same_address(address, server->listen.items[k]))
+			complain(l, s, at, ": \"%s\" stands in listen of [server], too", address);
+	}
+	for (size_t k = 0; k < i; k++) {
+		if (same_address(address, server->listeners[k].address)) {
+			complain(l, s, at, ": \"%s\" is that of another [[server.listener]]", address);
+			return;
+		}
+	}
+}
+
+/* All their names stand behind the namespace's: without a prefix it would be no namespace. */
+static void check_listener_namespace(struct loader *l, size_t i)
+{
+	const char *name = l->config->server.listeners[i].namespace;
+	struct slot s = slot_of(OPTION_listener_namespace, i);
+	struct place at = setting_of(l, s)->at;
+	size_t n;
+
+	if (setting_of(l, s)->bad)
+		return;
+	if (!*name)
+		complain(l, s, at, "must be given");
+	else if (!schema_name_fits(name, strlen(name)))
+		complain(l, s, at, "must be the name of a namespace");
+	else if (!instance_find(l->config, SCOPE_NAMESPACE, name, &n))
+		complain(l, s, at, "is %s, but there is no [namespace.%s]", name, name);
+	else if (strcmp(name, "default") == 0 && !*l->config->namespaces[n].prefix)
+		complain(l, s, at, "is default, which has no prefix: its clients would see the keys of all others");
+}
+
+static void check_listeners(struct loader *l)
+{
+	for (size_t i = 0; i < l->config->server.n_listeners; i++) {
+		check_listener_address(l, i);
+		check_listener_namespace(l, i);
 	}
 }
 
@@ -170,109 +236,14 @@ static void check_server_tls(struct loader *l)
 		complain(l, want, setting_of(l, want)->at, "needs ca beside it, which signs the certificates");
 }
 
-/* ---- namespaces ---- */
-
-/* The default of match; default has the keys that match nothing. */
-static void check_match(struct loader *l, size_t i)
-{
-	struct namespace_config *ns = &l->config->namespaces[i];
-	struct slot s = slot_of(OPTION_namespace_match, i);
-	bool is_default = strcmp(ns->name, "default") == 0;
-
-	if (is_default && ns->match.n > 0) {
-		complain(l, s, setting_of(l, s)->at, "must be empty: default has the keys that match no other");
-	} else if (!is_default && ns->match.n == 0 && !setting_of(l, s)->bad) {
-		ns->match.items = xcalloc(1, sizeof(*ns->match.items));
-		ns->match.items[0] = xasprintf("%s:", ns->name);
-		ns->match.n = 1;
-	}
-}
-
-static void check_namespace(struct loader *l, size_t i)
-{
-	struct namespace_config *ns = &l->config->namespaces[i];
-	struct slot s = slot_of(OPTION_namespace_upstream, i);
-
-	check_match(l, i);
-	if (setting_of(l, s)->bad || instance_find(l->config, SCOPE_UPSTREAM, ns->upstream, &ns->upstream_index))
-		return;
-	ns->upstream_index = 0;
-	if (schema_name_fits(ns->upstream, strlen(ns->upstream)))
-		complain(l, s, setting_of(l, s)->at, "is %s, but there is no [upstream.%s]", ns->upstream,
-			 ns->upstream);
-	else
-		complain(l, s, setting_of(l, s)->at, "must be the name of an upstream");
-}
-
-/* One prefix of all namespaces. */
-struct prefix {
-	const char *text;
-	struct slot s;
-	struct place at;
-};
-
-/* Of equals the one that stands later comes last: there it is said. */
-static int compare_prefixes(const void *x, const void *y)
-{
-	const struct prefix *a = x, *b = y;
-	int texts = strcmp(a->text, b->text);
-
-	if (texts)
-		return texts;
-	if (!a->at.file || !b->at.file)
-		return (a->at.file != NULL) - (b->at.file != NULL);
-	if (a->at.line != b->at.line)
-		return a->at.line < b->at.line ? -1 : 1;
-	return a->at.col < b->at.col ? -1 : a->at.col > b->at.col;
-}
-
-static size_t collect_prefixes(const struct loader *l, struct prefix **prefixes)
-{
-	size_t n = 0;
-
-	*prefixes = NULL;
-	for (size_t i = 0; i < l->config->n_namespaces; i++) {
-		const struct string_list *match = &l->config->namespaces[i].match;
-		struct slot s = slot_of(OPTION_namespace_match, i);
-		const struct setting *setting = setting_of(l, s);
-
-		*prefixes = xreallocarray(*prefixes, n + match->n + 1, sizeof(**prefixes));
-		for (size_t k = 0; k < match->n; k++)
-			(*prefixes)[n++] =
-				(struct prefix){match->items[k], s, setting->items ? setting->items[k] : setting->at};
-	}
-	return n;
-}
-
-static void check_prefixes(struct loader *l)
-{
-	struct prefix *all;
-	size_t n = collect_prefixes(l, &all);
-
-	if (n > 1)
-		qsort(all, n, sizeof(*all), compare_prefixes);
-	for (size_t i = 1; i < n; i++) {
-		const struct prefix *a = &all[i - 1], *b = &all[i];
-
-		if (strcmp(a->text, b->text) != 0)
-			continue;
-		if (a->s.i == b->s.i)
-			complain(l, b->s, b->at, ": \"%s\" stands twice in the list", b->text);
-		else
-			complain(l, b->s, b->at, ": \"%s\" is the prefix of [namespace.%s] already", b->text,
-				 l->config->namespaces[a->s.i].name);
-	}
-	free(all);
-}
-
 void check_all(struct loader *l)
 {
 	for (size_t i = 0; i < l->config->n_upstreams; i++)
 		check_upstream(l, i);
-	for (size_t i = 0; i < l->config->n_namespaces; i++)
-		check_namespace(l, i);
-	check_prefixes(l);
 	check_listen(l);
+	check_listeners(l);
+	check_encryption(l);
+	check_namespaces(l);
 	check_server_tls(l);
 	check_keepalive(l);
 	check_files(l);

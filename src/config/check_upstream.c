@@ -50,8 +50,7 @@ static const char *read_first_line(const char *path, char *buf, size_t size)
 	return *buf ? NULL : "its first line is empty";
 }
 
-/* The first line of the file that the option names, into *password; "": there is no file. */
-static void read_password(struct loader *l, struct slot s, const char *path, char **password)
+void check_secret_file(struct loader *l, struct slot s, const char *path, char **secret)
 {
 	char line[PASSWORD_MAX_BYTES + 1];
 	const char *why;
@@ -62,8 +61,8 @@ static void read_password(struct loader *l, struct slot s, const char *path, cha
 	if (why) {
 		complain(l, s, setting_of(l, s)->at, ": %s: %s", path, why);
 	} else {
-		text_wipe(password);
-		*password = xstrdup(line);
+		text_wipe(secret);
+		*secret = xstrdup(line);
 	}
 	sodium_memzero(line, sizeof(line));
 }
@@ -75,7 +74,7 @@ static void check_url(struct loader *l, size_t i)
 	struct upstream_config *u = &l->config->upstreams[i];
 	struct slot url = slot_of(OPTION_upstream_url, i), file = slot_of(OPTION_upstream_password_file, i);
 
-	read_password(l, file, u->password_file, &u->target.password);
+	check_secret_file(l, file, u->password_file, &u->target.password);
 	if (u->target.username && !u->target.password && settings_fine(l, url, file))
 		complain(l, url, setting_of(l, url)->at,
 			 "has a user and no password (a password alone is written redis://:password@host, and "
@@ -184,8 +183,8 @@ void check_upstream(struct loader *l, size_t i)
 	struct upstream_config *u = &l->config->upstreams[i];
 
 	check_url(l, i);
-	read_password(l, slot_of(OPTION_upstream_sentinel_password_file, i), u->sentinel_password_file,
-		      &u->sentinel_password);
+	check_secret_file(l, slot_of(OPTION_upstream_sentinel_password_file, i), u->sentinel_password_file,
+			  &u->sentinel_password);
 	check_mode(l, i);
 	check_mirror(l, i);
 	check_not_above(l, slot_of(OPTION_upstream_min_idle, i), slot_of(OPTION_upstream_pool_size, i));

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define CONFIG_DEFAULT_FILE "/etc/keyweir/keyweir.toml" /* read where it exists and nobody names another */
+
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 enum upstream_mode { UPSTREAM_STANDALONE, UPSTREAM_SENTINEL, UPSTREAM_CLUSTER };

@@ -30,13 +30,19 @@ static void print_string(const char *s, FILE *out)
 	fputc('"', out);
 }
 
-static void print_list(const struct string_list *list, FILE *out)
+/* Of a secret, "NAME:SECRET", only the name. */
+static void print_masked(const char *text, FILE *out)
+{
+	fprintf(out, "\"%.*s:***\"", (int)strcspn(text, ":"), text);
+}
+
+static void print_list(const struct string_list *list, bool secret, FILE *out)
 {
 	fputc('[', out);
 	for (size_t i = 0; i < list->n; i++) {
 		if (i > 0)
 			fputs(", ", out);
-		print_string(list->items[i], out);
+		(secret ? print_masked : print_string)(list->items[i], out);
 	}
 	fputc(']', out);
 }
@@ -64,6 +70,7 @@ static void print_value(const struct config *config, struct slot s, FILE *out)
 {
 	const void *field = schema_field_const(config, s);
 	const struct option *o = s.o;
+	char number[VALUE_TEXT_MAX];
 	const char *word, *text;
 	size_t len;
 
@@ -71,13 +78,14 @@ static void print_value(const struct config *config, struct slot s, FILE *out)
 	case TYPE_ADDRESSES:
 	case TYPE_NODES:
 	case TYPE_STRINGS:
-		print_list(field, out);
+		print_list(field, o->flags & OPTION_SECRET, out);
 		break;
 	case TYPE_URL:
 		print_string(config->upstreams[s.i].url_masked, out);
 		break;
 	case TYPE_FILE:
 	case TYPE_STRING:
+	case TYPE_ADDRESS:
 		text = *(char *const *)field;
 		print_string(*text && o->flags & OPTION_SECRET ? "***" : text, out);
 		break;
@@ -87,6 +95,10 @@ static void print_value(const struct config *config, struct slot s, FILE *out)
 		break;
 	case TYPE_BOOL:
 		fputs(*(const bool *)field ? "true" : "false", out);
+		break;
+	case TYPE_FRACTION:
+		value_format_fraction(*(const double *)field, number);
+		fputs(number, out);
 		break;
 	case TYPE_INT:
 		fprintf(out, "%" PRId64, *(const int64_t *)field);
@@ -107,8 +119,8 @@ static void dump_table(const struct config *config, enum option_table table, siz
 {
 	char path[SCHEMA_PATH_MAX];
 
-	fprintf(out, "%s[%s]\n", table ? "\n" : "",
-		schema_table_path(table, instance_name(config, schema_table(table)->scope, i), path));
+	fprintf(out, "%s%s\n", table ? "\n" : "",
+		schema_table_header(table, instance_name(config, schema_table(table)->scope, i), path));
 	for (unsigned id = 0; id < N_OPTIONS; id++) {
 		struct slot s = slot_of(id, i);
 
@@ -151,9 +163,11 @@ static const char *type_name(const struct option *o)
 	case TYPE_URL:
 	case TYPE_FILE:
 	case TYPE_STRING:
+	case TYPE_ADDRESS:
 		return "string";
 	case TYPE_ENUM:
 		return "word";
+	case TYPE_FRACTION:
 	case TYPE_INT:
 		return "number";
 	case TYPE_SIZE:
@@ -225,7 +239,7 @@ static void print_range(const struct option *o, FILE *out)
 
 static void print_default(const struct option *o, FILE *out)
 {
-	fputs("Default:\n.Ql ", out);
+	fputs(o->flags & OPTION_NEEDED ? "Must be given, such as\n.Ql " : "Default:\n.Ql ", out);
 	/* Quotes would group the macro's arguments. */
 	for (const char *c = o->value; *c; c++)
 		fputs(*c == '"' ? "\\(dq" : (char[]){*c, '\0'}, out);
@@ -242,7 +256,7 @@ void config_print_options(FILE *out)
 		const struct option *o = schema_option(id);
 
 		if (id == 0 || o->table != schema_option(id - 1)->table) {
-			fprintf(out, "%s.Ss [%s]\n", id ? ".El\n" : "", schema_table_path(o->table, "NAME", path));
+			fprintf(out, "%s.Ss %s\n", id ? ".El\n" : "", schema_table_header(o->table, "NAME", path));
 			print_text(schema_table(o->table)->doc, out);
 			fputs(".Bl -tag -width Ds\n", out);
 		}

@@ -14,6 +14,7 @@
 struct walk {
 	struct loader *l;
 	const char *file;
+	bool no_lines;		 /* it is no file */
 	enum option_scope scope; /* of [upstream] and [namespace], where each key is an instance */
 	enum option_table table; /* N_TABLES: the top, or one of those two */
 	size_t i;		 /* the instance that the table belongs to */
@@ -24,6 +25,21 @@ struct place place_in(const char *file, struct toml_position at)
 	return (struct place){.file = file, .line = at.line, .col = at.col};
 }
 
+static struct place here(const struct walk *walk, struct toml_position at)
+{
+	struct place place = {.file = walk->file};
+
+	return walk->no_lines ? place : place_in(walk->file, at);
+}
+
+static bool is_table_like(const struct toml_node *node)
+{
+	enum toml_type type = toml_type_of(node);
+
+	return type == TOML_TABLE ||
+	       (type == TOML_ARRAY && toml_size(node) > 0 && toml_type_of(toml_at(node, 0)) == TOML_TABLE);
+}
+
 static const char *walk_name(const struct walk *walk)
 {
 	return instance_name(walk->l->config, walk->scope, walk->i);
@@ -31,23 +47,34 @@ static const char *walk_name(const struct walk *walk)
 
 /* ---- one table ---- */
 
-static void unknown_key(struct walk *walk, const char *key, bool is_table, struct place at)
+static void unknown_key(struct walk *walk, const char *key, struct place at)
 {
 	const struct option *near = schema_suggest(walk->table, key), *other = schema_elsewhere(walk->table, key);
 	struct problem_list *problems = walk->l->problems;
-	char here[SCHEMA_PATH_MAX], there[SCHEMA_PATH_MAX];
+	char table[SCHEMA_PATH_MAX], there[SCHEMA_PATH_MAX];
 
-	schema_table_path(walk->table, walk_name(walk), here);
-	if (is_table)
-		problem_add(problems, at, "unknown table [%s.%s]", here, key);
-	else if (other)
-		problem_add(problems, at, "unknown key %s in [%s], it belongs in [%s]", key, here,
-			    schema_table_path(other->table, schema_scope(other) == walk->scope ? walk_name(walk) : NULL,
-					      there));
+	schema_table_header(walk->table, walk_name(walk), table);
+	if (other)
+		problem_add(problems, at, "unknown key %s in %s, it belongs in %s", key, table,
+			    schema_table_header(other->table,
+						schema_scope(other) == walk->scope ? walk_name(walk) : NULL, there));
 	else if (near)
-		problem_add(problems, at, "unknown key %s in [%s], did you mean %s?", key, here, near->key);
+		problem_add(problems, at, "unknown key %s in %s, did you mean %s?", key, table, near->key);
 	else
-		problem_add(problems, at, "unknown key %s in [%s]", key, here);
+		problem_add(problems, at, "unknown key %s in %s", key, table);
+}
+
+static void unknown_subtable(struct walk *walk, const char *key, struct place at)
+{
+	enum option_table near = schema_suggest_subtable(walk->table, key);
+	char path[SCHEMA_PATH_MAX], there[SCHEMA_PATH_MAX];
+
+	schema_table_path(walk->table, walk_name(walk), path);
+	if (near < N_TABLES)
+		problem_add(walk->l->problems, at, "unknown table [%s.%s], did you mean %s?", path, key,
+			    schema_table_header(near, walk_name(walk), there));
+	else
+		problem_add(walk->l->problems, at, "unknown table [%s.%s]", path, key);
 }
 
 /* [upstream.main] and [cache] are two ways to write the same. */
@@ -71,17 +98,21 @@ static void on_key(const char *key, size_t len, struct toml_position at, const s
 	enum option_table below = strlen(key) == len ? schema_subtable(walk->table, key) : N_TABLES;
 
 	if (o)
-		set_in_file(walk, (struct slot){o, walk->i}, node, place_in(walk->file, toml_position_of(node)));
+		set_in_file(walk, (struct slot){o, walk->i}, node, here(walk, toml_position_of(node)));
+	else if (below < N_TABLES && schema_table(below)->scope == SCOPE_LISTENER)
+		listeners_load(walk->l, node, here(walk, at));
 	else if (below < N_TABLES)
-		walk_table(walk, below, walk->i, node, place_in(walk->file, at));
+		walk_table(walk, below, walk->i, node, here(walk, at));
+	else if (is_table_like(node))
+		unknown_subtable(walk, key, here(walk, at));
 	else
-		unknown_key(walk, key, toml_type_of(node) == TOML_TABLE, place_in(walk->file, at));
+		unknown_key(walk, key, here(walk, at));
 }
 
 static void walk_table(const struct walk *up, enum option_table table, size_t i, const struct toml_node *node,
 		       struct place at)
 {
-	struct walk walk = {up->l, up->file, schema_table(table)->scope, table, i};
+	struct walk walk = {up->l, up->file, up->no_lines, schema_table(table)->scope, table, i};
 	char path[SCHEMA_PATH_MAX];
 
 	if (toml_type_of(node) == TOML_TABLE) {
@@ -92,6 +123,29 @@ static void walk_table(const struct walk *up, enum option_table table, size_t i,
 	problem_add(up->l->problems, at, "%s must be a table: [%s]", path, path);
 }
 
+/* ---- [[server.listener]] ---- */
+
+void listeners_load(struct loader *l, const struct toml_node *list, struct place at)
+{
+	struct walk walk = {l, at.file, at.line == 0, SCOPE_LISTENER, IN_listener, 0};
+
+	instance_drop_listeners(l);
+	if (toml_type_of(list) != TOML_ARRAY) {
+		problem_add(l->problems, at, "server.listener must be a list of tables: [[server.listener]]");
+		return;
+	}
+	for (size_t i = 0; i < toml_size(list); i++) {
+		const struct toml_node *node = toml_at(list, i);
+		struct place place = here(&walk, toml_position_of(node));
+
+		if (toml_type_of(node) == TOML_TABLE)
+			walk_table(&walk, IN_listener, instance_add_listener(l, place), node, place);
+		else
+			problem_add(l->problems, place, "server.listener must have tables in its list, not %s",
+				    node_kind(node));
+	}
+}
+
 /* ---- [upstream] and [namespace] ---- */
 
 static void on_instance(const char *key, size_t len, struct toml_position at, const struct toml_node *node, void *arg)
@@ -99,7 +153,7 @@ static void on_instance(const char *key, size_t len, struct toml_position at, co
 	struct walk *walk = arg;
 	const char *scope = schema_scope_name(walk->scope);
 	enum option_table table = schema_scope_table(walk->scope);
-	struct place place = place_in(walk->file, at);
+	struct place place = here(walk, at);
 	char path[SCHEMA_PATH_MAX];
 
 	if (toml_type_of(node) != TOML_TABLE && strlen(key) == len && schema_find(table, key))
@@ -119,7 +173,7 @@ static void on_instance(const char *key, size_t len, struct toml_position at, co
 static void walk_instances(const struct walk *up, enum option_scope scope, const struct toml_node *node,
 			   struct place at)
 {
-	struct walk walk = {up->l, up->file, scope, N_TABLES, 0};
+	struct walk walk = {up->l, up->file, up->no_lines, scope, N_TABLES, 0};
 	char path[SCHEMA_PATH_MAX];
 
 	if (toml_type_of(node) == TOML_TABLE)
@@ -150,19 +204,11 @@ static void unknown_at_top(struct walk *walk, const char *name, bool is_table, s
 		problem_add(problems, at, "unknown key %s outside of any table", name);
 }
 
-static bool is_table_like(const struct toml_node *node)
-{
-	enum toml_type type = toml_type_of(node);
-
-	return type == TOML_TABLE ||
-	       (type == TOML_ARRAY && toml_size(node) > 0 && toml_type_of(toml_at(node, 0)) == TOML_TABLE);
-}
-
 /* In the order of the names: [cache] comes before [upstream]. */
 static void on_top(const char *key, size_t len, struct toml_position at, const struct toml_node *node, void *arg)
 {
 	struct walk *walk = arg;
-	struct place place = place_in(walk->file, at);
+	struct place place = here(walk, at);
 	bool whole = strlen(key) == len;
 	enum option_table table = whole ? schema_subtable(N_TABLES, key) : N_TABLES;
 	enum option_scope scope = whole ? schema_scope_named(key) : SCOPE_ONE;
@@ -179,7 +225,7 @@ static void on_top(const char *key, size_t len, struct toml_position at, const s
 
 void file_load(struct loader *l, const char *file, const char *text, size_t len)
 {
-	struct walk walk = {l, file, SCOPE_ONE, N_TABLES, 0};
+	struct walk walk = {l, file, false, SCOPE_ONE, N_TABLES, 0};
 	struct toml_error error;
 	struct toml_doc *doc = toml_parse(text, len, &error);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The upstreams and namespaces of a configuration: found by name, made with their defaults, freed. They stand in the
- * order of their names, but upstream main is always the first. A row of settings goes with each.
+ * The upstreams, namespaces and listeners of a configuration: found by name, made with their defaults, freed. They
+ * stand in the order of their names, but upstream main is always the first, and listeners stand as they came. A row of
+ * settings goes with each.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 size_t instance_count(const struct config *config, enum option_scope scope)
 {
 	switch (scope) {
+	case SCOPE_LISTENER:
+		return config->server.n_listeners;
 	case SCOPE_UPSTREAM:
 		return config->n_upstreams;
 	case SCOPE_NAMESPACE:
@@ -59,8 +62,13 @@ struct setting *setting_of(const struct loader *l, struct slot s)
 static void load_default(struct loader *l, struct slot s)
 {
 	const struct toml_node *node = NULL;
-	struct toml_doc *doc = value_parse(s.o->value, &node);
+	struct toml_doc *doc;
 
+	if (s.o->flags & OPTION_NEEDED) {
+		*(char **)schema_field(l->config, s) = xstrdup("");
+		return;
+	}
+	doc = value_parse(s.o->value, &node);
 	assert(doc); /* options.def is wrong */
 	set_node(l, s, node, (struct place){0});
 	assert(!setting_of(l, s)->bad);
@@ -101,6 +109,9 @@ static void add(struct loader *l, enum option_scope scope, size_t i, const char 
 		c->namespaces = insert(c->namespaces, n, i, sizeof(*c->namespaces));
 		c->namespaces[i].name = xstrdup(name);
 		c->n_namespaces++;
+	} else if (scope == SCOPE_LISTENER) {
+		c->server.listeners = insert(c->server.listeners, n, i, sizeof(*c->server.listeners));
+		c->server.n_listeners++;
 	}
 	load_defaults(l, scope, i);
 }
@@ -123,6 +134,28 @@ size_t instance_need(struct loader *l, enum option_scope scope, const char *name
 	return i;
 }
 
+size_t instance_add_listener(struct loader *l, struct place at)
+{
+	size_t i = l->config->server.n_listeners;
+
+	add(l, SCOPE_LISTENER, i, NULL);
+	for (unsigned id = 0; id < N_OPTIONS; id++)
+		l->settings[SCOPE_LISTENER][i][id].at = at;
+	return i;
+}
+
+static void free_settings(struct loader *l, enum option_scope scope)
+{
+	size_t n = l->settings[scope] ? instance_count(l->config, scope) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		for (unsigned id = 0; id < N_OPTIONS; id++)
+			free(l->settings[scope][i][id].items);
+	}
+	free(l->settings[scope]);
+	l->settings[scope] = NULL;
+}
+
 void loader_init(struct loader *l)
 {
 	l->config = xcalloc(1, sizeof(*l->config));
@@ -132,16 +165,8 @@ void loader_init(struct loader *l)
 
 void loader_fini(struct loader *l)
 {
-	for (unsigned scope = 0; scope < N_SCOPES; scope++) {
-		size_t n = l->settings[scope] ? instance_count(l->config, scope) : 0;
-
-		for (size_t i = 0; i < n; i++) {
-			for (unsigned id = 0; id < N_OPTIONS; id++)
-				free(l->settings[scope][i][id].items);
-		}
-		free(l->settings[scope]);
-		l->settings[scope] = NULL;
-	}
+	for (unsigned scope = 0; scope < N_SCOPES; scope++)
+		free_settings(l, scope);
 	free(l->cache_file);
 	l->cache_file = NULL;
 }
@@ -151,7 +176,7 @@ void loader_fini(struct loader *l)
 void list_clear(struct string_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
-		free(list->items[i]);
+		text_wipe(&list->items[i]);
 	free(list->items);
 	*list = (struct string_list){0};
 }
@@ -164,9 +189,26 @@ static void free_fields(struct config *config, const struct option *o)
 
 		if (o->type <= TYPE_STRINGS)
 			list_clear(field);
-		else if (o->type <= TYPE_STRING)
+		else if (o->type <= TYPE_ADDRESS)
 			text_wipe(field);
 	}
+}
+
+static void free_all_fields(struct config *config, enum option_scope scope)
+{
+	for (unsigned id = 0; id < N_OPTIONS; id++) {
+		if (schema_scope(schema_option(id)) == scope)
+			free_fields(config, schema_option(id));
+	}
+}
+
+void instance_drop_listeners(struct loader *l)
+{
+	free_settings(l, SCOPE_LISTENER);
+	free_all_fields(l->config, SCOPE_LISTENER);
+	free(l->config->server.listeners);
+	l->config->server.listeners = NULL;
+	l->config->server.n_listeners = 0;
 }
 
 void config_free(struct config **configp)
@@ -176,8 +218,8 @@ void config_free(struct config **configp)
 	*configp = NULL;
 	if (!config)
 		return;
-	for (unsigned id = 0; id < N_OPTIONS; id++)
-		free_fields(config, schema_option(id));
+	for (unsigned scope = 0; scope < N_SCOPES; scope++)
+		free_all_fields(config, scope);
 	for (size_t i = 0; i < config->n_upstreams; i++) {
 		free(config->upstreams[i].name);
 		free(config->upstreams[i].url_masked);
@@ -187,6 +229,7 @@ void config_free(struct config **configp)
 		free(config->namespaces[i].name);
 	free(config->upstreams);
 	free(config->namespaces);
+	free(config->server.listeners);
 	problems_free(&config->warnings);
 	free(config);
 }

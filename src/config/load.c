@@ -86,6 +86,21 @@ static void unknown_set(struct loader *l, const char *set, size_t len, struct pl
 		problem_add(l->problems, at, "unknown option %.*s", n, set);
 }
 
+/* server.listener=[{address = "...", namespace = "..."}]: all of them, as with other lists. */
+static void set_listeners(struct loader *l, const char *value, struct place at)
+{
+	const struct toml_node *node = NULL;
+	struct toml_doc *doc = value ? value_parse(value, &node) : NULL;
+
+	if (node && toml_type_of(node) == TOML_ARRAY)
+		listeners_load(l, node, at);
+	else
+		problem_add(l->problems, at,
+			    "server.listener is set as a list: server.listener=[{address = \"...\", namespace = "
+			    "\"...\"}]");
+	toml_free(&doc);
+}
+
 static void load_set(struct loader *l, const char *set)
 {
 	struct place at = {.file = "--set"};
@@ -96,7 +111,15 @@ static void load_set(struct loader *l, const char *set)
 
 	while (len > 0 && set[len - 1] == ' ')
 		len--;
+	if (len == strlen("server.listener") && memcmp(set, "server.listener", len) == 0) {
+		set_listeners(l, equals ? equals + 1 : NULL, at);
+		return;
+	}
 	o = schema_find_path(set, len, &name, &name_len);
+	if (o && schema_scope(o) == SCOPE_LISTENER) {
+		set_listeners(l, NULL, at);
+		return;
+	}
 	if (!o || !equals) {
 		unknown_set(l, set, len, at);
 		return;

@@ -4,10 +4,10 @@
  *
  *     load.c        the sources in their order: defaults, file, --set, -u/-l/-v, $REDIS_URL
  *       -> file.c     the tables of the file; cache.c, its table [cache]
- *       -> instance.c the upstreams and namespaces there are
+ *       -> instance.c the upstreams, namespaces and listeners there are
  *       -> set.c      one value into one field: type, range, words
  *       -> check.c    what several options, or the world outside, have to say: runs once, at the end
- *          check_upstream.c
+ *          check_upstream.c, check_namespace.c, check_encryption.c
  */
 #ifndef KEYWEIR_CONFIG_LOAD_H
 #define KEYWEIR_CONFIG_LOAD_H
@@ -50,6 +50,10 @@ bool instance_find(const struct config *config, enum option_scope scope, const c
 /* One of this name, made with the defaults when there was none. Numbers of others change. */
 size_t instance_need(struct loader *l, enum option_scope scope, const char *name, size_t len);
 
+/* One more; its options are said to stand where it begins. */
+size_t instance_add_listener(struct loader *l, struct place at);
+void instance_drop_listeners(struct loader *l);
+
 struct slot slot_of(enum option_id id, size_t i);
 struct setting *setting_of(const struct loader *l, struct slot s);
 
@@ -90,16 +94,24 @@ void file_load(struct loader *l, const char *file, const char *text, size_t len)
 
 struct place place_in(const char *file, struct toml_position at);
 
+/* A list of tables for [[server.listener]], in place of those there are. `at`: as it is, when it has no line. */
+void listeners_load(struct loader *l, const struct toml_node *list, struct place at);
+
 /* ---- cache.c ---- */
 
 /* The table [cache] of R Commerce. */
 void cache_load(struct loader *l, const char *file, const struct toml_node *table);
 
-/* ---- check.c, check_upstream.c ---- */
+/* ---- check.c, check_upstream.c, check_namespace.c, check_encryption.c ---- */
 
-/* password_file, url_masked, upstream_index, and every rule between options. */
+/* password_file and its like, url_masked, upstream_index, and every rule between options. */
 void check_all(struct loader *l);
 void check_upstream(struct loader *l, size_t i);
+void check_namespaces(struct loader *l);
+void check_encryption(struct loader *l);
+
+/* The first line of the file that the option names, if it names one, takes the place of *secret. */
+void check_secret_file(struct loader *l, struct slot s, const char *path, char **secret);
 
 /* Of two options that go together the one that is not empty needs the other. */
 void check_pair(struct loader *l, struct slot a, struct slot b);

@@ -13,8 +13,10 @@
 #define C_URL	      char *
 #define C_FILE	      char *
 #define C_STRING      char *
+#define C_ADDRESS     char *
 #define C_ENUM	      unsigned
 #define C_BOOL	      bool
+#define C_FRACTION    double
 #define C_INT	      int64_t
 #define C_SIZE	      int64_t
 #define C_DURATION_MS int64_t
@@ -57,6 +59,7 @@ static const struct {
 	const char *any; /* the name of an instance that stands for all */
 } scopes[N_SCOPES] = {
 	[SCOPE_ONE] = {"", N_TABLES, ""},
+	[SCOPE_LISTENER] = {"", IN_listener, ""},
 	[SCOPE_UPSTREAM] = {"upstream", IN_upstream, "main"},
 	[SCOPE_NAMESPACE] = {"namespace", IN_namespace, "NAME"},
 };
@@ -185,6 +188,16 @@ const char *schema_option_path(const struct option *o, const char *name, char bu
 	return buf;
 }
 
+const char *schema_table_header(enum option_table table, const char *name, char buf[SCHEMA_PATH_MAX])
+{
+	char path[SCHEMA_PATH_MAX];
+	bool list = tables[table].scope == SCOPE_LISTENER;
+
+	schema_table_path(table, name, path);
+	snprintf(buf, SCHEMA_PATH_MAX, list ? "[[%.*s]]" : "[%.*s]", SCHEMA_PATH_MAX - 5, path);
+	return buf;
+}
+
 /* ---- fields ---- */
 
 void *schema_field(struct config *config, struct slot s)
@@ -198,6 +211,9 @@ void *schema_field(struct config *config, struct slot s)
 	case IN_server_tls:
 		base = &config->server.tls;
 		break;
+	case IN_listener:
+		base = &config->server.listeners[s.i];
+		break;
 	case IN_upstream:
 		base = &config->upstreams[s.i];
 		break;
@@ -209,6 +225,9 @@ void *schema_field(struct config *config, struct slot s)
 		break;
 	case IN_namespace:
 		base = &config->namespaces[s.i];
+		break;
+	case IN_encryption:
+		base = &config->encryption;
 		break;
 	case IN_log:
 		base = &config->log;

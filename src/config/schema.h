@@ -15,18 +15,23 @@ enum option_type {
 	TYPE_URL,	  /* char *, and so the strings */
 	TYPE_FILE,	  /* "", or it can be read */
 	TYPE_STRING,	  /* anything */
+	TYPE_ADDRESS,	  /* one to listen on */
 	TYPE_ENUM,	  /* unsigned, as an enum is */
 	TYPE_BOOL,	  /* bool */
+	TYPE_FRACTION,	  /* double */
 	TYPE_INT,	  /* int64_t, and so the rest */
 	TYPE_SIZE,	  /* bytes */
 	TYPE_DURATION_MS, /* whole milliseconds */
 	TYPE_DURATION_US,
 };
 
-enum { OPTION_RESTART = 1, OPTION_SECRET = 2, OPTION_NEVER = 4 };
+enum { OPTION_RESTART = 1, OPTION_SECRET = 2, OPTION_NEVER = 4, OPTION_NEEDED = 8 };
 
-/* How often a table is there: once, or once for each instance. Instances have names and numbers (in struct config). */
-enum option_scope { SCOPE_ONE, SCOPE_UPSTREAM, SCOPE_NAMESPACE, N_SCOPES };
+/*
+ * How often a table is there: once, or once for each instance. Instances have numbers (in struct config), and names but
+ * for listeners, which are a list.
+ */
+enum option_scope { SCOPE_ONE, SCOPE_LISTENER, SCOPE_UPSTREAM, SCOPE_NAMESPACE, N_SCOPES };
 
 enum option_table {
 #define TABLE(table, scope, path, doc) IN_##table,
@@ -98,10 +103,14 @@ bool schema_name_fits(const char *name, size_t len);
 const char *schema_table_path(enum option_table table, const char *name, char buf[SCHEMA_PATH_MAX]);
 const char *schema_option_path(const struct option *o, const char *name, char buf[SCHEMA_PATH_MAX]);
 
+/* As it stands above the table: "[server]", "[[server.listener]]". */
+const char *schema_table_header(enum option_table table, const char *name, char buf[SCHEMA_PATH_MAX]);
+
 /* What was probably meant by an unknown key, path or table; NULL (N_TABLES) when nothing is near. See suggest.c. */
 const struct option *schema_suggest(enum option_table table, const char *key);
 const struct option *schema_suggest_path(const char *path, size_t len, char name[INSTANCE_NAME_MAX + 1]);
 enum option_table schema_suggest_table(const char *name);
+enum option_table schema_suggest_subtable(enum option_table parent, const char *key);
 
 /* An option of that very name in another table, best one of the same scope. */
 const struct option *schema_elsewhere(enum option_table table, const char *key);

@@ -63,6 +63,16 @@ static void complain_range(struct loader *l, struct slot s, struct place at)
 		 never ? ", or -1 for never" : "");
 }
 
+static void set_fraction(struct loader *l, struct slot s, double number, struct place at)
+{
+	if (!value_fraction_in_range(s.o, number)) {
+		complain_range(l, s, at);
+		return;
+	}
+	*(double *)schema_field(l->config, s) = number == 0 ? 0 : number; /* -0 is 0 */
+	say_where(l, s, at);
+}
+
 /* A number in bytes, in microseconds, or plain. */
 static void store_number(struct loader *l, struct slot s, int64_t n, struct place at)
 {
@@ -186,20 +196,32 @@ static void add_item(struct loader *l, struct slot s, const char *text, struct p
 	list->items[list->n++] = xstrdup(text);
 }
 
+static const char *why_no_listening(const char *text, struct listen_address *address)
+{
+	const char *why = listen_address_parse(text, address);
+
+	if (!why && !listen_address_is_loopback(address))
+		why = "is refused: without any [user.NAME] Keyweir listens on loopback addresses and Unix sockets only";
+	return why;
+}
+
+static void complain_address(struct loader *l, struct slot s, const char *raw, const char *why, struct place at)
+{
+	complain(l, s, at, ": \"%.*s\" %s", QUOTE_MAX * 2, raw, why);
+}
+
 static void add_address(struct loader *l, struct slot s, const char *text, const char *raw, struct place at)
 {
 	const struct string_list *list = schema_field(l->config, s);
 	struct listen_address address, other;
-	const char *why = listen_address_parse(text, &address);
+	const char *why = why_no_listening(text, &address);
 
 	for (size_t i = 0; i < list->n && !why; i++) {
 		if (!listen_address_parse(list->items[i], &other) && listen_address_same(&address, &other))
 			why = "stands twice in the list";
 	}
-	if (!why && !listen_address_is_loopback(&address))
-		why = "is refused: without any [user.NAME] Keyweir listens on loopback addresses and Unix sockets only";
 	if (why)
-		complain(l, s, at, ": \"%.*s\" %s", QUOTE_MAX * 2, raw, why);
+		complain_address(l, s, raw, why, at);
 	else
 		add_item(l, s, text, at);
 }
@@ -222,11 +244,29 @@ static void set_bool(struct loader *l, struct slot s, bool value, struct place a
 	say_where(l, s, at);
 }
 
+static void store_string(struct loader *l, struct slot s, const char *text, struct place at)
+{
+	char **field = schema_field(l->config, s);
+
+	text_wipe(field);
+	*field = xstrdup(text);
+	say_where(l, s, at);
+}
+
+static void set_address(struct loader *l, struct slot s, const char *text, const char *raw, struct place at)
+{
+	struct listen_address address;
+	const char *why = why_no_listening(text, &address);
+
+	if (why)
+		complain_address(l, s, raw, why, at);
+	else
+		store_string(l, s, text, at);
+}
+
 /* `text` is what counts, `raw` what was written. */
 static void set_plain(struct loader *l, struct slot s, const char *text, const char *raw, struct place at)
 {
-	char **field;
-
 	switch (s.o->type) {
 	case TYPE_ADDRESSES:
 	case TYPE_NODES:
@@ -239,16 +279,19 @@ static void set_plain(struct loader *l, struct slot s, const char *text, const c
 		return;
 	case TYPE_FILE:
 	case TYPE_STRING:
-		field = schema_field(l->config, s);
-		text_wipe(field);
-		*field = xmemdup0(text, strlen(text));
-		say_where(l, s, at);
+		store_string(l, s, text, at);
+		return;
+	case TYPE_ADDRESS:
+		set_address(l, s, text, raw, at);
 		return;
 	case TYPE_ENUM:
 		set_word(l, s, text, raw, at);
 		return;
 	case TYPE_BOOL:
 		complain_about(l, s, at, "must be true or false", raw);
+		return;
+	case TYPE_FRACTION:
+		complain_about(l, s, at, "must be a number without quotes", raw);
 		return;
 	case TYPE_INT:
 		complain_about(l, s, at, "must be a whole number without quotes", raw);
@@ -326,8 +369,11 @@ static const char *wanted(const struct option *o)
 	case TYPE_URL:
 	case TYPE_FILE:
 	case TYPE_STRING:
+	case TYPE_ADDRESS:
 	case TYPE_ENUM:
 		return "a string";
+	case TYPE_FRACTION:
+		return "a number";
 	case TYPE_INT:
 		return "a whole number";
 	case TYPE_SIZE:
@@ -385,7 +431,7 @@ static void set_list(struct loader *l, struct slot s, const struct toml_node *ar
 void set_node(struct loader *l, struct slot s, const struct toml_node *node, struct place at)
 {
 	enum option_type wants = s.o->type;
-	bool text_fits = wants >= TYPE_STRINGS && wants != TYPE_BOOL && wants != TYPE_INT;
+	bool text_fits = (wants >= TYPE_STRINGS && wants < TYPE_BOOL) || wants > TYPE_INT;
 	enum toml_type type = toml_type_of(node);
 	const char *text;
 	size_t len;
@@ -397,6 +443,10 @@ void set_node(struct loader *l, struct slot s, const struct toml_node *node, str
 		set_list(l, s, node, at);
 	} else if (type == TOML_BOOLEAN && wants == TYPE_BOOL) {
 		set_bool(l, s, toml_boolean(node), at);
+	} else if (type == TOML_INTEGER && wants == TYPE_FRACTION) {
+		set_fraction(l, s, (double)toml_integer(node), at);
+	} else if (type == TOML_FLOAT && wants == TYPE_FRACTION) {
+		set_fraction(l, s, toml_float(node), at);
 	} else if (type == TOML_INTEGER && wants >= TYPE_INT) {
 		set_integer(l, s, toml_integer(node), at);
 	} else if (type == TOML_FLOAT && is_duration(s.o)) {

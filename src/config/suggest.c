@@ -112,6 +112,27 @@ enum option_table schema_suggest_table(const char *name)
 	return best;
 }
 
+enum option_table schema_suggest_subtable(enum option_table parent, const char *key)
+{
+	const char *prefix = schema_table(parent)->path;
+	unsigned nearest = slips(strlen(key)) + 1, best = N_TABLES;
+	size_t n = strlen(prefix);
+
+	for (unsigned i = 0; i < N_TABLES; i++) {
+		const char *path = schema_table(i)->path;
+		unsigned d;
+
+		if (strncmp(path, prefix, n) != 0 || path[n] != '.' || path[n + 1] == '*')
+			continue;
+		d = distance(key, strlen(key), path + n + 1, strlen(path + n + 1));
+		if (d < nearest) {
+			nearest = d;
+			best = i;
+		}
+	}
+	return best;
+}
+
 const struct option *schema_elsewhere(enum option_table table, const char *key)
 {
 	const struct option *found = NULL;

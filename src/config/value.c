@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -187,6 +188,23 @@ bool value_in_range(const struct option *o, int64_t number)
 	memcpy(low, o->range, (size_t)(dots - o->range));
 	low[dots - o->range] = '\0';
 	return number >= bound(o, low) && number <= bound(o, dots + 2);
+}
+
+bool value_fraction_in_range(const struct option *o, double number)
+{
+	const char *dots = strstr(o->range, "..");
+
+	assert(dots);
+	return number >= strtod(o->range, NULL) && number <= strtod(dots + 2, NULL); /* NaN is not */
+}
+
+void value_format_fraction(double number, char out[VALUE_TEXT_MAX])
+{
+	for (int digits = 1; digits <= 17; digits++) {
+		snprintf(out, VALUE_TEXT_MAX, "%.*g", digits, number);
+		if (strtod(out, NULL) == number)
+			return;
+	}
 }
 
 int value_word_index(const char *words, const char *text)

@@ -32,6 +32,10 @@ void value_format_size(int64_t bytes, char out[VALUE_TEXT_MAX]);
 /* Whether a number (duration: microseconds) is within "LOWEST..HIGHEST" of the option. */
 bool value_in_range(const struct option *o, int64_t number);
 
+/* The same of a TYPE_FRACTION; and the shortest form that reads back as the same. */
+bool value_fraction_in_range(const struct option *o, double number);
+void value_format_fraction(double number, char out[VALUE_TEXT_MAX]);
+
 /* The words of an enum: "text|json". The index of a word, or -1; the word of an index, its length in *len. */
 int value_word_index(const char *words, const char *text);
 const char *value_word(const char *words, unsigned index, size_t *len);

@@ -71,12 +71,13 @@ static const char *without_tls(const char *text)
 	return strncmp(text, "tls:", 4) == 0 ? text + 4 : text;
 }
 
-static struct listener *listener_new(const char *text, int fd)
+static struct listener *listener_new(const char *text, const char *namespace, int fd)
 {
 	struct listener *l = xcalloc(1, sizeof(*l));
 
 	list_init(&l->node);
 	l->text = xstrdup(text);
+	l->namespace = namespace ? xstrdup(namespace) : NULL;
 	l->tls = without_tls(text) != text;
 	l->fd = fd;
 	return l;
@@ -87,16 +88,18 @@ bool listener_is_at(const struct listener *l, const char *text)
 	return strcmp(without_tls(l->text), without_tls(text)) == 0;
 }
 
-void listener_become(struct listener *l, const char *text)
+void listener_become(struct listener *l, const char *text, const char *namespace)
 {
-	char *old = l->text;
+	char *old = l->text, *old_namespace = l->namespace;
 
 	l->text = xstrdup(text);
+	l->namespace = namespace ? xstrdup(namespace) : NULL;
 	l->tls = without_tls(text) != text;
 	free(old);
+	free(old_namespace);
 }
 
-struct listener *listener_open(const char *text, int backlog, char *why, size_t why_size)
+struct listener *listener_open(const char *text, const char *namespace, int backlog, char *why, size_t why_size)
 {
 	struct address a;
 	struct listener *l;
@@ -111,7 +114,7 @@ struct listener *listener_open(const char *text, int backlog, char *why, size_t 
 		snprintf(why, why_size, "Can't listen on %s: %s", text, strerror(errno));
 		return NULL;
 	}
-	l = listener_new(text, fd);
+	l = listener_new(text, namespace, fd);
 	l->address = a;
 	return l;
 }
@@ -132,7 +135,7 @@ struct listener *listener_adopt(int fd, char *why, size_t why_size)
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	address_format(&a, text);
-	l = listener_new(text, fd);
+	l = listener_new(text, NULL, fd);
 	l->address = a;
 	l->inherited = true;
 	return l;
@@ -168,7 +171,7 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
 		int client = accept4((int)fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (client >= 0) {
-			l->accepted(l->ctx, client, l->tls);
+			l->accepted(l->ctx, client, l);
 			continue;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -178,8 +181,8 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-bool listener_start(struct listener *l, struct event_base *base, void (*accepted)(void *ctx, int fd, bool tls),
-		    void *ctx)
+bool listener_start(struct listener *l, struct event_base *base,
+		    void (*accepted)(void *ctx, int fd, const struct listener *l), void *ctx)
 {
 	l->accepted = accepted;
 	l->ctx = ctx;
@@ -204,5 +207,6 @@ void listener_close(struct listener **lp)
 	if (l->address.sa.sa_family == AF_UNIX && !l->inherited)
 		unlink(l->address.un.sun_path);
 	free(l->text);
+	free(l->namespace);
 	free(l);
 }

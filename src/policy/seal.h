@@ -4,8 +4,13 @@
  *
  *      magic (4, with the version) | n (1) | name of the key (n) | nonce (24) | sealed value | tag (16)
  *
- * What a value is bound to: its kind, its upstream key, and its field. One that was moved, cut or altered does not
- * open. The ring's first key seals, all open.
+ * What a value is bound to: all that stands before its nonce, its kind, its upstream key, and its field. One that was
+ * moved, cut or altered does not open. The ring's first key seals, all open. Keys of the configuration are not used
+ * themselves, but a key that is derived from each for this purpose.
+ *
+ * With accept_plaintext what does not begin with the magic counts as not sealed, and is handed on: while existing data
+ * are moved over nobody can tell a value that was put there from one that always was. What begins with the magic must
+ * open even then.
  *
  * Immutable; owner: struct shared_config. Any thread.
  */
@@ -23,6 +28,9 @@ struct keyring;
 /* NULL, with the reason in why, when the keys make no sense. No keys at all: a ring that can't seal. */
 struct keyring *keyring_new(const struct encryption_config *conf, char *why, size_t why_size);
 void keyring_free(struct keyring **ring); /* wiped */
+
+/* Whether there is a key: without one nothing may be sealed (seal_put asserts it), and nothing sealed opens. */
+bool keyring_can_seal(const struct keyring *ring);
 
 /* 32 bytes of [encryption] hash_key; NULL: there is none. */
 const unsigned char *keyring_hash_key(const struct keyring *ring);
@@ -47,17 +55,21 @@ struct seal_place {
 /* How many bytes a value of len becomes. */
 size_t sealed_length(const struct keyring *ring, size_t len);
 
-/* Appends the sealed value, sealed_length() bytes. False: out of memory. */
+/*
+ * Appends the sealed value, sealed_length() bytes. False: out of memory, nothing appended. Nothing of what is borrowed
+ * may lie in out, which is written directly.
+ */
 bool seal_put(const struct keyring *ring, const struct seal_place *at, const char *value, size_t len, struct buf *out)
 	__attribute__((warn_unused_result));
 
 enum open_status {
 	OPEN_OK,
-	OPEN_PLAIN,  /* it is not sealed, and accept_plaintext is on: it was appended as it is */
-	OPEN_BROKEN, /* not sealed, moved, cut, altered, or sealed with a key that is not there; nothing was appended */
+	OPEN_PLAIN, /* it is not sealed, and accept_plaintext is on: it was appended as it is */
+	/* Not sealed, moved, cut, altered, sealed with a key that is not there, or no memory; nothing was appended. */
+	OPEN_BROKEN,
 };
 
-/* Appends the value. */
+/* Appends the value; as above. */
 enum open_status seal_open(const struct keyring *ring, const struct seal_place *at, const char *sealed, size_t len,
 			   struct buf *out) __attribute__((warn_unused_result));
 

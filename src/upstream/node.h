@@ -46,6 +46,7 @@ struct node {
 	int general_max;	    /* pool_size less one for each worker's first shared link; at least 1 */
 	atomic_int n_stuck;	    /* shared links whose head takes long: Redis is busy with something */
 	atomic_int n_waiting;	    /* clients of all workers that wait for a connection */
+	atomic_int release;	    /* redis_version as a number: 70200 for 7.2.0; 0: not known yet */
 	atomic_bool no_resp3;	    /* it refused HELLO 3 */
 	atomic_bool readable;	    /* a replica that is connected to its master and not too far behind */
 	_Atomic int64_t latency_us; /* of the health checks, smoothed; 0: not known */

@@ -89,6 +89,7 @@ static void on_info(void *ctx, const redisReply *reply)
 	snprintf(n->server_name, sizeof(n->server_name), "%s",
 		 strstr(reply->str, "valkey_version:") ? "valkey" : "redis");
 	pthread_mutex_unlock(&n->lock);
+	atomic_store(&n->release, node_software(n).release);
 }
 
 static void on_command(void *ctx, const redisReply *reply)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A configuration with the certificates that it names: see upstream.h. */
+/* A configuration with the certificates and keys that it names: see upstream.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +11,9 @@ static bool has_tls_listener(const struct server_config *conf)
 {
 	for (size_t i = 0; i < conf->listen.n; i++)
 		if (strncmp(conf->listen.items[i], "tls:", 4) == 0)
+			return true;
+	for (size_t i = 0; i < conf->n_listeners; i++)
+		if (strncmp(conf->listeners[i].address, "tls:", 4) == 0)
 			return true;
 	return false;
 }
@@ -48,6 +51,34 @@ static bool open_upstream(struct shared_config *s, size_t i, char *why, size_t w
 	return s->upstream_tls[i];
 }
 
+/* What namespaces ask of the keys. */
+static bool keys_suffice(const struct shared_config *s, char *why, size_t why_size)
+{
+	for (size_t i = 0; i < s->config->n_namespaces; i++) {
+		const struct namespace_config *ns = &s->config->namespaces[i];
+		const char *missing = NULL;
+
+		if ((ns->encrypt || ns->encrypt_messages) && !keyring_can_seal(s->keyring))
+			missing = "keys";
+		else if (ns->hash_keys && !keyring_hash_key(s->keyring))
+			missing = "hash_key";
+		if (missing) {
+			snprintf(why, why_size, "[namespace.%s] needs %s in [encryption]", ns->name, missing);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool open_namespaces(struct shared_config *s, char *why, size_t why_size)
+{
+	s->keyring = keyring_new(&s->config->encryption, why, why_size);
+	if (!s->keyring || !keys_suffice(s, why, why_size))
+		return false;
+	s->namespaces = namespaces_new(s->config, keyring_hash_key(s->keyring));
+	return true;
+}
+
 struct shared_config *shared_config_new(struct config *config, char *why, size_t why_size)
 {
 	struct shared_config *s = xcalloc(1, sizeof(*s));
@@ -56,8 +87,7 @@ struct shared_config *shared_config_new(struct config *config, char *why, size_t
 	atomic_init(&s->refs, 1);
 	s->config = config;
 	s->upstream_tls = xcalloc(config->n_upstreams, sizeof(struct tls *));
-	s->namespaces = namespaces_new(config, NULL);
-	ok = open_server(s, why, why_size);
+	ok = open_namespaces(s, why, why_size) && open_server(s, why, why_size);
 	for (size_t i = 0; ok && i < config->n_upstreams; i++)
 		ok = open_upstream(s, i, why, why_size);
 	if (!ok)
@@ -79,6 +109,7 @@ void shared_config_unref(struct shared_config **sp)
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
 	namespaces_free(&s->namespaces);
+	keyring_free(&s->keyring);
 	tls_free(&s->server_tls);
 	for (size_t i = 0; i < s->config->n_upstreams; i++)
 		tls_free(&s->upstream_tls[i]);

@@ -16,6 +16,7 @@
 #include "config/config.h"
 #include "net/tls.h"
 #include "policy/namespace.h"
+#include "policy/seal.h"
 #include "upstream/loaded.h"
 #include "upstream/node.h"
 
@@ -39,6 +40,7 @@ struct shared_config {
 	struct config *config;
 	struct tls *server_tls;	   /* NULL: no "tls:" listener */
 	struct tls **upstream_tls; /* by config->upstreams; NULL: plain */
+	struct keyring *keyring;
 	struct namespaces *namespaces;
 };
 

@@ -33,15 +33,15 @@ elif ! diff -u "$man" "$tmp/man"; then
 fi
 
 # The sample: "[table]" and "#key = default" of every option in the order of options.def, and no other. A header makes an
-# instance, so that of a namespace has a "#" as well.
-printf '%s\n' '#define TABLE(table, scope, path, doc) @ table @ path' \
+# instance, so that of a namespace or a listener has a "#" as well.
+printf '%s\n' '#define TABLE(table, scope, path, doc) @ scope @ path' \
 	'#define OPTION(t, k, type, f, value, range, flags, doc) @ t @ k @ value' \
 	'#include "src/config/options.def"' | ${CC:-cc} -E -P -I. -x c - |
 	awk -F ' *@ *' 'NF == 3 {
 		gsub(/"/, "", $3)
-		comment = sub(/^namespace\.\*/, "namespace.product", $3) ? "#" : ""
+		comment = sub(/^namespace\.\*/, "namespace.product", $3) || $2 == "LISTENER" ? "#" : ""
 		sub(/^upstream\.\*/, "upstream.main", $3)
-		print comment "[" $3 "]"
+		print comment ($2 == "LISTENER" ? "[[" $3 "]]" : "[" $3 "]")
 	}
 	NF == 4 { print "#" $3 " = " $4 }' >"$tmp/wanted"
 grep -E '^(#?\[|#[a-z_]+ = )' "$sample" >"$tmp/found" || true
@@ -53,10 +53,14 @@ fi
 # The sample is a configuration that Keyweir takes, as it stands and with every option uncommented.
 sed -E 's/^#(\[|[a-z_]+ = )/\1/' "$sample" >"$tmp/all.toml"
 env -u REDIS_URL "$keyweir" -c "$sample" --dump >/dev/null || status=1
-env -u REDIS_URL "$keyweir" -c "$sample" --set namespace.product.upstream=main --dump >"$tmp/dump.sample" || status=1
+env -u REDIS_URL "$keyweir" -c "$sample" --set namespace.product.upstream=main \
+	--set 'server.listener=[{address = "127.0.0.1:6390", namespace = "product"}]' --dump >"$tmp/dump.sample" || status=1
 env -u REDIS_URL "$keyweir" -c "$tmp/all.toml" --dump >"$tmp/dump.all" || status=1
 if ! diff -u "$tmp/dump.sample" "$tmp/dump.all"; then
 	echo "$sample: a default in it is not the default" >&2
 	status=1
 fi
+
+# And so is the shop.
+env -u REDIS_URL "$keyweir" -t -c conf/shop.toml >/dev/null || status=1
 exit $status

@@ -11,7 +11,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/outq.h"
-#include "client/glob.h"
+#include "policy/glob.h"
 
 START_TEST(buf_grows_and_moves)
 {

@@ -280,7 +280,7 @@ START_TEST(unknown_names)
 	bad("[upstream.other]\nurl = 1\n[user.x]\na = 1\n[server.tsl]\n[log.x]\n",
 	    "t.toml:2:7: upstream.other.url must be a string, not a number\n"
 	    "t.toml:3:2: unknown table [user]\n"
-	    "t.toml:5:9: unknown table [server.tsl]\n"
+	    "t.toml:5:9: unknown table [server.tsl], did you mean [server.tls]?\n"
 	    "t.toml:6:6: unknown table [log.x]\n");
 	bad("[\"server.tls\"]\n[\"upstream.*\"]\n[\"upstream.main\"]\n",
 	    "t.toml:1:2: unknown table [server.tls]\n"
@@ -452,7 +452,7 @@ START_TEST(dump_has_every_option)
 {
 	char *text;
 
-	good("[namespace.x]\n");
+	good("[[server.listener]]\naddress = \"127.0.0.1:1\"\nnamespace = \"x\"\n[namespace.x]\n");
 	text = dumped();
 	for (unsigned id = 0; id < N_OPTIONS; id++) {
 		char *line = xasprintf("\n%s = ", schema_option(id)->key);

@@ -101,7 +101,7 @@ START_TEST(names_in_messages)
 	bad_value("upstream.cache.tls", "verfy = true", 1, "in [upstream.cache.tls], did you mean verify?");
 	bad_value("upstream.cache.circuit_breaker", "failures = 0", 12,
 		  "upstream.cache.circuit_breaker.failures must be from 1 to 1000000");
-	bad_value("namespace.x", "ttl = \"1h\"", 1, "unknown key ttl in [namespace.x]");
+	bad_value("namespace.x", "tll = \"1h\"", 1, "unknown key tll in [namespace.x], did you mean ttl?");
 	bad_value("namespace.x", "upstream = 1", 12, "namespace.x.upstream must be a string, not a number");
 	bad_value("namespace.x", "on_failure = \"stale\"", 14, "must be one of error miss, not \"stale\"");
 	bad_value("namespace", "match = \"x\"", 1,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Glob matching without recursion: a later star never needs an earlier one to give back, so one way back is enough. */
-#include "client/glob.h"
+#include "policy/glob.h"
 
 /* One character class at p ("[...]"); returns the place behind it and says whether ch is in it. */
 static const char *match_class(const char *p, const char *end, char ch, bool *in)

@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Replies in namespaces: see fix.h. */
+#include "policy/fix.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "policy/glob.h"
+#include "resp/errors.h"
+#include "resp/reply_frame.h"
+#include "resp/write.h"
+
+/* ---- making and freeing ---- */
+
+static struct slice copy_slice(struct fix *fix, struct slice s)
+{
+	char *copy = arena_alloc(&fix->text, s.len + 1);
+
+	memcpy(copy, s.p, s.len);
+	return (struct slice){copy, s.len};
+}
+
+struct fix *fix_new(const struct fix *of)
+{
+	struct fix *fix = xcalloc(1, sizeof(*fix));
+
+	*fix = *of;
+	fix->text = (struct arena){0};
+	fix->keys = fix->n_keys > 0 ? arena_alloc(&fix->text, fix->n_keys * sizeof(*fix->keys)) : NULL;
+	for (uint32_t i = 0; i < fix->n_keys; i++) {
+		fix->keys[i] = of->keys[i];
+		fix->keys[i].client = copy_slice(fix, of->keys[i].client);
+		fix->keys[i].upstream = copy_slice(fix, of->keys[i].upstream);
+	}
+	return fix;
+}
+
+void fix_set_fields(struct fix *fix, const struct slice *fields, uint32_t n)
+{
+	fix->fields = arena_alloc(&fix->text, n * sizeof(*fields));
+	fix->n_fields = n;
+	for (uint32_t i = 0; i < n; i++)
+		fix->fields[i] = copy_slice(fix, fields[i]);
+}
+
+void fix_set_pattern(struct fix *fix, const char *pattern, size_t len)
+{
+	fix->pattern = copy_slice(fix, (struct slice){pattern, len});
+}
+
+void fix_free(struct fix **fixp)
+{
+	struct fix *fix = *fixp;
+
+	*fixp = NULL;
+	if (!fix)
+		return;
+	if (fix->list) {
+		for (uint32_t i = 0; i < fix->list->n; i++)
+			fix_free(&fix->list->items[i].fix);
+		free(fix->list->items);
+		free(fix->list);
+	}
+	arena_release(&fix->text);
+	free(fix);
+}
+
+/* ---- walking ---- */
+
+struct walk {
+	const struct fix *fix;
+	struct reply_cursor cur;
+	struct buf *out;
+	const char *error;
+};
+
+/* The next element without what is in it; where it began in *from. False: there is none. */
+static bool next(struct walk *w, struct reply_item *item, const char **from)
+{
+	*from = w->cur.p;
+	return reply_cursor_next(&w->cur, item);
+}
+
+static bool is_array(const struct reply_item *item)
+{
+	return (item->type == '*' || item->type == '~' || item->type == '>' || item->type == '%') && item->number >= 0;
+}
+
+static uint64_t elements(const struct reply_item *item)
+{
+	return (uint64_t)item->number * (item->type == '%' ? 2 : 1);
+}
+
+static bool is_bulk(const struct reply_item *item)
+{
+	return item->type == '$' && item->number >= 0;
+}
+
+static void copy_from(struct walk *w, const char *from)
+{
+	buf_put(w->out, from, (size_t)(w->cur.p - from));
+}
+
+/* One whole element as it is. */
+static void copy(struct walk *w)
+{
+	const char *from = w->cur.p;
+
+	if (reply_cursor_skip(&w->cur))
+		copy_from(w, from);
+	else
+		w->cur.p = w->cur.end;
+}
+
+/* The head of an array; what is no array is copied whole. Returns whether it is one, how long in *n. */
+static bool enter(struct walk *w, uint64_t *n)
+{
+	const char *from = w->cur.p;
+	struct reply_item item;
+
+	if (!reply_cursor_next(&w->cur, &item) || !is_array(&item)) {
+		w->cur.p = from;
+		copy(w);
+		return false;
+	}
+	copy_from(w, from);
+	*n = elements(&item);
+	return true;
+}
+
+/* ---- names ---- */
+
+static const struct fix_key *key_of(const struct fix *fix, const char *name, size_t len)
+{
+	for (uint32_t i = 0; i < fix->n_keys; i++)
+		if (fix->keys[i].upstream.len == len && memcmp(fix->keys[i].upstream.p, name, len) == 0)
+			return &fix->keys[i];
+	return NULL;
+}
+
+/* An element that names a key of the request; which one. */
+static const struct fix_key *request_key(struct walk *w)
+{
+	const struct fix_key *key;
+	struct reply_item item;
+	const char *from;
+
+	if (!next(w, &item, &from))
+		return NULL;
+	key = is_bulk(&item) ? key_of(w->fix, item.text, item.len) : NULL;
+	if (key)
+		resp_bulk(w->out, key->client.p, key->client.len);
+	else
+		copy_from(w, from);
+	return key;
+}
+
+/* The client's name of an upstream key into out. False: it has none, or did not ask for it. */
+static bool name_back(const struct fix *fix, const char *key, size_t len, struct buf *name)
+{
+	struct name_place at;
+
+	if (!view_key_back(&fix->view, key, len, &at))
+		return false;
+	buf_put(name, at.put, at.put_len);
+	buf_put(name, key + at.cut, len - at.cut);
+	return !fix->filter || glob_match(fix->pattern.p, fix->pattern.len, buf_head(name), buf_len(name));
+}
+
+/* An array of keys: those that the client has no name for are left out. */
+static void keys_array(struct walk *w)
+{
+	struct buf names = {0};
+	struct reply_item item;
+	const char *from = w->cur.p;
+	uint64_t n, n_left = 0;
+
+	if (!reply_cursor_next(&w->cur, &item) || !is_array(&item)) {
+		copy_from(w, from);
+		return;
+	}
+	n = elements(&item);
+	for (uint64_t i = 0; i < n && next(w, &item, &from); i++) {
+		struct buf name = {0};
+
+		if (is_bulk(&item) && name_back(w->fix, item.text, item.len, &name)) {
+			resp_bulk(&names, name.data ? buf_head(&name) : "", buf_len(&name));
+			n_left++;
+		}
+		buf_release(&name);
+	}
+	resp_array(w->out, n_left);
+	if (names.data)
+		buf_put(w->out, buf_head(&names), buf_len(&names));
+	buf_release(&names);
+}
+
+static void random_key(struct walk *w)
+{
+	struct buf name = {0};
+	struct reply_item item;
+	const char *from;
+
+	if (!next(w, &item, &from) || !is_bulk(&item))
+		copy_from(w, from);
+	else if (name_back(w->fix, item.text, item.len, &name))
+		resp_bulk(w->out, buf_head(&name), buf_len(&name));
+	else
+		resp_null(w->out, w->fix->proto);
+	buf_release(&name);
+}
+
+/* ---- values ---- */
+
+/* A value that is the whole reply is opened where it is to lie: the length is written in front of it afterwards. */
+static enum open_status open_alone(struct walk *w, const struct seal_place *at, const struct reply_item *item)
+{
+	struct buf *out = w->out;
+	char head[32];
+	enum open_status status;
+	size_t n;
+
+	if (!buf_reserve(out, item->len + sizeof(head) + 2))
+		return OPEN_BROKEN;
+	out->start = out->end = sizeof(head);
+	status = seal_open(w->fix->ring, at, item->text, item->len, out);
+	if (status == OPEN_BROKEN) {
+		out->start = out->end = 0;
+		return status;
+	}
+	n = (size_t)snprintf(head, sizeof(head), "$%zu\r\n", buf_len(out));
+	buf_put(out, "\r\n", 2);
+	out->start -= n;
+	memcpy(buf_head(out), head, n);
+	return status;
+}
+
+static enum open_status open_among(struct walk *w, const struct seal_place *at, const struct reply_item *item)
+{
+	struct buf value = {0};
+	enum open_status status = seal_open(w->fix->ring, at, item->text, item->len, &value);
+
+	if (status != OPEN_BROKEN)
+		resp_bulk(w->out, value.data ? buf_head(&value) : "", buf_len(&value));
+	buf_release(&value);
+	return status;
+}
+
+/* The next element, a value (or null, or something else that is copied). */
+static void value(struct walk *w, enum seal_kind kind, const struct fix_key *key, struct slice field)
+{
+	struct seal_place at = {.kind = kind, .field = field.p, .field_len = field.len};
+	struct reply_item item;
+	const char *from;
+
+	if (!next(w, &item, &from))
+		return;
+	if (!is_bulk(&item) || !key || !key->sealed) {
+		w->cur.p = from;
+		copy(w);
+		return;
+	}
+	at.key = key->upstream.p;
+	at.key_len = key->upstream.len;
+	if ((buf_len(w->out) == 0 ? open_alone : open_among)(w, &at, &item) == OPEN_BROKEN)
+		w->error = reply_error_text(ERROR_NOT_OPENED);
+}
+
+static const struct slice no_field = {NULL, 0};
+
+static void length(struct walk *w, enum seal_kind kind)
+{
+	struct buf text = {0}, *out = w->out;
+	struct reply_item item;
+	struct slice field = w->fix->n_fields > 0 ? w->fix->fields[0] : no_field;
+	struct reply_cursor cur;
+
+	w->out = &text;
+	value(w, kind, &w->fix->keys[0], field);
+	w->out = out;
+	cur = (struct reply_cursor){buf_head(&text), buf_head(&text) + buf_len(&text)};
+	if (!w->error && text.data && reply_cursor_next(&cur, &item))
+		resp_int(out, is_bulk(&item) ? (int64_t)item.len : 0);
+	buf_release(&text);
+}
+
+static void values_by_key(struct walk *w)
+{
+	uint64_t n;
+
+	if (!enter(w, &n))
+		return;
+	for (uint64_t i = 0; i < n && i < w->fix->n_keys; i++)
+		value(w, SEAL_STRING, &w->fix->keys[i], no_field);
+}
+
+static void values_by_field(struct walk *w)
+{
+	uint64_t n;
+
+	if (!enter(w, &n))
+		return;
+	for (uint64_t i = 0; i < n && i < w->fix->n_fields; i++)
+		value(w, SEAL_FIELD, &w->fix->keys[0], w->fix->fields[i]);
+}
+
+/* The next element is a field's name; it is copied, too, unless it is to be left out. */
+static struct slice field_name(struct walk *w, bool out)
+{
+	struct reply_item item;
+	const char *from;
+
+	if (!next(w, &item, &from))
+		return no_field;
+	if (out)
+		copy_from(w, from);
+	return is_bulk(&item) ? (struct slice){item.text, item.len} : no_field;
+}
+
+/* Fields and values: flat, a map, or an array of pairs (HRANDFIELD in RESP3). */
+static void field_map(struct walk *w, enum seal_kind kind, const struct fix_key *key)
+{
+	struct reply_cursor ahead;
+	struct reply_item item;
+	uint64_t n;
+
+	if (!enter(w, &n))
+		return;
+	ahead = w->cur;
+	if (n > 0 && reply_cursor_next(&ahead, &item) && is_array(&item)) {
+		for (uint64_t i = 0, pair; i < n && enter(w, &pair); i++) {
+			struct slice field = field_name(w, true);
+
+			value(w, kind, key, field);
+		}
+		return;
+	}
+	for (uint64_t i = 0; i + 1 < n; i += 2) {
+		struct slice field = field_name(w, true);
+
+		value(w, kind, key, field);
+	}
+}
+
+/* HGETALL's reply as HVALS has it. */
+static void field_values(struct walk *w)
+{
+	struct reply_item item;
+	const char *from;
+	uint64_t n;
+
+	if (!next(w, &item, &from) || !is_array(&item)) {
+		copy_from(w, from);
+		return;
+	}
+	n = elements(&item);
+	resp_array(w->out, n / 2);
+	for (uint64_t i = 0; i + 1 < n; i += 2) {
+		struct slice field = field_name(w, false);
+
+		value(w, SEAL_FIELD, &w->fix->keys[0], field);
+	}
+}
+
+/* One element, or an array of them. */
+static void list_elements(struct walk *w, const struct fix_key *key)
+{
+	struct reply_cursor ahead = w->cur;
+	struct reply_item item;
+	uint64_t n;
+
+	if (reply_cursor_next(&ahead, &item) && !is_array(&item)) {
+		value(w, SEAL_ELEMENT, key, no_field);
+		return;
+	}
+	if (!enter(w, &n))
+		return;
+	for (uint64_t i = 0; i < n; i++)
+		value(w, SEAL_ELEMENT, key, no_field);
+}
+
+/* [[id, [field, value ...]], ...]; what is no entry (XCLAIM JUSTID, a deleted one) is copied. */
+static void entries(struct walk *w, const struct fix_key *key)
+{
+	uint64_t n, parts;
+
+	if (!enter(w, &n))
+		return;
+	for (uint64_t i = 0; i < n; i++) {
+		if (!enter(w, &parts))
+			continue;
+		for (uint64_t k = 0; k < parts; k++) {
+			if (k == 1)
+				field_map(w, SEAL_ENTRY, key);
+			else
+				copy(w);
+		}
+	}
+}
+
+/* ---- both ---- */
+
+static void what_was_popped(struct walk *w, const struct fix_key *key)
+{
+	if (w->fix->seal == SEAL_ELEMENT_POP || w->fix->seal == SEAL_ELEMENT_MPOP)
+		list_elements(w, key);
+	else
+		copy(w);
+}
+
+/* [key, what was popped ...] */
+static void popped(struct walk *w)
+{
+	const struct fix_key *key;
+	uint64_t n;
+
+	if (!enter(w, &n) || n == 0)
+		return;
+	key = request_key(w);
+	for (uint64_t i = 1; i < n; i++)
+		what_was_popped(w, key);
+}
+
+static void of_stream(struct walk *w, const struct fix_key *key)
+{
+	if (w->fix->seal == SEAL_ENTRY_STREAMS)
+		entries(w, key);
+	else
+		copy(w);
+}
+
+/* [[key, entries], ...], or a map. */
+static void streams(struct walk *w)
+{
+	struct reply_cursor ahead = w->cur;
+	struct reply_item item;
+	uint64_t n, parts;
+	bool map = reply_cursor_next(&ahead, &item) && item.type == '%';
+
+	if (!enter(w, &n))
+		return;
+	for (uint64_t i = 0; i < n; i += map ? 2 : 1) {
+		if (!map && !enter(w, &parts))
+			continue;
+		of_stream(w, request_key(w));
+	}
+}
+
+static void of_seal(struct walk *w)
+{
+	const struct fix_key *key = w->fix->n_keys > 0 ? &w->fix->keys[0] : NULL;
+	uint64_t n;
+
+	switch ((enum command_seal)w->fix->seal) {
+	case SEAL_GET:
+		value(w, SEAL_STRING, key, no_field);
+		break;
+	case SEAL_GET_MANY:
+		values_by_key(w);
+		break;
+	case SEAL_LENGTH:
+		length(w, SEAL_STRING);
+		break;
+	case SEAL_FIELD_GET:
+		value(w, SEAL_FIELD, key, w->fix->n_fields > 0 ? w->fix->fields[0] : no_field);
+		break;
+	case SEAL_FIELD_MANY:
+		values_by_field(w);
+		break;
+	case SEAL_FIELD_MAP:
+		field_map(w, SEAL_FIELD, key);
+		break;
+	case SEAL_FIELD_SCAN:
+		if (enter(w, &n) && n == 2) {
+			copy(w);
+			field_map(w, SEAL_FIELD, key);
+		}
+		break;
+	case SEAL_FIELD_VALUES:
+		field_values(w);
+		break;
+	case SEAL_FIELD_LENGTH:
+		length(w, SEAL_FIELD);
+		break;
+	case SEAL_ELEMENT_GET:
+		list_elements(w, key);
+		break;
+	case SEAL_ENTRY_GET:
+		entries(w, key);
+		break;
+	case SEAL_ENTRY_AUTO:
+		if (enter(w, &n) && n >= 2) {
+			copy(w);
+			entries(w, key);
+			for (uint64_t i = 2; i < n; i++)
+				copy(w);
+		}
+		break;
+	case SEAL_ELEMENT_POP:
+	case SEAL_ELEMENT_MPOP:
+		popped(w);
+		break;
+	case SEAL_ENTRY_STREAMS:
+		streams(w);
+		break;
+	default:
+		copy(w);
+		break;
+	}
+}
+
+/* "+OK" of SET ... NX is SETNX's 1, null its 0. */
+static void setnx(struct walk *w)
+{
+	struct reply_item item;
+	const char *from;
+
+	if (next(w, &item, &from))
+		resp_int(w->out, item.type == '+');
+}
+
+bool fix_error(const struct view *view, const struct namespace *ns, const char *text, size_t len, struct buf *out)
+{
+	const char *name = view->bound || ns->conf->match.n == 0 ? "" : ns->conf->match.items[0];
+	size_t at = 0, from = 0;
+	bool found = false;
+
+	if (ns->prefix_len == 0 || !(view->bound || ns->flags & NS_RENAMES))
+		return false;
+	while (at + ns->prefix_len <= len) {
+		bool begins = at > 0 && !isalnum((unsigned char)text[at - 1]);
+
+		if (!begins || memcmp(text + at, ns->prefix, ns->prefix_len) != 0) {
+			at++;
+			continue;
+		}
+		buf_put(out, text + from, at - from);
+		buf_puts(out, name);
+		at += ns->prefix_len;
+		from = at;
+		found = true;
+	}
+	if (found)
+		buf_put(out, text + from, len - from);
+	return found;
+}
+
+static void put_error(const struct view *view, const struct namespace *ns, const char *reply, size_t len,
+		      struct buf *out)
+{
+	if (!ns || *reply != '-' || !fix_error(view, ns, reply, len, out))
+		buf_put(out, reply, len);
+}
+
+static const char *one_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
+{
+	struct walk w = {fix, {reply, reply + len}, out, NULL};
+	uint64_t n;
+
+	if (len > 0 && (*reply == '-' || *reply == '!')) {
+		put_error(&fix->view, fix->ns, reply, len, out);
+		return NULL;
+	}
+	switch ((enum command_names)fix->names) {
+	case NAMES_KEYS:
+		keys_array(&w);
+		break;
+	case NAMES_SCAN:
+		if (enter(&w, &n) && n == 2) {
+			copy(&w);
+			keys_array(&w);
+		}
+		break;
+	case NAMES_RANDOM:
+		random_key(&w);
+		break;
+	case NAMES_POP:
+		popped(&w);
+		break;
+	case NAMES_STREAMS:
+		streams(&w);
+		break;
+	default:
+		if (fix->setnx)
+			setnx(&w);
+		else
+			of_seal(&w);
+		break;
+	}
+	return w.error;
+}
+
+/* An element of EXEC's reply. */
+static void item_reply(const struct fix *list, const struct fix_item *item, const char *reply, size_t len,
+		       struct buf *out)
+{
+	struct buf one = {0};
+	const char *error = NULL;
+
+	if (!item->fix) {
+		put_error(&list->view, item->ns, reply, len, out);
+		return;
+	}
+	error = one_reply(item->fix, reply, len, &one);
+	if (error)
+		resp_error(out, error);
+	else if (one.data)
+		buf_put(out, buf_head(&one), buf_len(&one));
+	buf_release(&one);
+}
+
+static const char *list_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
+{
+	const struct fix_list *list = fix->list;
+	struct reply_cursor cur = {reply, reply + len};
+	struct reply_item item;
+	uint64_t n_all = 0;
+
+	for (uint32_t i = 0; i < list->n; i++)
+		n_all += 1 + list->items[i].n_own;
+	/* EXECABORT, null when a watched key has changed, or not what was sent. */
+	if (!reply_cursor_next(&cur, &item) || item.type != '*' || (uint64_t)item.number != n_all) {
+		buf_put(out, reply, len);
+		return NULL;
+	}
+	resp_array(out, list->n);
+	for (uint32_t i = 0; i < list->n; i++) {
+		const char *from = cur.p;
+
+		reply_cursor_skip(&cur);
+		item_reply(fix, &list->items[i], from, (size_t)(cur.p - from), out);
+		for (uint32_t k = 0; k < list->items[i].n_own; k++)
+			reply_cursor_skip(&cur);
+	}
+	return NULL;
+}
+
+const char *fix_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
+{
+	return fix->list ? list_reply(fix, reply, len, out) : one_reply(fix, reply, len, out);
+}
