@@ -160,7 +160,7 @@ Q := @
 say = @printf '  %-7s %s\n'
 endif
 
-.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr install uninstall dist clean help \
+.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr bench-namespaces install uninstall dist clean help \
 	setup setup-test setup-bench test-binaries binary
 
 all: binary ## build build/release/keyweir
@@ -259,6 +259,9 @@ bench: setup-bench all ## Keyweir, Redis, HAProxy and nutcracker side by side
 
 bench-instr: setup-bench all ## instructions, system calls and mallocs for a forwarded GET
 	@tests/bench/bench-instr $(BINARY)
+
+bench-namespaces: setup-bench all ## CPU for a request in a namespace, and with sealed values
+	@tests/bench/bench-namespaces $(BINARY)
 
 install: all ## install below DESTDIR and prefix
 	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(mandir)/man8 $(DESTDIR)$(mandir)/man5 \

@@ -197,5 +197,6 @@ def has_old():
     return binary() is not None
 
 
-__all__ = ["ALL", "Bound", "DIRECT", "MATCH", "PREFIX", "RespError", "Shop", "compare_data", "differences", "has_old", "parse",
+__all__ = ["ALL", "Bound", "DIRECT", "MATCH", "PREFIX", "RespError", "Shop", "compare_data", "differences", "has_old",
+           "parse",
            "table_of", "transacted"]

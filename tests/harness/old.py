@@ -25,12 +25,14 @@ def binary():
 
 
 def version():
-    out = subprocess.run([binary(), "--version"], capture_output=True, text=True, env=_libraries(), timeout=10, check=True)
+    out = subprocess.run([binary(), "--version"], capture_output=True, text=True, env=_libraries(), timeout=10,
+                         check=True)
     return tuple(int(n) for n in re.search(r"v=(\d+)\.(\d+)\.(\d+)", out.stdout).groups())
 
 
 class OldRedis(Redis):
     def launch(self):
-        self.spawn([binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder, *self.args],
+        self.spawn([binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder,
+                    *self.args],
                    env=_libraries())
         return self

@@ -126,11 +126,13 @@ def test_blocked_clients_get_their_own_names(shop, bound):
         named = [before + w if isinstance(w, str) and w in ("none", "late", "lz", "lm", "ls") else w for w in block]
         wake = [wake[0], before + wake[1], *wake[2:]]
         replies = []
-        for open_one, server in ((shop.oracle.client, shop.backs if DIRECT else None), (lambda: shop.client(bound), None)):
+        for open_one, server in ((shop.oracle.client, shop.backs if DIRECT else None), (lambda: shop.client(bound),
+                                                                                        None)):
             back = shop.at_oracle if open_one == shop.oracle.client else shop.at_backs[0]
             with open_one() as waiting, open_one() as other:
                 waiting.send(*named)
-                wait_until(lambda back=back: b"blocked_clients:0" not in back.cmd("INFO", "clients"), what="%s blocks" % block)
+                wait_until(lambda back=back: b"blocked_clients:0" not in back.cmd("INFO", "clients"),
+                           what="%s blocks" % block)
                 assert not isinstance(other.cmd(*wake), RespError)
                 replies.append(waiting.read_raw())
         assert replies[0] == replies[1], "%s\n  redis   %r\n  keyweir %r" % (named, *replies)
@@ -148,11 +150,13 @@ def filled(shop, bound, foreign=True):
             for name in names:
                 assert c.cmd("SET", before + name, "v") == "OK"
     if foreign and not DIRECT:
-        shop.at_backs[0].pipeline([["SET", k, "x"] for k in ("alien", "shop:user:1", "shop:produc", "product", "a", "b1")])
+        shop.at_backs[0].pipeline([["SET", k, "x"] for k in ("alien", "shop:user:1", "shop:produc", "product", "a",
+                                                             "b1")])
     return names
 
 
-PATTERNS = ["*", "b*", "b?", "b[12]", "b\\*3", "b\\?4", "\\[x]", "[[]x]", "nosuch*", "", "a", "*s*", "shop:*", "h{*", "[^b]*",
+PATTERNS = ["*", "b*", "b?", "b[12]", "b\\*3", "b\\?4", "\\[x]", "[[]x]", "nosuch*", "", "a", "*s*", "shop:*", "h{*",
+            "[^b]*",
             "back\\\\*", "b[1-", "b\\"]
 
 
@@ -429,8 +433,10 @@ def test_readonly(fresh_keyweir, fresh_redis):
                     reply = conn.cmd(*command.words(before, lambda key: "dump"))
                     assert isinstance(reply, RespError), (command, reply)
                     assert reply.startswith(("NOPERM ", "ERR ")), (command, reply)
-            for words in (["SET", before + "str", 1], ["DEL", before + "str"], ["XGROUP", "CREATE", before + "s", "g", "$", "MKSTREAM"],
-                          ["SORT", before + "str", "STORE", before + "n"], ["EVAL", "return redis.call('DEL',KEYS[1])", 1, before + "str"]):
+            for words in (["SET", before + "str", 1], ["DEL", before + "str"], ["XGROUP", "CREATE", before + "s", "g",
+                                                                                "$", "MKSTREAM"],
+                          ["SORT", before + "str", "STORE", before + "n"], ["EVAL", "return redis.call('DEL',KEYS[1])",
+                                                                            1, before + "str"]):
                 assert conn.cmd(*words).startswith("NOPERM "), words
             assert conn.cmd("EVAL_RO", "return redis.call('GET',KEYS[1])", 1, before + "str") == b"v"
             if before:

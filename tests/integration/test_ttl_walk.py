@@ -27,7 +27,8 @@ LISTENERS = [pytest.param(True, id="bound"), pytest.param(False, id="ordinary")]
 NO_SCRIPT = {"eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"}
 # Refused by Redis Cluster in its own words, which the plain oracle does not know.
 NOT_IN_CLUSTER = {"move"}
-NEWER = {n for n in ALL if n.startswith(("hexp", "hpexp", "hpersist", "hgetdel", "hgetex", "hsetex", "xackdel", "xdelex"))}
+NEWER = {n for n in ALL if n.startswith(("hexp", "hpexp", "hpersist", "hgetdel", "hgetex", "hsetex", "xackdel",
+                                         "xdelex"))}
 BLOCKING = {n for n in ALL if n.startswith("b") and not n.startswith("bit")} | {"xread", "xreadgroup"}
 
 
@@ -200,12 +201,14 @@ def test_one_pipeline_of_all(shop, bound):
 @pytest.mark.parametrize("bound", LISTENERS)
 def test_a_transaction_of_many(shop, bound):
     before = shop.before(bound)
-    words = [["SET", "a", 1], ["SET", "b", 1, "EX", 500], ["INCR", "c"], ["RPUSH", "d", 1, 2], ["HSET", "e", "f", 1], ["GET", "a"],
+    words = [["SET", "a", 1], ["SET", "b", 1, "EX", 500], ["INCR", "c"], ["RPUSH", "d", 1, 2], ["HSET", "e", "f", 1],
+             ["GET", "a"],
              ["PERSIST", "b"], ["SADD", "s", "x"], ["NOSUCH"], ["LPUSH", "a", 1], ["MSET", "m", 1, "n", 2], ["XADD", "x", "1-1", "f", "v"]]
     shop.clear()
     with shop.client(bound) as conn:
         for leave in (True, False):  # a command that is refused when queued spoils it all
-            sent = [[w[0], *(before + k if i % 2 == 0 and (w[0] == "MSET" or i == 0) else k for i, k in enumerate(w[1:]))]
+            sent = [[w[0],
+                     *(before + k if i % 2 == 0 and (w[0] == "MSET" or i == 0) else k for i, k in enumerate(w[1:]))]
                     for w in words if w != ["NOSUCH"] or leave]
             replies = []
             for one in (shop.at_oracle, conn):
@@ -269,12 +272,17 @@ def test_no_jitter_is_exact(small):
 
 @by_namespace
 @pytest.mark.parametrize("words,want", [
-    ("SET k v EX 7200", 1800), ("SET k v PX 7200000", 1800), ("SET k v EX 60", 60), ("SET k v", 1800), ("SETEX k 7200 v", 1800),
-    ("PSETEX k 7200000 v", 1800), ("SETEX k 60 v", 60), ("SET k v EXAT 99999999999", 1800), ("SET k v PXAT 99999999999999", 1800),
-    ("SET k v ; EXPIRE k 7200", 1800), ("SET k v ; PEXPIRE k 7200000", 1800), ("SET k v ; EXPIREAT k 99999999999", 1800),
+    ("SET k v EX 7200", 1800), ("SET k v PX 7200000", 1800), ("SET k v EX 60", 60), ("SET k v",
+                                                                                     1800), ("SETEX k 7200 v", 1800),
+    ("PSETEX k 7200000 v", 1800), ("SETEX k 60 v", 60), ("SET k v EXAT 99999999999",
+                                                         1800), ("SET k v PXAT 99999999999999", 1800),
+    ("SET k v ; EXPIRE k 7200", 1800), ("SET k v ; PEXPIRE k 7200000", 1800), ("SET k v ; EXPIREAT k 99999999999",
+                                                                               1800),
     ("SET k v ; PEXPIREAT k 99999999999999", 1800), ("SET k v ; EXPIRE k 60", 60), ("SET k v EX 60 ; PERSIST k", 1800),
-    ("SET k v ; GETEX k EX 7200", 1800), ("SET k v ; GETEX k PXAT 99999999999999", 1800), ("SET k v EX 60 ; GETEX k PERSIST", 1800),
-    ("SET k v EX 60 ; SET k w KEEPTTL", 60), ("SET k v EX 60 ; SET k w", 1800), ("SET k v EX 60 ; INCR n ; RENAME n k", 1800),
+    ("SET k v ; GETEX k EX 7200", 1800), ("SET k v ; GETEX k PXAT 99999999999999",
+                                          1800), ("SET k v EX 60 ; GETEX k PERSIST", 1800),
+    ("SET k v EX 60 ; SET k w KEEPTTL", 60), ("SET k v EX 60 ; SET k w", 1800), ("SET k v EX 60 ; INCR n ; RENAME n k",
+                                                                                 1800),
     ("SET k v EX 60 NX", 60), ("SET k v ; SET k w XX EX 7200 GET", 1800),
     ("SET n v EX 60 ; RENAME n k", 60), ("SET n v EX 60 ; COPY n k", 60), ("MSET k 1 n 2", 1800),
     ("SET k v ; EXPIRE k 7200 GT", 1800), ("SET k v ; EXPIRE k 60 LT", 60),
@@ -329,7 +337,8 @@ def test_one_round_trip(small):
         conn.cmd(*words)
         text = direct.cmd("INFO", "commandstats").decode()
         calls = {line.split(":")[0]: line for line in text.splitlines() if line.startswith("cmdstat_")}
-        extra = set(calls) - {"cmdstat_set", "cmdstat_setnx", "cmdstat_setex", "cmdstat_psetex", "cmdstat_config|resetstat", "cmdstat_info",
+        extra = set(calls) - {"cmdstat_set", "cmdstat_setnx", "cmdstat_setex", "cmdstat_psetex",
+                              "cmdstat_config|resetstat", "cmdstat_info",
                               "cmdstat_ping", "cmdstat_role", "cmdstat_eval", "cmdstat_evalsha", "cmdstat_script|load"}
         assert "SETNX" == words[0] or not extra, (words, calls)
     assert calls_of(behind, "eval") == 0
@@ -354,7 +363,8 @@ def test_atomic_where_the_command_is(small):
 # ---- sliding ----
 
 SLIDING = 'ttl = "100s"\nttl_jitter = 0\nsliding = true'
-READS = [("GET k", "SET k v"), ("MGET k k2", "MSET k v k2 v"), ("HGETALL k", "HSET k f v"), ("HGET k f", "HSET k f v"), ("LRANGE k 0 -1", "RPUSH k a"),
+READS = [("GET k", "SET k v"), ("MGET k k2", "MSET k v k2 v"), ("HGETALL k", "HSET k f v"), ("HGET k f", "HSET k f v"),
+         ("LRANGE k 0 -1", "RPUSH k a"),
          ("SMEMBERS k", "SADD k a"), ("ZRANGE k 0 -1", "ZADD k 1 a"), ("XRANGE k - +", "XADD k 1-1 a b"), ("EXISTS k", "SET k v"),
          ("STRLEN k", "SET k v"), ("GETRANGE k 0 1", "SET k v"), ("HLEN k", "HSET k f v"), ("SISMEMBER k a", "SADD k a"), ("LLEN k", "RPUSH k a")]
 
