@@ -46,6 +46,7 @@ SOURCES := \
 	src/client/fanout.c \
 	src/client/forward.c \
 	src/client/hub.c \
+	src/client/hub_message.c \
 	src/client/info.c \
 	src/client/join.c \
 	src/client/keyweir_cmd.c \
@@ -65,10 +66,12 @@ SOURCES := \
 	src/client/session.c \
 	src/client/slowlog.c \
 	src/client/stats.c \
+	src/client/pubsub.c \
 	src/client/subscribe.c \
 	src/client/subscriptions.c \
 	src/client/target.c \
 	src/client/tracking.c \
+	src/client/tracking_names.c \
 	src/client/transaction.c \
 	src/client/unit.c \
 	src/command/keys.c \
@@ -80,6 +83,7 @@ SOURCES := \
 	src/net/tls.c \
 	src/net/tls_why.c \
 	src/net/transport.c \
+	src/policy/channel.c \
 	src/policy/fix.c \
 	src/policy/glob.c \
 	src/policy/names.c \

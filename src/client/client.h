@@ -183,11 +183,6 @@ enum verdict {
  */
 void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name);
 
-static inline struct view client_view(const struct client *c)
-{
-	return c->view;
-}
-
 /* The worker has a new snapshot: what the client has of the configuration is taken from there. */
 void client_take_config(struct client *c);
 
@@ -200,6 +195,12 @@ void client_close_after(struct client *c);
 void client_free(struct client **c); /* end of turn */
 
 struct client_extra *client_extra(struct client *c);
+
+/* What its names mean. Borrowed from the worker's snapshot. */
+static inline struct view client_view(const struct client *c)
+{
+	return c->view;
+}
 
 /* Goes on with a client that waited, at the end of the turn. */
 void client_resume_soon(struct client *c);

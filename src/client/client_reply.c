@@ -383,6 +383,7 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	struct client *c = r->client;
 	char type = l->rf.type;
 	int64_t number = l->rf.number;
+	struct buf text = {0};
 
 	if (!c) {
 		/* What a client has sent is done also when it has left. */
@@ -403,9 +404,15 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	}
 	if (__builtin_expect(l->w->mirroring, 0))
 		mirror_heard(r, data, len, l, done);
+	if (type == '-' && r->ns > 0 && done && !(r->flags & (REQUEST_BEGUN | REQUEST_COLLECT)) &&
+	    policy_error(r, data, len, &text)) {
+		data = buf_head(&text);
+		len = buf_len(&text);
+	}
 	r->flags |= REQUEST_BEGUN;
 	c->reply_bytes += len;
 	pass_on(c, r, data, len);
+	buf_release(&text);
 	if (c->closed) { /* r is an orphan now; when done the link has taken it off its queue already */
 		orphan_answered(r, l, done);
 		return;
@@ -422,6 +429,10 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 		client_upload_lost(c);
 	if (__builtin_expect(r->flags & REQUEST_WRAPPED, 0)) {
 		policy_unwrap(r, &type, &number);
+		if (type == '-' && r->ns > 0 && policy_error(r, buf_head(&r->reply), buf_len(&r->reply), &text)) {
+			buf_release(&r->reply);
+			r->reply = text;
+		}
 		if (lacks_script(r, l, type))
 			return;
 	}

@@ -28,7 +28,7 @@ static void push_to_client(struct link *l, const char *data, size_t len, bool do
 	else if (l->kind == LINK_FEED)
 		tracking_feed_push(l, data, len);
 	else
-		client_push(l->owner, data, len);
+		tracking_push(l->owner, data, len);
 	if (!whole)
 		buf_release(&x->push);
 }

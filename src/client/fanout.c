@@ -63,6 +63,8 @@ bool fanout_wanted(struct client *c, const struct call *call)
 
 	if (cmd->request_policy == REQUEST_DEFAULT)
 		return false;
+	if (cmd->handler == HANDLER_PUBSUB && namespaces_active(c->w->snapshot->holder->namespaces))
+		return false; /* it comes by fanout_renamed() */
 	if (by_key(cmd))
 		return target_key_row(cmd, &first, &step) && call->frame->argc > first + step;
 	return target_main(c)->topo->n_shards > 1 && (to_all(cmd) || scan_wanted(cmd));
@@ -373,9 +375,21 @@ static struct pool_list all_pools(struct client *c, const struct command *cmd)
 	return list;
 }
 
-static enum verdict fanout_to_all(struct client *c, const struct call *call)
+/* A master, for what has no key. */
+static struct pool_list one_pool(struct client *c, const struct command *cmd)
 {
-	struct pool_list list = all_pools(c, call->cmd);
+	struct target t = {target_main(c), -1, false};
+	struct pool_list list = {xcalloc(1, sizeof(struct pool *)), xcalloc(1, sizeof(int)), 0};
+
+	list.slots[0] = -1;
+	list.items[0] = target_pool(c, cmd, &t);
+	list.n = list.items[0] != NULL;
+	return list;
+}
+
+static enum verdict fanout_to_pools(struct client *c, const struct call *call, struct pool_list list,
+				    const struct buf *bytes, fanout_hook_fn rename)
+{
 	struct link **links = xcalloc(list.n + 1, sizeof(*links));
 	enum verdict verdict = CALL_DONE;
 	bool ok = list.n > 0;
@@ -387,12 +401,14 @@ static enum verdict fanout_to_all(struct client *c, const struct call *call)
 		ok = client_route_to(c, call, list.items[i], &links[i], &verdict);
 	if (ok) {
 		f = fanout_new(c, call, list.n);
-		if (scripts_concerned(call->cmd)) {
+		f->rename = rename;
+		if (scripts_concerned(call->cmd))
 			f->up = upstream_ref(target_main(c)->up);
+		if (f->up || rename)
 			buf_put(&f->request, call->bytes, call->len);
-		}
 		for (uint32_t i = 0; i < list.n; i++)
-			send_part(c, f, i, links[i], list.slots[i], call->bytes, call->len);
+			send_part(c, f, i, links[i], list.slots[i], bytes ? buf_head(bytes) : call->bytes,
+				  bytes ? buf_len(bytes) : call->len);
 	}
 	free(links);
 	free(list.items);
@@ -400,19 +416,42 @@ static enum verdict fanout_to_all(struct client *c, const struct call *call)
 	return verdict;
 }
 
+/* False: it can't go on now. */
+static bool may_fan_out(struct client *c, const struct call *call, enum verdict *verdict)
+{
+	if (call->partial) {
+		*verdict = target_more(c, call);
+		return false;
+	}
+	if (!client_in_order(c, command_may_write(call->cmd), verdict))
+		return false;
+	if (c->n_upstream < c->window)
+		return true;
+	*verdict = client_wait_for(c, WAIT_ROOM);
+	return false;
+}
+
+enum verdict fanout_renamed(struct client *c, const struct call *call, const struct buf *bytes, fanout_hook_fn rename)
+{
+	bool all = call->cmd->request_policy == REQUEST_ALL_SHARDS;
+	enum verdict verdict;
+
+	if (!may_fan_out(c, call, &verdict))
+		return verdict;
+	return fanout_to_pools(c, call, (all ? all_pools : one_pool)(c, call->cmd), bytes, rename);
+}
+
 enum verdict fanout(struct client *c, const struct call *call)
 {
 	enum verdict verdict;
 
-	if (call->partial)
-		return target_more(c, call);
-	if (!client_in_order(c, command_may_write(call->cmd), &verdict))
+	if (!may_fan_out(c, call, &verdict))
 		return verdict;
-	if (c->n_upstream >= c->window)
-		return client_wait_for(c, WAIT_ROOM);
 	if (scan_wanted(call->cmd))
 		return scan(c, call);
-	return by_key(call->cmd) ? fanout_by_key(c, call) : fanout_to_all(c, call);
+	if (by_key(call->cmd))
+		return fanout_by_key(c, call);
+	return fanout_to_pools(c, call, all_pools(c, call->cmd), NULL, NULL);
 }
 
 /* ---- WAIT ---- */
@@ -486,6 +525,8 @@ static void part_over(struct fanout *f, uint32_t i)
 	join_replies(f, &parent->reply);
 	if (scripts_concerned(f->cmd))
 		scripts_answered(f->up, f->cmd, &f->request, &parent->reply);
+	else if (f->rename)
+		f->rename(parent->client, &f->request, &parent->reply);
 	parent->arg = 0;
 	parent->flags &= ~(uint32_t)REQUEST_PARTED;
 	fanout_free(f);

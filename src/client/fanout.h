@@ -22,6 +22,13 @@ bool fanout_wanted(struct client *c, const struct call *call);
 enum verdict fanout(struct client *c, const struct call *call);
 
 /*
+ * A call whose reply must be put into the client's words: `bytes` go in its place, to all shards when its row says so,
+ * else to one master, and `rename` gets the call as it came and may change the joined reply.
+ */
+typedef void (*fanout_hook_fn)(struct client *c, const struct buf *request, struct buf *reply);
+enum verdict fanout_renamed(struct client *c, const struct call *call, const struct buf *bytes, fanout_hook_fn rename);
+
+/*
  * WAIT to every master, over a dedicated link each. us: its own time, 0 for ever. The client has nothing on the way.
  */
 enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us);

@@ -62,6 +62,7 @@ void hub_free(struct hub **hubp)
 		map_each(&hub->channels[i], free_channel, NULL);
 		map_fini(&hub->channels[i]);
 	}
+	shared_config_unref(&hub->holder);
 	free(hub);
 }
 
@@ -236,24 +237,6 @@ struct channel *hub_channel(struct hub *hub, enum hub_kind kind, const char *nam
 
 /* ---- messages ---- */
 
-/* One message for many readers: the frame behind its first byte is the same in both protocols. */
-static void distribute(struct hub *hub, struct channel *ch, const char *data, size_t len)
-{
-	struct rcbuf *rb = rcbuf_new(data, len);
-
-	if (!rb)
-		return;
-	LIST_EACH (pos, next, &ch->subs) {
-		struct sub *sub = container_of(pos, struct sub, in_channel);
-		struct client *c = sub->client;
-
-		/* A message is larger than 1 KB, or it is copied: its first byte goes alone either way. */
-		client_push_message(c, rb);
-		counter_add(&hub->w->counters.messages, 1);
-	}
-	rcbuf_unref(rb);
-}
-
 static void confirmed(struct hub *hub, struct channel *ch, bool subscribed)
 {
 	if (ch->expected > 0)
@@ -353,7 +336,7 @@ static void handle_message(struct hub_link *hl, const char *data, size_t len)
 		if (!ch || ch->on != hl)
 			continue;
 		if (is_word(&what, words[kind])) {
-			distribute(hub, ch, data, len);
+			hub_distribute(hub, ch, data, len);
 			return;
 		}
 		if (is_word(&what, verbs[kind]) || is_word(&what, unverbs[kind])) {
@@ -454,10 +437,19 @@ static void look_at_links(struct hub *hub)
 	}
 }
 
+static void take_config(struct hub *hub)
+{
+	shared_config_unref(&hub->holder);
+	hub->holder = shared_config_ref(hub->w->snapshot->holder);
+	each_channel(hub, hub_rename_channel);
+}
+
 void hub_tick(struct hub *hub)
 {
 	struct worker *w = hub->w;
 
+	if (hub->holder != w->snapshot->holder)
+		take_config(hub);
 	if (hub->generation != w->generation || (hub->unplaced && w->now_us - hub->place_us > PLACE_PAUSE_US)) {
 		hub->generation = w->generation;
 		hub->place_us = w->now_us;
@@ -472,7 +464,7 @@ void hub_tick(struct hub *hub)
 
 /* ---- client side ---- */
 
-void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch)
+void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch, struct alias *alias)
 {
 	struct client_extra *x = client_extra(c);
 	struct sub *sub = xcalloc(1, sizeof(*sub));
@@ -481,8 +473,11 @@ void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch)
 		counter_add(&hub->w->counters.subscribers, 1);
 	sub->client = c;
 	sub->channel = ch;
+	sub->alias = alias;
 	list_append(&ch->subs, &sub->in_channel);
 	ch->n_subs++;
+	ch->n_aliases += alias != NULL;
+	hub->n_aliases += alias != NULL;
 	list_append(&x->subs[ch->kind], &sub->in_client);
 	x->n_subs[ch->kind]++;
 	subscriptions_count(hub->w->server->subscriptions, ch->kind, ch->name, ch->name_len, 1, 0);
@@ -495,8 +490,11 @@ bool hub_remove_sub(struct hub *hub, struct sub *sub)
 
 	list_remove(&sub->in_channel);
 	list_remove(&sub->in_client);
-	free(sub);
 	ch->n_subs--;
+	ch->n_aliases -= sub->alias != NULL;
+	hub->n_aliases -= sub->alias != NULL;
+	free(sub->alias);
+	free(sub);
 	c->extra->n_subs[ch->kind]--;
 	subscriptions_count(hub->w->server->subscriptions, ch->kind, ch->name, ch->name_len, -1, 0);
 	if (!hub_is_subscriber(c))
@@ -504,7 +502,7 @@ bool hub_remove_sub(struct hub *hub, struct sub *sub)
 	return hub_unwant(hub, ch);
 }
 
-struct sub *hub_find_sub(const struct client *c, const struct channel *ch)
+struct sub *hub_find_sub(const struct client *c, const struct channel *ch, const struct alias *alias)
 {
 	if (!c->extra || !ch)
 		return NULL;
@@ -513,7 +511,7 @@ struct sub *hub_find_sub(const struct client *c, const struct channel *ch)
 		LIST_EACH (pos, next, &ch->subs) {
 			struct sub *sub = container_of(pos, struct sub, in_channel);
 
-			if (sub->client == c)
+			if (sub->client == c && alias_is_same(sub->alias, alias))
 				return sub;
 		}
 		return NULL;
@@ -521,7 +519,7 @@ struct sub *hub_find_sub(const struct client *c, const struct channel *ch)
 	LIST_EACH (pos, next, &c->extra->subs[ch->kind]) {
 		struct sub *sub = container_of(pos, struct sub, in_client);
 
-		if (sub->channel == ch)
+		if (sub->channel == ch && alias_is_same(sub->alias, alias))
 			return sub;
 	}
 	return NULL;

@@ -3,10 +3,19 @@
 #ifndef KEYWEIR_HUB_PRIVATE_H
 #define KEYWEIR_HUB_PRIVATE_H
 
+#include <string.h>
+
 #include "base/map.h"
 #include "client/hub.h"
 
-/* A channel, pattern or shard channel that somebody listens to, or whose end Redis has not confirmed yet. */
+/* What a client calls a channel, where that is not its name upstream. */
+struct alias {
+	size_t len;
+	char text[];
+};
+
+/* A channel, pattern or shard channel, by its name upstream, that somebody listens to, or whose end Redis has not
+ * confirmed yet. */
 struct channel {
 	enum hub_kind kind;
 	bool wanted;	     /* subscribed upstream, or on the way to it */
@@ -18,15 +27,18 @@ struct channel {
 	struct hub_link *on; /* where it is subscribed; NULL: nowhere now */
 	struct list subs;    /* struct sub.in_channel */
 	unsigned n_subs;
+	unsigned n_aliases; /* of them, those with an alias */
 	size_t name_len;
 	char name[];
 };
 
+/* A client may listen to a channel under several names: each is a subscription. */
 struct sub {
 	struct list in_channel;
 	struct list in_client;
 	struct client *client;
 	struct channel *channel;
+	struct alias *alias; /* owned; NULL: the channel's own name */
 };
 
 /* A connection that channels are subscribed on. */
@@ -43,12 +55,19 @@ struct hub {
 	struct list links;
 	struct hub_link *main; /* for everything but shard channels of a Cluster; NULL: none, or lost */
 	struct map channels[HUB_KINDS];
-	struct list waiting; /* struct hub_wait: commands that Redis has not confirmed yet */
-	uint64_t generation; /* of the routes by which channels were placed */
-	uint64_t n_asked;    /* verbs sent */
-	bool unplaced;	     /* some are wanted and nowhere subscribed */
-	int64_t place_us;    /* when they were tried last */
-	int64_t swept_us;    /* when the links were looked at last */
+	struct shared_config *holder; /* a reference: whose namespaces say which channels names lead to */
+	struct list waiting;	      /* struct hub_wait: commands that Redis has not confirmed yet */
+	uint64_t generation;	      /* of the routes by which channels were placed */
+	uint64_t n_asked;	      /* verbs sent */
+	size_t n_aliases;	      /* of all subscriptions */
+	bool unplaced;		      /* some are wanted and nowhere subscribed */
+	int64_t place_us;	      /* when they were tried last */
+	int64_t swept_us;	      /* when the links were looked at last */
+};
+
+struct wanted {
+	struct channel *channel;
+	struct alias *alias; /* owned */
 };
 
 /* A (UN)SUBSCRIBE under way. */
@@ -58,7 +77,7 @@ struct hub_wait {
 	enum hub_kind kind;
 	bool subscribe;
 	size_t n;
-	struct channel *channels[];
+	struct wanted items[];
 };
 
 struct channel *hub_channel(struct hub *hub, enum hub_kind kind, const char *name, size_t len, bool make);
@@ -68,17 +87,31 @@ bool hub_want(struct hub *hub, struct channel *ch); /* false: the server is down
 bool hub_unwant(struct hub *hub, struct channel *ch);
 
 void hub_maybe_forget(struct hub *hub, struct channel *ch);
-void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch);
+void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch, struct alias *alias); /* takes alias over */
 bool hub_remove_sub(struct hub *hub, struct sub *sub);
-struct sub *hub_find_sub(const struct client *c, const struct channel *ch);
+struct sub *hub_find_sub(const struct client *c, const struct channel *ch, const struct alias *alias);
+
+static inline bool alias_is_same(const struct alias *a, const struct alias *b)
+{
+	return a == b || (a && b && a->len == b->len && memcmp(a->text, b->text, a->len) == 0);
+}
 
 /* subscribe.c: something was confirmed; the link was lost; a client left. */
 void hub_settled(struct hub *hub);
 void hub_fail_waiting(struct hub *hub, const struct hub_link *lost);
 void hub_forget_waiting(struct hub *hub, struct client *c);
 
+/* subscribe.c: names may lead elsewhere now; who listens to ch by such a one moves over. */
+void hub_rename_channel(struct hub *hub, struct channel *ch);
+
 /* subscribe.c: Redis refuses a channel with this error line. */
 void hub_refused(struct hub *hub, const struct channel *ch, const char *text);
+
+/*
+ * hub_message.c: hands a message of ch on, as a frame in RESP2. Each way in which clients see it is put together once
+ * and shared by those who see it so.
+ */
+void hub_distribute(struct hub *hub, struct channel *ch, const char *frame, size_t len);
 
 /* A message frame, whose first byte is '*' or '>' by the client's protocol. */
 void client_push_message(struct client *c, struct rcbuf *rb);

@@ -25,9 +25,10 @@ struct fanout {
 	uint32_t n;
 	uint32_t n_left;
 	struct upstream *up; /* a reference, with request; else NULL */
-	struct buf request;  /* of what is remembered, see scripts.h */
-	uint32_t n_keys;     /* by key: */
-	uint32_t *owner;     /* which part has which key; NULL: not by key */
+	struct buf request;  /* of what is remembered, see scripts.h, or for rename */
+	void (*rename)(struct client *c, const struct buf *request, struct buf *reply); /* see fanout_renamed() */
+	uint32_t n_keys;								/* by key: */
+	uint32_t *owner; /* which part has which key; NULL: not by key */
 	struct fan_part parts[];
 };
 

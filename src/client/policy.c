@@ -19,7 +19,8 @@
 #define KEPT_BYTES	((size_t)256 * 1024) /* of the buffer that requests are written into */
 #define EXPIRE_NX_SINCE 70000
 
-static const char multi[] = "*1\r\n$5\r\nMULTI\r\n", exec[] = "*1\r\n$4\r\nEXEC\r\n", asking[] = "*1\r\n$6\r\nASKING\r\n";
+static const char multi[] = "*1\r\n$5\r\nMULTI\r\n", exec[] = "*1\r\n$4\r\nEXEC\r\n",
+		  asking[] = "*1\r\n$6\r\nASKING\r\n";
 
 void policy_fix_free(struct fix **fixp)
 {
@@ -144,7 +145,8 @@ static bool has_nx(const struct pool *p)
 }
 
 /* Whether the command that gives the key its time to live is sent. */
-static bool put_after(struct client *c, const struct rewrite_key *key, bool writes, const struct pool *p, struct buf *out)
+static bool put_after(struct client *c, const struct rewrite_key *key, bool writes, const struct pool *p,
+		      struct buf *out)
 {
 	bool anew;
 
@@ -275,6 +277,14 @@ void policy_unwrap(struct request *r, char *type, int64_t *number)
 	look(r, type, number);
 }
 
+bool policy_error(const struct request *r, const char *text, size_t len, struct buf *out)
+{
+	const struct view view = client_view(r->client);
+	const struct namespace *ns = namespaces_at(view.all, r->ns - 1u);
+
+	return ns && fix_error(&view, ns, text, len, out);
+}
+
 void policy_fix(struct request *r)
 {
 	struct buf out = {0};
@@ -304,6 +314,7 @@ void policy_tx_drop(struct client *c)
 void policy_tx_queued(struct client *c, const struct call *call, uint32_t n_own)
 {
 	struct fix *all = client_extra(c)->tx_fix;
+	const struct namespace *ns = NULL;
 	struct fix_list *list;
 	struct fix *fix = NULL;
 
@@ -319,6 +330,8 @@ void policy_tx_queued(struct client *c, const struct call *call, uint32_t n_own)
 	if (!all) {
 		all = c->extra->tx_fix = xcalloc(1, sizeof(*all));
 		all->list = xcalloc(1, sizeof(*all->list));
+		all->holder = shared_config_ref(c->w->snapshot->holder);
+		all->view = client_view(c);
 	}
 	list = all->list;
 	if (list->n == list->room) {
@@ -330,7 +343,9 @@ void policy_tx_queued(struct client *c, const struct call *call, uint32_t n_own)
 		fix->holder = shared_config_ref(c->w->snapshot->holder);
 		call->rw->fix = NULL;
 	}
-	list->items[list->n++] = (struct fix_item){fix, n_own};
+	if (call->rw && call->rw->n_keys > 0 && all->holder == c->w->snapshot->holder)
+		ns = call->rw->keys[0].at.ns;
+	list->items[list->n++] = (struct fix_item){fix, ns, n_own};
 }
 
 void policy_tx_exec(struct client *c, struct request *r)
@@ -342,7 +357,7 @@ void policy_tx_exec(struct client *c, struct request *r)
 		return;
 	c->extra->tx_fix = NULL;
 	for (uint32_t i = 0; i < fix->list->n; i++)
-		needed = needed || fix->list->items[i].fix || fix->list->items[i].n_own > 0;
+		needed = needed || fix->list->items[i].fix || fix->list->items[i].ns || fix->list->items[i].n_own > 0;
 	if (!needed) {
 		policy_fix_free(&fix);
 		return;

@@ -53,6 +53,9 @@ void policy_unwrap(struct request *r, char *type, int64_t *number);
 /* The command in the bytes of a request of n_after or WRAPPED: the one that the client gave. */
 struct slice policy_inner(const struct request *r, const struct buf *bytes);
 
+/* The text of an error to r, which has a namespace, with the client's names. False: it names none. */
+bool policy_error(const struct request *r, const char *text, size_t len, struct buf *out);
+
 /* Applies r->fix to r->reply. */
 void policy_fix(struct request *r);
 

@@ -16,6 +16,7 @@
 #include "server.h"
 
 #define PARK_US	       50000
+#define MAP_WAIT_US    2000000
 #define KEEP_POOL_US   60000000 /* a node named by a redirection, until the map has it */
 #define NEW_POOLS_MAX  256
 #define HOST_BYTES_MAX 256
@@ -416,8 +417,11 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	}
 	if (p && pool_is_down(p))
 		p = NULL;
-	/* What waits, also for the map to name a node, waits as long as the command may take. */
 	if (!p && r->deadline_us > 0 && w->now_us >= r->deadline_us)
+		return false;
+	/* The next map must name the node: one comes within a second. But a script says such things of its own accord.
+	 */
+	if (!p && what != REDIRECT_LATER && w->now_us - r->start_us > MAP_WAIT_US)
 		return false;
 	if (what == REDIRECT_LATER && overtaken(r))
 		return false;

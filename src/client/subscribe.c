@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* SUBSCRIBE and its kin, PUBLISH, PUBSUB: the commands over the hub. */
+/* SUBSCRIBE and its kin: the commands over the hub. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +7,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/hub_private.h"
-#include "resp/number.h"
+#include "policy/channel.h"
 #include "resp/write.h"
 #include "server.h"
 
@@ -52,13 +52,24 @@ static int64_t count_of(const struct client *c, enum hub_kind kind)
 				 : (int64_t)c->extra->n_subs[HUB_CHANNEL] + c->extra->n_subs[HUB_PATTERN];
 }
 
-static void put_confirmation(struct buf *b, struct client *c, enum hub_kind kind, bool subscribe, const char *name,
-			     size_t len)
+/* A name as a client writes it. Borrowed; p NULL: none. */
+struct name {
+	const char *p;
+	size_t len;
+};
+
+static struct name called(const struct sub *sub)
+{
+	return sub->alias ? (struct name){sub->alias->text, sub->alias->len}
+			  : (struct name){sub->channel->name, sub->channel->name_len};
+}
+
+static void put_confirmation(struct buf *b, struct client *c, enum hub_kind kind, bool subscribe, struct name name)
 {
 	resp_push(b, c->proto, 3);
 	resp_bulks(b, words[subscribe][kind]);
-	if (name)
-		resp_bulk(b, name, len);
+	if (name.p)
+		resp_bulk(b, name.p, name.len);
 	else
 		resp_null(b, c->proto);
 	resp_int(b, count_of(c, kind));
@@ -73,6 +84,22 @@ static struct request *confirmation_request(struct client *c, const struct call 
 	return r;
 }
 
+/* The client listens from now on; item's alias is used up. */
+static void begin(struct hub *hub, struct client *c, struct wanted *item, struct buf *out)
+{
+	struct channel *ch = item->channel;
+	struct sub *sub = hub_find_sub(c, ch, item->alias);
+
+	if (sub) {
+		free(item->alias);
+	} else {
+		hub_add_sub(hub, c, ch, item->alias);
+		sub = container_of(ch->subs.prev, struct sub, in_channel);
+	}
+	item->alias = NULL;
+	put_confirmation(out, c, ch->kind, true, called(sub));
+}
+
 /* Everything is confirmed: the subscriptions begin (or have ended), and the client hears of it. */
 static void finish(struct hub *hub, struct hub_wait *wait)
 {
@@ -81,13 +108,11 @@ static void finish(struct hub *hub, struct hub_wait *wait)
 
 	list_remove(&wait->node);
 	for (size_t i = 0; i < wait->n; i++) {
-		struct channel *ch = wait->channels[i];
+		struct channel *ch = wait->items[i].channel;
 
 		ch->n_waiting--;
-		if (wait->subscribe && !hub_find_sub(c, ch))
-			hub_add_sub(hub, c, ch);
 		if (wait->subscribe)
-			put_confirmation(&r->reply, c, wait->kind, true, ch->name, ch->name_len);
+			begin(hub, c, &wait->items[i], &r->reply);
 		else
 			hub_maybe_forget(hub, ch);
 	}
@@ -100,7 +125,7 @@ static void finish(struct hub *hub, struct hub_wait *wait)
 static bool is_settled(const struct hub_wait *wait)
 {
 	for (size_t i = 0; i < wait->n; i++)
-		if (wait->channels[i]->expected > 0)
+		if (wait->items[i].channel->expected > 0)
 			return false;
 	return true;
 }
@@ -120,8 +145,9 @@ static void drop(struct hub *hub, struct hub_wait *wait)
 {
 	list_remove(&wait->node);
 	for (size_t i = 0; i < wait->n; i++) {
-		wait->channels[i]->n_waiting--;
-		hub_unwant(hub, wait->channels[i]);
+		wait->items[i].channel->n_waiting--;
+		hub_unwant(hub, wait->items[i].channel);
+		free(wait->items[i].alias);
 	}
 	free(wait);
 }
@@ -129,7 +155,7 @@ static void drop(struct hub *hub, struct hub_wait *wait)
 static bool waits_on(const struct hub_wait *wait, const struct hub_link *hl)
 {
 	for (size_t i = 0; i < wait->n; i++)
-		if (wait->channels[i]->on == hl && wait->channels[i]->expected > 0)
+		if (wait->items[i].channel->on == hl && wait->items[i].channel->expected > 0)
 			return true;
 	return false;
 }
@@ -166,7 +192,7 @@ void hub_refused(struct hub *hub, const struct channel *ch, const char *text)
 		bool concerned = false;
 
 		for (size_t i = 0; i < wait->n; i++)
-			concerned = concerned || wait->channels[i] == ch;
+			concerned = concerned || wait->items[i].channel == ch;
 		if (concerned)
 			fail(hub, wait, text);
 	}
@@ -186,9 +212,37 @@ void hub_forget_waiting(struct hub *hub, struct client *c)
 static bool crossslot(const struct hub_wait *wait)
 {
 	for (size_t i = 1; i < wait->n; i++)
-		if (wait->channels[i]->slot != wait->channels[0]->slot)
+		if (wait->items[i].channel->slot != wait->items[0].channel->slot)
 			return true;
 	return false;
+}
+
+/*
+ * The channel that a client means by a name, and what it calls it then (NULL: the same). NULL: nobody listens to it,
+ * and it is not to be made.
+ */
+static struct channel *find_channel(struct client *c, enum hub_kind kind, struct name name, bool make,
+				    struct alias **alias)
+{
+	struct view v = client_view(c);
+	struct buf upstream = {0};
+	struct channel *ch;
+
+	*alias = NULL;
+	if (!namespaces_active(v.all))
+		return hub_channel(c->w->hub, kind, name.p, name.len, make);
+	if (kind == HUB_PATTERN)
+		channel_pattern_put(&v, name.p, name.len, &upstream);
+	else
+		channel_put(&v, name.p, name.len, &upstream);
+	ch = hub_channel(c->w->hub, kind, buf_head(&upstream), buf_len(&upstream), make);
+	if (ch && (buf_len(&upstream) != name.len || memcmp(buf_head(&upstream), name.p, name.len) != 0)) {
+		*alias = xcalloc(1, sizeof(**alias) + name.len);
+		(*alias)->len = name.len;
+		memcpy((*alias)->text, name.p, name.len);
+	}
+	buf_release(&upstream);
+	return ch;
 }
 
 static enum verdict subscribe(struct client *c, const struct call *call, enum hub_kind kind)
@@ -200,16 +254,17 @@ static enum verdict subscribe(struct client *c, const struct call *call, enum hu
 	const char *arg;
 	bool ok = true;
 
-	wait = xcalloc(1, sizeof(*wait) + n * sizeof(wait->channels[0]));
+	wait = xcalloc(1, sizeof(*wait) + n * sizeof(wait->items[0]));
 	wait->kind = kind;
 	wait->subscribe = true;
 	list_init(&wait->node);
 	arg_cursor_init(&cur, call->bytes, call->len);
 	arg_cursor_next(&cur, &arg, &len);
 	while (arg_cursor_next(&cur, &arg, &len)) {
-		struct channel *ch = hub_channel(hub, kind, arg, len, true);
+		struct wanted *item = &wait->items[wait->n++];
+		struct channel *ch = find_channel(c, kind, (struct name){arg, len}, true, &item->alias);
 
-		wait->channels[wait->n++] = ch;
+		item->channel = ch;
 		ch->n_waiting++;
 		ok = ok && hub_want(hub, ch);
 	}
@@ -228,18 +283,77 @@ static enum verdict subscribe(struct client *c, const struct call *call, enum hu
 	return CALL_DONE;
 }
 
-/* Leaves one channel; when Redis must be told, the command waits for its confirmation. */
-static void leave(struct client *c, struct hub_wait *wait, const char *name, size_t len, struct buf *out)
+/* What a client has subscribed to by this name; NULL: nothing. */
+static struct sub *find_sub(struct client *c, enum hub_kind kind, struct name name)
 {
-	struct hub *hub = c->w->hub;
-	struct channel *ch = hub_channel(hub, wait->kind, name, len, false);
-	struct sub *sub = hub_find_sub(c, ch);
+	struct alias *alias;
+	struct channel *ch = find_channel(c, kind, name, false, &alias);
+	struct sub *sub = hub_find_sub(c, ch, alias);
 
-	if (sub && hub_remove_sub(hub, sub)) {
-		ch->n_waiting++;
-		wait->channels[wait->n++] = ch;
+	free(alias);
+	if (sub || !c->extra || (c->w->hub->n_aliases == 0 && !namespaces_active(client_view(c).all)))
+		return sub;
+	/* A reload may have given the name another meaning just now. */
+	LIST_EACH (pos, next, &c->extra->subs[kind]) {
+		struct name known;
+
+		sub = container_of(pos, struct sub, in_client);
+		known = called(sub);
+		if (known.len == name.len && memcmp(known.p, name.p, name.len) == 0)
+			return sub;
 	}
-	put_confirmation(out, c, wait->kind, false, name, len);
+	return NULL;
+}
+
+static void move(struct hub *hub, struct sub *sub)
+{
+	struct client *c = sub->client;
+	struct alias *alias;
+	struct channel *ch = find_channel(c, sub->channel->kind, called(sub), true, &alias);
+
+	if (ch == sub->channel) {
+		free(alias);
+		return;
+	}
+	hub_add_sub(hub, c, ch, alias);
+	if (!hub_want(hub, ch))
+		ch->wanted = true; /* as soon as the server is there */
+	hub_remove_sub(hub, sub);
+}
+
+void hub_rename_channel(struct hub *hub, struct channel *ch)
+{
+	if (list_empty(&ch->subs))
+		return;
+	ch->n_waiting++; /* held */
+	LIST_EACH (pos, next, &ch->subs)
+		move(hub, container_of(pos, struct sub, in_channel));
+	ch->n_waiting--;
+	hub_unwant(hub, ch);
+}
+
+/* Leaves one channel; when Redis must be told, the command waits for its confirmation. */
+static void leave(struct client *c, struct hub_wait *wait, struct sub *sub, struct name name, struct buf *out)
+{
+	struct channel *ch = sub ? sub->channel : NULL;
+
+	if (sub && hub_remove_sub(c->w->hub, sub)) {
+		ch->n_waiting++;
+		wait->items[wait->n++].channel = ch;
+	}
+	put_confirmation(out, c, wait->kind, false, name);
+}
+
+static void leave_all(struct client *c, struct hub_wait *wait, struct buf *out)
+{
+	LIST_EACH (pos, next, &c->extra->subs[wait->kind]) {
+		struct sub *sub = container_of(pos, struct sub, in_client);
+		struct name name = called(sub);
+		char *p = xmemdup0(name.p, name.len); /* both may be gone when it is written */
+
+		leave(c, wait, sub, (struct name){p, name.len}, out);
+		free(p);
+	}
 }
 
 static enum verdict unsubscribe(struct client *c, const struct call *call, enum hub_kind kind)
@@ -247,7 +361,7 @@ static enum verdict unsubscribe(struct client *c, const struct call *call, enum 
 	bool all = call->frame->argc == 1;
 	size_t n_max = all ? (c->extra ? c->extra->n_subs[kind] : 0) : call->frame->argc - 1, len;
 	struct request *r = confirmation_request(c, call);
-	struct hub_wait *wait = xcalloc(1, sizeof(*wait) + n_max * sizeof(wait->channels[0]));
+	struct hub_wait *wait = xcalloc(1, sizeof(*wait) + n_max * sizeof(wait->items[0]));
 	struct arg_cursor cur;
 	const char *arg;
 
@@ -255,19 +369,16 @@ static enum verdict unsubscribe(struct client *c, const struct call *call, enum 
 	wait->request = r;
 	list_init(&wait->node);
 	if (all && n_max == 0)
-		put_confirmation(&r->reply, c, kind, false, NULL, 0);
-	while (all && c->extra && !list_empty(&c->extra->subs[kind])) {
-		struct channel *ch = container_of(c->extra->subs[kind].next, struct sub, in_client)->channel;
-		size_t name_len = ch->name_len;
-		char *name = xmemdup0(ch->name, name_len); /* ch may be gone when its name is written */
-
-		leave(c, wait, name, name_len, &r->reply);
-		free(name);
-	}
+		put_confirmation(&r->reply, c, kind, false, (struct name){0});
+	else if (all)
+		leave_all(c, wait, &r->reply);
 	arg_cursor_init(&cur, call->bytes, call->len);
 	arg_cursor_next(&cur, &arg, &len);
-	while (arg_cursor_next(&cur, &arg, &len))
-		leave(c, wait, arg, len, &r->reply);
+	while (arg_cursor_next(&cur, &arg, &len)) {
+		struct name name = {arg, len};
+
+		leave(c, wait, find_sub(c, kind, name), name, &r->reply);
+	}
 	if (wait->n > 0) {
 		list_append(&c->w->hub->waiting, &wait->node);
 		client_wait_for(c, WAIT_ANSWER);
@@ -306,60 +417,4 @@ enum verdict handle_PUNSUBSCRIBE(struct client *c, const struct call *call)
 enum verdict handle_SUNSUBSCRIBE(struct client *c, const struct call *call)
 {
 	return unsubscribe(c, call, HUB_SHARD);
-}
-
-/* ---- PUBLISH, PUBSUB ---- */
-
-/* r->arg: what Redis's count lacks. */
-static void publish_answered(struct request *r, char type, int64_t number)
-{
-	if (type != ':')
-		return;
-	buf_release(&r->reply);
-	resp_int(&r->reply, number + r->arg > 0 ? number + r->arg : 0);
-}
-
-enum verdict handle_PUBLISH(struct client *c, const struct call *call)
-{
-	bool shard = call->cmd->categories & CAT_PUBSUB && strcmp(call->cmd->name, "spublish") == 0;
-	int64_t correction = 0;
-	const char *channel;
-	size_t len;
-
-	channel = call_arg(call, 1, &len);
-	if (channel)
-		correction = subscriptions_correction(c->w->server->subscriptions, shard, channel, len);
-	if (correction == 0)
-		return forward(c, call, 0, NULL, 0);
-	return forward(c, call, REQUEST_COLLECT, publish_answered, correction);
-}
-
-/* PUBSUB NUMSUB, SHARDNUMSUB: an array of names and counts. r->arg: which kind. */
-static void numsub_answered(struct request *r, char type, int64_t number)
-{
-	struct reply_cursor cur = {buf_head(&r->reply), buf_head(&r->reply) + buf_len(&r->reply)};
-	struct subscriptions *subs = r->client->w->server->subscriptions;
-	struct reply_item head, name, count;
-	struct buf b = {0};
-
-	if (type != '*' || number <= 0 || number % 2 != 0 || !reply_cursor_next(&cur, &head))
-		return;
-	resp_array(&b, (size_t)number);
-	while (reply_cursor_next(&cur, &name) && reply_cursor_next(&cur, &count)) {
-		int64_t n = count.number + subscriptions_extra(subs, (enum hub_kind)r->arg, name.text, name.len);
-
-		resp_bulk(&b, name.text, name.len);
-		resp_int(&b, n > 0 ? n : 0);
-	}
-	buf_release(&r->reply);
-	r->reply = b;
-}
-
-enum verdict handle_PUBSUB(struct client *c, const struct call *call)
-{
-	if (call_arg_is(call, 1, "NUMSUB"))
-		return forward(c, call, REQUEST_COLLECT, numsub_answered, HUB_CHANNEL);
-	if (call_arg_is(call, 1, "SHARDNUMSUB"))
-		return forward(c, call, REQUEST_COLLECT, numsub_answered, HUB_SHARD);
-	return forward(c, call, 0, NULL, 0);
 }

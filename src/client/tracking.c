@@ -36,7 +36,7 @@ static void push_as_message(struct client *c, const char *data, size_t len)
 	struct channel *ch = hub_channel(c->w->hub, HUB_CHANNEL, INVALIDATE_CHANNEL, strlen(INVALIDATE_CHANNEL), false);
 	struct buf b = {0};
 
-	if (!hub_find_sub(c, ch) || len < head || memcmp(data, invalidate, head) != 0)
+	if (!hub_find_sub(c, ch, NULL) || len < head || memcmp(data, invalidate, head) != 0)
 		return;
 	buf_put(&b, message, sizeof(message) - 1);
 	if (len - head == sizeof(null) - 1 && memcmp(data + head, null, len - head) == 0)
@@ -49,10 +49,21 @@ static void push_as_message(struct client *c, const char *data, size_t len)
 
 void tracking_feed_push(struct link *feed, const char *data, size_t len)
 {
-	if (feed->owner->proto == 3)
-		client_push(feed->owner, data, len);
-	else
-		push_as_message(feed->owner, data, len);
+	struct client *c = feed->owner;
+	struct buf room = {0};
+
+	if (tracking_see(c, &data, &len, &room))
+		(c->proto == 3 ? client_push : push_as_message)(c, data, len);
+	buf_release(&room);
+}
+
+void tracking_push(struct client *c, const char *data, size_t len)
+{
+	struct buf room = {0};
+
+	if (tracking_see(c, &data, &len, &room))
+		client_push(c, data, len);
+	buf_release(&room);
 }
 
 void tracking_drop_feed(struct client *c)
@@ -172,23 +183,6 @@ static uint32_t redirect_arg(const struct call *call)
 	return 0;
 }
 
-/* The call with argument `index` replaced. */
-static void replace_arg(const struct call *call, uint32_t index, const char *value, struct buf *out)
-{
-	struct arg_cursor cur;
-	const char *arg;
-	size_t len;
-
-	resp_array(out, call->frame->argc);
-	arg_cursor_init(&cur, call->bytes, call->len);
-	for (uint32_t i = 0; arg_cursor_next(&cur, &arg, &len); i++) {
-		if (i == index)
-			resp_bulks(out, value);
-		else
-			resp_bulk(out, arg, len);
-	}
-}
-
 /* r->arg: the client it is redirected to, 0 for none; -1: OFF. */
 static void tracking_answered(struct request *r, char type, int64_t number)
 {
@@ -206,6 +200,7 @@ enum verdict handle_CLIENT_TRACKING(struct client *c, const struct call *call)
 	bool on = call_arg_is(call, 2, "ON");
 	uint32_t index = redirect_arg(call);
 	struct client_extra *x = client_extra(c);
+	struct view v = client_view(c);
 	struct buf b = {0};
 	enum verdict verdict;
 	int64_t target = 0;
@@ -227,11 +222,12 @@ enum verdict handle_CLIENT_TRACKING(struct client *c, const struct call *call)
 	if (!client_bind(c, call, &verdict))
 		return verdict;
 	c->bound->tainted = true;
-	if (target <= 0)
+	if (target <= 0 && !namespaces_active(v.all))
 		return forward(c, call, REQUEST_IN_TX, tracking_answered, 0);
 	snprintf(id, sizeof(id), "%lld", (long long)x->redirect_upstream);
-	replace_arg(call, index, id, &b);
-	verdict = forward_bytes(c, call, buf_head(&b), buf_len(&b), REQUEST_IN_TX, tracking_answered, target);
+	tracking_put_request(call, &v, target > 0 ? id : NULL, &b);
+	verdict = forward_bytes(c, call, buf_head(&b), buf_len(&b), REQUEST_IN_TX, tracking_answered,
+				target > 0 ? target : 0);
 	buf_release(&b);
 	if (verdict == CALL_DONE)
 		x->redirect_asked = 0;
@@ -248,15 +244,13 @@ enum verdict handle_CLIENT_GETREDIR(struct client *c, const struct call *call)
 }
 
 /* Redis's answer names its own id of the target: ours is put in its place. */
-static void info_answered(struct request *r, char type, int64_t number)
+static void name_target(struct request *r)
 {
 	static const char key[] = "redirect\r\n:";
 	char *at = memmem(buf_head(&r->reply), buf_len(&r->reply), key, sizeof(key) - 1), *end;
 	struct buf b = {0};
 
-	(void)type;
-	(void)number;
-	if (!at)
+	if (!at || r->client->extra->redirect <= 0)
 		return;
 	at += sizeof(key) - 1;
 	end = memchr(at, '\r', (size_t)(buf_head(&r->reply) + buf_len(&r->reply) - at));
@@ -269,9 +263,17 @@ static void info_answered(struct request *r, char type, int64_t number)
 	r->reply = b;
 }
 
+static void info_answered(struct request *r, char type, int64_t number)
+{
+	(void)type;
+	(void)number;
+	name_target(r);
+	tracking_see_prefixes(r->client, &r->reply);
+}
+
 enum verdict handle_CLIENT_TRACKINGINFO(struct client *c, const struct call *call)
 {
-	if (c->pinned && c->extra && c->extra->redirect > 0)
+	if (c->pinned && c->extra && (c->extra->redirect > 0 || namespaces_active(client_view(c).all)))
 		return forward(c, call, REQUEST_COLLECT, info_answered, 0);
 	return forward(c, call, 0, NULL, 0);
 }

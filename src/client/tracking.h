@@ -6,13 +6,32 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct buf;
+struct call;
 struct client;
 struct link;
+struct view;
 
 /* The client leaves: nothing is redirected to it any more. */
 void tracking_drop_feed(struct client *c);
 
-/* What came over a feed, whole. */
+/* What came over a feed, or over a client's own link, whole. */
 void tracking_feed_push(struct link *feed, const char *data, size_t len);
+void tracking_push(struct client *c, const char *data, size_t len);
+
+/* ---- names (tracking_names.c) ---- */
+
+/* Appends CLIENT TRACKING ON with upstream's prefixes, and redirected to this id of Redis's when one is given. */
+void tracking_put_request(const struct call *call, const struct view *v, const char *redirect, struct buf *out);
+
+/*
+ * A push as the client may see it: an invalidation speaks of keys by the client's names, all of them where there are
+ * several. What stands for that is put into room. False: it says nothing to the client. A key whose name is hashed has
+ * no way back: then all that the client has of any keys is invalid.
+ */
+bool tracking_see(const struct client *c, const char **data, size_t *len, struct buf *room);
+
+/* In the reply to CLIENT TRACKINGINFO. */
+void tracking_see_prefixes(const struct client *c, struct buf *reply);
 
 #endif

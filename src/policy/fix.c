@@ -2,6 +2,7 @@
 /* Replies in namespaces: see fix.h. */
 #include "policy/fix.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -521,13 +522,46 @@ static void setnx(struct walk *w)
 		resp_int(w->out, item.type == '+');
 }
 
+bool fix_error(const struct view *view, const struct namespace *ns, const char *text, size_t len, struct buf *out)
+{
+	const char *name = view->bound || ns->conf->match.n == 0 ? "" : ns->conf->match.items[0];
+	size_t at = 0, from = 0;
+	bool found = false;
+
+	if (ns->prefix_len == 0 || !(view->bound || ns->flags & NS_RENAMES))
+		return false;
+	while (at + ns->prefix_len <= len) {
+		bool begins = at > 0 && !isalnum((unsigned char)text[at - 1]);
+
+		if (!begins || memcmp(text + at, ns->prefix, ns->prefix_len) != 0) {
+			at++;
+			continue;
+		}
+		buf_put(out, text + from, at - from);
+		buf_puts(out, name);
+		at += ns->prefix_len;
+		from = at;
+		found = true;
+	}
+	if (found)
+		buf_put(out, text + from, len - from);
+	return found;
+}
+
+static void put_error(const struct view *view, const struct namespace *ns, const char *reply, size_t len,
+		      struct buf *out)
+{
+	if (!ns || *reply != '-' || !fix_error(view, ns, reply, len, out))
+		buf_put(out, reply, len);
+}
+
 static const char *one_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
 {
 	struct walk w = {fix, {reply, reply + len}, out, NULL};
 	uint64_t n;
 
 	if (len > 0 && (*reply == '-' || *reply == '!')) {
-		copy(&w);
+		put_error(&fix->view, fix->ns, reply, len, out);
 		return NULL;
 	}
 	switch ((enum command_names)fix->names) {
@@ -560,26 +594,27 @@ static const char *one_reply(const struct fix *fix, const char *reply, size_t le
 }
 
 /* An element of EXEC's reply. */
-static const char *item_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
+static void item_reply(const struct fix *list, const struct fix_item *item, const char *reply, size_t len,
+		       struct buf *out)
 {
 	struct buf one = {0};
 	const char *error = NULL;
 
-	if (!fix) {
-		buf_put(out, reply, len);
-		return NULL;
+	if (!item->fix) {
+		put_error(&list->view, item->ns, reply, len, out);
+		return;
 	}
-	error = one_reply(fix, reply, len, &one);
+	error = one_reply(item->fix, reply, len, &one);
 	if (error)
 		resp_error(out, error);
 	else if (one.data)
 		buf_put(out, buf_head(&one), buf_len(&one));
 	buf_release(&one);
-	return NULL;
 }
 
-static const char *list_reply(const struct fix_list *list, const char *reply, size_t len, struct buf *out)
+static const char *list_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
 {
+	const struct fix_list *list = fix->list;
 	struct reply_cursor cur = {reply, reply + len};
 	struct reply_item item;
 	uint64_t n_all = 0;
@@ -596,8 +631,7 @@ static const char *list_reply(const struct fix_list *list, const char *reply, si
 		const char *from = cur.p;
 
 		reply_cursor_skip(&cur);
-		if (item_reply(list->items[i].fix, from, (size_t)(cur.p - from), out))
-			return NULL;
+		item_reply(fix, &list->items[i], from, (size_t)(cur.p - from), out);
 		for (uint32_t k = 0; k < list->items[i].n_own; k++)
 			reply_cursor_skip(&cur);
 	}
@@ -606,5 +640,5 @@ static const char *list_reply(const struct fix_list *list, const char *reply, si
 
 const char *fix_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
 {
-	return fix->list ? list_reply(fix->list, reply, len, out) : one_reply(fix, reply, len, out);
+	return fix->list ? list_reply(fix, reply, len, out) : one_reply(fix, reply, len, out);
 }

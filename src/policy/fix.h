@@ -37,8 +37,9 @@ struct fix {
 	uint8_t names; /* enum command_names of what the reply carries */
 	uint8_t seal;  /* enum command_seal */
 	uint8_t proto;
-	bool setnx;  /* SET ... NX was sent for SETNX */
-	bool filter; /* of the keys only those that match `pattern` */
+	const struct namespace *ns; /* of the first key; NULL: none */
+	bool setnx;		    /* SET ... NX was sent for SETNX */
+	bool filter;		    /* of the keys only those that match `pattern` */
 	struct fix_key *keys;
 	uint32_t n_keys;
 	struct slice *fields;
@@ -53,7 +54,8 @@ struct fix_list {
 	uint32_t n;
 	uint32_t room;
 	struct fix_item {
-		struct fix *fix;
+		struct fix *fix;	    /* NULL: nothing but what an error may say */
+		const struct namespace *ns; /* of its first key; NULL: none */
 		uint32_t n_own;
 	} * items;
 };
@@ -63,6 +65,11 @@ struct fix *fix_new(const struct fix *of);
 void fix_set_fields(struct fix *fix, const struct slice *fields, uint32_t n); /* copied */
 void fix_set_pattern(struct fix *fix, const char *pattern, size_t len);	      /* copied */
 void fix_free(struct fix **fix);					      /* its list too; not the holders */
+
+/*
+ * An error may name a key as it is upstream: appends its text with the client's names. False: nothing is to be done.
+ */
+bool fix_error(const struct view *view, const struct namespace *ns, const char *text, size_t len, struct buf *out);
 
 /*
  * Appends what the client gets for a whole reply. Errors pass. NULL, or the text of the error that it gets instead;

@@ -42,7 +42,7 @@ struct namespaces {
 	struct prefix_table keys;
 	struct prefix_table channels;
 	struct name_place default_key, default_channel;
-	bool active, renames;
+	bool active, renames, renames_channels;
 	unsigned char hash_key[crypto_generichash_KEYBYTES];
 };
 
@@ -182,6 +182,7 @@ static uint32_t flags_of(const struct namespace_config *conf)
 	flags |= conf->encrypt ? NS_SEALS : 0;
 	flags |= conf->readonly ? NS_READONLY : 0;
 	flags |= conf->on_failure == ON_FAILURE_MISS ? NS_MISS : 0;
+	flags |= conf->encrypt_messages ? NS_SEALS_MESSAGES : 0;
 	return flags;
 }
 
@@ -253,8 +254,8 @@ struct namespaces *namespaces_new(const struct config *config, const unsigned ch
 		ns->prefix = *conf->prefix ? conf->prefix : conf->match.n > 0 ? conf->match.items[0] : "";
 		ns->prefix_len = strlen(ns->prefix);
 		all->renames = all->renames || ns->flags & NS_RENAMES;
-		all->active = all->active || (ns->flags & ~(uint32_t)NS_MISS) || *conf->channel_prefix ||
-			      conf->encrypt_messages;
+		all->renames_channels = all->renames_channels || *conf->channel_prefix;
+		all->active = all->active || (ns->flags & ~(uint32_t)NS_MISS) || *conf->channel_prefix;
 		add_namespace(all, ns);
 	}
 	build_table(&all->keys);
@@ -339,11 +340,6 @@ static size_t literal_length(const char *pattern, size_t len)
 	while (n < len && !memchr("*?[\\", pattern[n], 4))
 		n++;
 	return n;
-}
-
-struct name_place view_channel_pattern(const struct view *v, const char *pattern, size_t len)
-{
-	return view_channel(v, pattern, literal_length(pattern, len));
 }
 
 static void put_hash(const struct view *v, const char *p, size_t len, size_t n_bytes, struct buf *out)
@@ -448,6 +444,18 @@ bool view_key_back(const struct view *v, const char *key, size_t len, struct nam
 	return !(v->all->fallback->flags & NS_RENAMES);
 }
 
+bool view_key_is_hashed(const struct view *v, const char *key, size_t len)
+{
+	const struct prefix *p;
+
+	if (v->bound)
+		return v->bound->flags & NS_HASHES && begins_with(key, len, v->bound->prefix, v->bound->prefix_len);
+	p = find_prefix(&v->all->keys, key, len);
+	if (p)
+		return p->back && p->at.ns->flags & NS_HASHES;
+	return v->all->fallback && v->all->fallback->flags & NS_HASHES;
+}
+
 bool view_channel_back(const struct view *v, const char *channel, size_t len, struct name_place *out)
 {
 	const struct prefix *p;
@@ -493,5 +501,31 @@ bool view_pattern(const struct view *v, const char *pattern, size_t len, struct 
 	*ns = at.ns;
 	pattern_escape(out, at.put, at.put_len);
 	buf_put(out, pattern + at.cut, len - at.cut);
+	return true;
+}
+
+bool view_channel_pattern(const struct view *v, const char *pattern, size_t len, struct buf *out)
+{
+	size_t n = literal_length(pattern, len);
+	struct name_place at = view_channel(v, pattern, n);
+
+	if (!v->bound && v->all->renames_channels && n < len && has_longer(&v->all->channels, pattern, n)) {
+		buf_put(out, "*", 1);
+		return false;
+	}
+	pattern_escape(out, at.put, at.put_len);
+	buf_put(out, pattern + at.cut, len - at.cut);
+	return true;
+}
+
+bool view_key_beginning(const struct view *v, const char *text, size_t len, struct buf *out)
+{
+	struct name_place at = view_key(v, text, len);
+
+	if (!v->bound && namespaces_rename(v->all) && has_longer(&v->all->keys, text, len))
+		return false;
+	buf_put(out, at.put, at.put_len);
+	if (!(at.ns && at.ns->flags & NS_HASHES))
+		buf_put(out, text + at.cut, len - at.cut);
 	return true;
 }

@@ -30,7 +30,8 @@ enum namespace_flag {
 	NS_SLIDING = 1 << 4,
 	NS_SEALS = 1 << 5,
 	NS_READONLY = 1 << 6,
-	NS_MISS = 1 << 7, /* on_failure = "miss" */
+	NS_MISS = 1 << 7,	    /* on_failure = "miss" */
+	NS_SEALS_MESSAGES = 1 << 8, /* encrypt_messages */
 };
 
 struct namespace
@@ -88,6 +89,9 @@ void name_place_put(const struct view *v, const struct name_place *at, const cha
  */
 bool view_key_back(const struct view *v, const char *key, size_t len, struct name_place *out);
 
+/* Whether an upstream key is one that the client can name, but whose name can't be told from it. */
+bool view_key_is_hashed(const struct view *v, const char *key, size_t len);
+
 /*
  * What to ask Redis for so as to see all keys that match a client's pattern (KEYS, SCAN MATCH).
  * True: the pattern put into out, and what comes needs no other look than view_key_back(). False: out gets "*", or
@@ -96,15 +100,25 @@ bool view_key_back(const struct view *v, const char *key, size_t len, struct nam
  */
 bool view_pattern(const struct view *v, const char *pattern, size_t len, struct buf *out, const struct namespace **ns);
 
+/*
+ * What upstream keys begin with, of all keys whose client's names begin with `text`; put into out. False: they have
+ * nothing in common, and nothing was put.
+ */
+bool view_key_beginning(const struct view *v, const char *text, size_t len, struct buf *out);
+
 /* Appends with a backslash before what is special in a pattern. */
 void pattern_escape(struct buf *out, const char *text, size_t len);
 
-/* ---- Pub/Sub: the same with channel_prefix; without one a channel stays as it is ---- */
+/*
+ * ---- Pub/Sub: the same with channel_prefix; without one a channel stays as it is ----
+ * Channels are never hashed: they are put by `put` and `cut` alone. What Redis tells of keys comes by channels, too:
+ * see channel.h, which is over these.
+ */
 
 struct name_place view_channel(const struct view *v, const char *channel, size_t len);
 bool view_channel_back(const struct view *v, const char *channel, size_t len, struct name_place *out);
 
-/* A PSUBSCRIBE pattern: its literal beginning decides. */
-struct name_place view_channel_pattern(const struct view *v, const char *pattern, size_t len);
+/* As view_pattern(), for PSUBSCRIBE. */
+bool view_channel_pattern(const struct view *v, const char *pattern, size_t len, struct buf *out);
 
 #endif

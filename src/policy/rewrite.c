@@ -98,6 +98,7 @@ struct fix *rewrite_fix(struct rewrite *r)
 	if (r->fix)
 		return r->fix;
 	blank.n_keys = r->n_keys;
+	blank.ns = r->n_keys > 0 ? r->keys[0].at.ns : NULL;
 	blank.keys = arena_alloc(&r->arena, (r->n_keys + 1) * sizeof(*blank.keys));
 	for (uint32_t i = 0; i < r->n_keys; i++) {
 		const struct rewrite_key *key = &r->keys[i];
