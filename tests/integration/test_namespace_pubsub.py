@@ -6,6 +6,8 @@ from harness.resp import Push
 from harness.servers import calls_of, wait_until
 
 CONFIG = """
+[encryption]
+hash_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 [namespace.product]
 prefix = "shop:product:"
 channel_prefix = "shop:news:"
