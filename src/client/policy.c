@@ -72,6 +72,18 @@ static enum verdict refuse(struct client *c, const struct call *call, const char
 	return CALL_DONE;
 }
 
+/* Nobody knows its keys: it is answered here as Redis does, and should the upstream have it, it is learnt. */
+static enum verdict refuse_unknown(struct client *c, const struct call *call)
+{
+	struct buf text = {0};
+
+	unit_unknown_text(call, &text);
+	server_ask_learn(c->w->server);
+	refuse(c, call, buf_head(&text));
+	buf_release(&text);
+	return CALL_DONE;
+}
+
 /* The rewritten request, in the worker's buffer. */
 static bool write_out(struct worker *w, struct call *call, struct request_frame *f)
 {
@@ -97,7 +109,7 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 		return next(c, call);
 	switch (rewrite(c, call, false)) {
 	case REWRITE_REFUSED:
-		return refuse(c, call, w->rewrite.error);
+		return call->cmd->flags & CMD_UNKNOWN ? refuse_unknown(c, call) : refuse(c, call, w->rewrite.error);
 	case REWRITE_MORE:
 		return target_more(c, call);
 	case REWRITE_FINE:

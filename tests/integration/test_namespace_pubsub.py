@@ -11,8 +11,6 @@ from harness.servers import Keyweir, Redis, free_ports, wait_until
 KEY = base64.b64encode(bytes(range(32))).decode()
 KEYS = '[encryption]\nkeys = ["k1:%s"]\nhash_key = "%s"\n' % (KEY, KEY)
 CONFIG = """
-[encryption]
-hash_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 [namespace.product]
 prefix = "shop:product:"
 channel_prefix = "shop:news:"
