@@ -341,7 +341,7 @@ def test_one_sealed_key_among_others_refuses_it_all(sides):
     _, behind, proxy, _ = sides
     behind.cmd("FLUSHALL")
     with proxy.client() as conn:
-        conn.cmd("SET", "product:s", "v"), conn.cmd("SET", "plain", "v")
+        conn.cmd("SET", "product:s", "v"), conn.cmd("SET", "plain", "v"), conn.cmd("RPUSH", "plainlist", "s", "s")
         for words in (["BITOP", "OR", "plain2", "plain", "product:s"], ["COPY", "product:s", "plain2"], ["RENAME", "product:s", "plain2"],
                       ["COPY", "plain", "product:n"], ["RENAME", "plain", "product:n"], ["SORT", "plainlist", "STORE",
                                                                                          "product:n"],

@@ -183,7 +183,8 @@ def test_keys_from_before_get_it_when_they_are_written(shop, name):
 def test_one_pipeline_of_all(shop, bound):
     """All examples that need nothing of each other, in one pipeline, with their keys made in between."""
     before, wrong = shop.before(bound), []
-    chosen = [e for n in writes() for e in ALL[n] if fits(shop, e, "pipelined") and not e.uses(BLOCKING)]
+    chosen = [e for n in writes() for e in ALL[n] if fits(shop, e, "pipelined") and not e.uses(BLOCKING)
+              and not e.text.endswith((" GT", " LT"))]  # who is later by a millisecond matters
     shop.clear()
     with shop.client(bound) as conn, shop.oracle.client() as oracle:
         shop.prepare(conn, before)
@@ -329,8 +330,8 @@ def test_the_jitter_stays_under_max_ttl(small):
 
 @by_namespace
 def test_one_round_trip(small):
-    """What a write costs: SET and its kin are one command upstream; nothing waits for a reply in between."""
-    behind, direct, conn, _ = small(OPTIONS)
+    """What a write costs: SET and its kin are one command upstream."""
+    _, direct, conn, _ = small(OPTIONS)
     for words in (["SET", "product:k", "v"], ["SETEX", "product:k", 100, "v"], ["SET", "product:k", "v", "NX"],
                   ["SET", "product:k", "v", "GET"], ["SETNX", "product:k2", "v"]):
         direct.cmd("CONFIG", "RESETSTAT")
@@ -339,9 +340,9 @@ def test_one_round_trip(small):
         calls = {line.split(":")[0]: line for line in text.splitlines() if line.startswith("cmdstat_")}
         extra = set(calls) - {"cmdstat_set", "cmdstat_setnx", "cmdstat_setex", "cmdstat_psetex",
                               "cmdstat_config|resetstat", "cmdstat_info",
-                              "cmdstat_ping", "cmdstat_role", "cmdstat_eval", "cmdstat_evalsha", "cmdstat_script|load"}
+                              "cmdstat_ping", "cmdstat_role"}
+        extra = {name for name in extra if not name.startswith(("cmdstat_client", "cmdstat_hello", "cmdstat_command"))}
         assert "SETNX" == words[0] or not extra, (words, calls)
-    assert calls_of(behind, "eval") == 0
 
 
 @by_namespace
@@ -365,8 +366,11 @@ def test_atomic_where_the_command_is(small):
 SLIDING = 'ttl = "100s"\nttl_jitter = 0\nsliding = true'
 READS = [("GET k", "SET k v"), ("MGET k k2", "MSET k v k2 v"), ("HGETALL k", "HSET k f v"), ("HGET k f", "HSET k f v"),
          ("LRANGE k 0 -1", "RPUSH k a"),
-         ("SMEMBERS k", "SADD k a"), ("ZRANGE k 0 -1", "ZADD k 1 a"), ("XRANGE k - +", "XADD k 1-1 a b"), ("EXISTS k", "SET k v"),
+         ("SMEMBERS k", "SADD k a"), ("ZRANGE k 0 -1", "ZADD k 1 a"), ("XRANGE k - +", "XADD k 1-1 a b"), 
          ("STRLEN k", "SET k v"), ("GETRANGE k 0 1", "SET k v"), ("HLEN k", "HSET k f v"), ("SISMEMBER k a", "SADD k a"), ("LLEN k", "RPUSH k a")]
+
+
+READS_OF_ITSELF = ["EXISTS k", "TTL k", "TYPE k", "OBJECT ENCODING k"]  # what asks about the key renews nothing
 
 
 def sent(words, before=MATCH):
@@ -384,7 +388,7 @@ def test_sliding_reads_renew(small, read, write, how):
     behind, direct, conn, _ = small(SLIDING)
     oracle = Redis()
     with oracle, oracle.client() as plain:
-        conn.cmd(*sent(write)), plain.cmd(*sent(write))
+        direct.cmd(*sent(write, "shop:product:")), plain.cmd(*sent(write))  # not through Keyweir, which would remember
         direct.pipeline([["PEXPIRE", k, 50000] for k in keys_of(direct)])
         want, got = HOW[how](plain, [sent(read)]), HOW[how](conn, [sent(read)])
         assert want == got, (read, want, got)
@@ -395,6 +399,16 @@ def test_sliding_reads_renew(small, read, write, how):
     for _ in range(20):
         assert not isinstance(conn.cmd(*sent(read)), RespError)
     assert renewals(behind) - before == 0, "it was renewed less than ttl/10 ago"
+
+
+@by_namespace
+@pytest.mark.parametrize("words", READS_OF_ITSELF)
+def test_what_asks_about_the_key_does_not_renew(small, words):
+    _, direct, conn, _ = small(SLIDING)
+    direct.cmd("SET", "shop:product:k", "v", "PX", 50000)
+    assert not isinstance(conn.cmd(*sent(words)), RespError)
+    time.sleep(0.1)
+    assert direct.cmd("PTTL", "shop:product:k") <= 50000
 
 
 @by_namespace
