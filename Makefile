@@ -45,6 +45,7 @@ SOURCES := \
 	src/client/events.c \
 	src/client/fanout.c \
 	src/client/forward.c \
+	src/client/forward_run.c \
 	src/client/hub.c \
 	src/client/hub_message.c \
 	src/client/info.c \

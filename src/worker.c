@@ -453,6 +453,7 @@ static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 	const struct namespaces *old = w->snapshot ? w->snapshot->holder->namespaces : NULL;
 
 	w->snapshot = snapshot;
+	w->name_hint = (struct name_hint){0};
 	w->policy = namespaces_active(snapshot->holder->namespaces);
 	namespace_stats_renew(w, old);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;

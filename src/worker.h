@@ -76,6 +76,7 @@ struct worker {
 	bool mirroring;	     /* some route has a mirror */
 	bool policy;	     /* requests have to be looked at for their namespaces, see client/policy.h */
 	struct rewrite rewrite;
+	struct name_hint name_hint;		   /* of keys of ordinary clients */
 	struct buf rewritten;			   /* the request that is being dispatched, as it is upstream */
 	uint64_t random;			   /* state of a generator; no secrets */
 	struct namespace_counts *namespace_counts; /* by namespace.id */

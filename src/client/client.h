@@ -32,6 +32,7 @@
 
 #define CLIENT_WINDOW_FIRST 128
 #define CLIENT_WINDOW_MAX   4096
+#define CLIENT_BYTES_MAX    ((uint64_t)1 << 20) /* of one client on the way; more wait in its input */
 
 enum client_wait {
 	WAIT_NOTHING,

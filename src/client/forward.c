@@ -22,8 +22,7 @@
 #include "resp/write.h"
 #include "server.h"
 
-#define REQUEST_BYTES_MAX ((uint64_t)1 << 20) /* of one client on the way; more wait in its input */
-#define SLOW_TIMEOUT_US	  60000000
+#define SLOW_TIMEOUT_US 60000000
 
 int64_t forward_timeout_us(const struct link *l, const struct command *cmd)
 {
@@ -301,7 +300,7 @@ static bool has_room(struct client *c, const struct call *call, const struct lin
 {
 	if (c->tx_run > 0)
 		return true; /* a transaction goes out in one run */
-	if (c->n_upstream >= c->window || c->bytes_upstream > REQUEST_BYTES_MAX) {
+	if (c->n_upstream >= c->window || c->bytes_upstream > CLIENT_BYTES_MAX) {
 		*verdict = client_wait_for(c, WAIT_ROOM);
 		return false;
 	}
@@ -416,7 +415,7 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	l = lane->link;
 	if (!l || c->bound || call->partial || l->retired || l->db != c->db || l->proto != c->proto ||
 	    c->generation != c->w->generation || c->n_parked > 0 || c->n_upstream >= c->window ||
-	    c->bytes_upstream > REQUEST_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
+	    c->bytes_upstream > CLIENT_BYTES_MAX || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
 		return forward(c, call, 0, NULL, 0);
 	r = client_request_new(c, call);
 	r->flags |= command_may_write(call->cmd) ? REQUEST_WRITE : 0;
@@ -427,125 +426,6 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	c->n_upstream++;
 	c->bytes_upstream += call->len;
 	return CALL_DONE;
-}
-
-/* Nothing stands before a command of the client's that only needs forwarding over l. */
-static bool is_bare(const struct client *c, const struct link *l)
-{
-	const struct server *s = c->w->server;
-
-	return l && !c->w->policy && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto &&
-	       c->tx == TX_NONE && c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation &&
-	       c->reply_mode == REPLY_ON && !c->upload && !c->discarding && c->out.bytes <= c->w->output_pause_bytes &&
-	       !hub_is_subscriber(c) && atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
-	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
-}
-
-/* Whether cmd's one key says all about where it goes. */
-static bool goes_by_slot(const struct client *c, const struct command *cmd)
-{
-	const struct route *r = &c->w->routes[0];
-	const struct key_spec *spec = cmd->specs;
-
-	return c->w->n_routes == 1 && r->topo->slots && r->up->conf->read_from == READ_FROM_MASTER &&
-	       cmd->n_specs == 1 && spec->begin == KEY_BEGIN_INDEX && spec->find == KEY_FIND_RANGE &&
-	       spec->last_key == 0 && spec->begin_index < FRAME_ARGS && !(spec->flags & KEY_NOT_KEY);
-}
-
-/* The link for a key of this slot, when it is there and nothing is to be waited for. */
-static struct link *link_of_slot(struct client *c, unsigned slot)
-{
-	struct pool *p = route_master(&c->w->routes[0], (int)slot);
-	struct lane *lane;
-	struct link *l;
-
-	if (!p || pool_is_down(p))
-		return NULL;
-	lane = client_lane(c, p);
-	l = lane->link;
-	if (!l && pool_shared(p, c->proto, c->db, &l) != POOL_OK)
-		return NULL;
-	return is_bare(c, l) && l->n_queue < LINK_QUEUE_MAX && l->out.bytes < LINK_BYTES_MAX ? l : NULL;
-}
-
-/* forward_run() in a Cluster: one by one, each to its node. */
-static size_t forward_run_by_slot(struct client *c, const char *data, size_t len)
-{
-	struct request_frame *f = &c->frame;
-	struct call call = {.cmd = f->known, .frame = f};
-	const struct command *cmd = call.cmd;
-	size_t at = 0;
-
-	while (at < len && c->n_upstream < c->window && c->bytes_upstream <= REQUEST_BYTES_MAX) {
-		const struct frame_arg *key;
-		struct request *r;
-		struct link *l;
-		unsigned slot;
-
-		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != cmd ||
-		    !command_arity_ok(cmd, f->argc))
-			break;
-		key = &f->arg[cmd->specs->begin_index];
-		slot = hash_slot(data + at + key->offset, key->len);
-		l = link_of_slot(c, slot);
-		if (!l)
-			break;
-		r = client_request_new(c, &call);
-		r->flags |= command_may_write(cmd) ? REQUEST_WRITE : 0;
-		r->slot = (int16_t)slot;
-		r->deadline_us = c->w->now_us + forward_timeout_us(l, cmd);
-		client_send(c, r, l, data + at, f->len);
-		c->call_len = f->len;
-		at += f->len;
-		counter_add(&c->w->counters.commands, 1);
-		request_frame_reset(f);
-	}
-	request_frame_reset(f);
-	c->active_us = c->w->now_us;
-	return at;
-}
-
-size_t forward_run(struct client *c, const char *data, size_t len)
-{
-	struct request_frame *f = &c->frame;
-	struct call call = {.cmd = f->known, .frame = f};
-	struct lane *lane = c->w->only ? client_lane(c, c->w->only) : NULL;
-	struct link *l = lane ? lane->link : NULL;
-	unsigned n = 0;
-	size_t at = 0;
-
-	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
-		return 0;
-	if (!c->w->only && goes_by_slot(c, call.cmd))
-		return forward_run_by_slot(c, data, len);
-	if (!is_bare(c, l))
-		return 0;
-	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
-	       c->bytes_upstream + at <= REQUEST_BYTES_MAX && l->out.bytes + at < LINK_BYTES_MAX) {
-		struct request *r;
-
-		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
-		    !command_arity_ok(call.cmd, f->argc))
-			break;
-		r = client_request_new(c, &call);
-		r->flags |= command_may_write(call.cmd) ? REQUEST_WRITE : 0;
-		r->deadline_us = c->w->now_us + forward_timeout_us(l, call.cmd);
-		link_enqueue(l, r, l->out.end_pos + at, f->len);
-		c->call_len = f->len;
-		at += f->len;
-		n++;
-		request_frame_reset(f);
-	}
-	request_frame_reset(f); /* what is not taken is looked at anew */
-	if (n == 0)
-		return 0;
-	link_put(l, data, at);
-	lane->n += n;
-	c->n_upstream += n;
-	c->bytes_upstream += at;
-	c->active_us = c->w->now_us;
-	counter_add(&c->w->counters.commands, n);
-	return at;
 }
 
 enum verdict forward(struct client *c, const struct call *call, uint32_t flags, request_hook_fn hook, int64_t arg)

@@ -97,6 +97,8 @@ static bool sort_pattern(struct rewrite *r, uint32_t i)
 	if (!star) /* BY nosort, GET # */
 		return true;
 	at = view_key(&r->view, p, (size_t)(star - p));
+	if (!at.ns && namespaces_strict(r->view.all))
+		return rewrite_refuse(r, reply_error_text(ERROR_STRICT));
 	if (at.ns && at.ns->flags & NS_SEALS)
 		return rewrite_refuse(r, reply_error_text(ERROR_ENCRYPTED));
 	if (is_hashed(at.ns))

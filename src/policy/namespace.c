@@ -16,6 +16,7 @@ struct prefix {
 	const char *text;
 	uint32_t len;
 	bool alias;	  /* not a match, but how names begin upstream */
+	bool longer;	  /* others begin with it and go on */
 	bool twofold;	  /* what begins with `back` and goes on may be taken for something else */
 	const char *back; /* what clients say for it where it stands upstream; NULL: it is no name upstream */
 	struct name_place at;
@@ -101,6 +102,8 @@ static void build_table(struct prefix_table *t)
 	for (size_t i = 0; i < t->n; i++)
 		if (t->items[i].len > t->max_len)
 			t->max_len = t->items[i].len;
+	for (size_t i = 0; i + 1 < t->n; i++) /* sorted: such a one is the next */
+		t->items[i].longer = strncmp(t->items[i].text, t->items[i + 1].text, t->items[i].len) == 0;
 	t->has_len = xcalloc(t->max_len + 1, sizeof(*t->has_len));
 	for (size_t i = 0; i < t->n; i++) {
 		uint64_t h = HASH_START;
@@ -320,6 +323,22 @@ struct name_place view_key(const struct view *v, const char *key, size_t len)
 		return (struct name_place){v->bound, v->bound->prefix, (uint32_t)v->bound->prefix_len, 0};
 	p = find_prefix(&v->all->keys, key, len);
 	return p ? p->at : v->all->default_key;
+}
+
+struct name_place view_key_hinted(const struct view *v, const char *key, size_t len, struct name_hint *hint)
+{
+	const struct prefix *p;
+
+	if (v->bound)
+		return view_key(v, key, len);
+	if (hint->text && len >= hint->len && memcmp(hint->text, key, hint->len) == 0)
+		return hint->at;
+	p = find_prefix(&v->all->keys, key, len);
+	if (!p)
+		return v->all->default_key;
+	if (!p->longer)
+		*hint = (struct name_hint){p->text, p->len, p->at};
+	return p->at;
 }
 
 struct name_place view_channel(const struct view *v, const char *channel, size_t len)

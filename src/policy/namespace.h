@@ -74,6 +74,14 @@ struct name_place {
 /* The place of a client's key. */
 struct name_place view_key(const struct view *v, const char *key, size_t len);
 
+/* The last place that was found, for keys that come in a row. All zero at first; good for one view only. */
+struct name_hint {
+	const char *text; /* a match that no longer one begins with; NULL: none */
+	size_t len;
+	struct name_place at;
+};
+struct name_place view_key_hinted(const struct view *v, const char *key, size_t len, struct name_hint *hint);
+
 /* Whether the name is the same upstream. */
 static inline bool name_place_is_same(const struct name_place *at)
 {

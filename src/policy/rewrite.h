@@ -115,6 +115,9 @@ bool rewrite_names(struct rewrite *r);
 bool rewrite_ttl(struct rewrite *r);
 bool rewrite_seal(struct rewrite *r);
 
+/* The namespace's ttl for one key, with jitter and within max_ttl. */
+int64_t ttl_jittered_ms(const struct namespace_config *conf, uint64_t *random);
+
 /*
  * Appends the command that gives a key its time to live: behind a write if it has none then, behind a read (slides) if
  * it has less. By EXPIRE's options NX and GT, which Redis has since 7.0, or by a script.

@@ -20,9 +20,9 @@ static double random_unit(uint64_t *state)
 	return (double)(*state * 0x2545f4914f6cdd1du >> 11) / 9007199254740992.0;
 }
 
-static int64_t jittered_ms(const struct rewrite *r, const struct namespace_config *conf)
+int64_t ttl_jittered_ms(const struct namespace_config *conf, uint64_t *random)
 {
-	double factor = 1.0 + conf->ttl_jitter * (2.0 * random_unit(r->random) - 1.0);
+	double factor = 1.0 + conf->ttl_jitter * (2.0 * random_unit(random) - 1.0);
 	int64_t ms = (int64_t)((double)conf->ttl_ms * factor);
 
 	if (conf->max_ttl_ms > 0 && ms > conf->max_ttl_ms)
@@ -64,7 +64,7 @@ static void after(struct rewrite *r, struct rewrite_key *key)
 {
 	if (!has(key, NS_TTL))
 		return;
-	key->ttl_ms = jittered_ms(r, conf_of(key));
+	key->ttl_ms = ttl_jittered_ms(conf_of(key), r->random);
 	r->has_after = true;
 }
 
@@ -120,11 +120,11 @@ static void ttl_of_set(struct rewrite *r, struct rewrite_key *key)
 		after(r, key);
 	} else if (r->argc + r->argc_to_come == 3) {
 		/* The same in a command whose value comes last: also a large one, of which only the head is here. */
-		ms = rewrite_number(r, jittered_ms(r, conf_of(key)), &len);
+		ms = rewrite_number(r, ttl_jittered_ms(conf_of(key), r->random), &len);
 		rewrite_set(r, 0, "PSETEX", 6);
 		rewrite_insert(r, 2, ms, len);
 	} else {
-		append_px(r, jittered_ms(r, conf_of(key)));
+		append_px(r, ttl_jittered_ms(conf_of(key), r->random));
 	}
 }
 
@@ -133,7 +133,7 @@ static void ttl_of_setnx(struct rewrite *r, struct rewrite_key *key)
 	if (!has(key, NS_TTL))
 		return;
 	rewrite_set(r, 0, "SET", 3);
-	append_px(r, jittered_ms(r, conf_of(key)));
+	append_px(r, ttl_jittered_ms(conf_of(key), r->random));
 	rewrite_insert(r, r->argc, "NX", 2);
 	if (!r->probing)
 		rewrite_fix(r)->setnx = true;
@@ -153,7 +153,7 @@ static void ttl_of_restore(struct rewrite *r, struct rewrite_key *key)
 
 	limit(r, key, 2, 1, at);
 	if (has(key, NS_TTL) && parse_int64(r->args[2].p, r->args[2].len, &n) && n == 0)
-		set_number(r, 2, jittered_ms(r, conf_of(key)) + (at ? r->now_ms : 0));
+		set_number(r, 2, ttl_jittered_ms(conf_of(key), r->random) + (at ? r->now_ms : 0));
 }
 
 static void ttl_after(struct rewrite *r)
@@ -172,7 +172,7 @@ static void slide(struct rewrite *r)
 
 		if (!has(key, NS_SLIDING) || !has(key, NS_TTL))
 			continue;
-		key->ttl_ms = jittered_ms(r, conf_of(key));
+		key->ttl_ms = ttl_jittered_ms(conf_of(key), r->random);
 		key->slides = true;
 		r->has_after = true;
 	}
