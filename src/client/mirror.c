@@ -8,6 +8,7 @@
 #include "client/mirror_private.h"
 #include "client/policy.h"
 #include "client/target.h"
+#include "resp/reply_frame.h"
 #include "resp/write.h"
 #include "upstream/slot.h"
 
@@ -372,6 +373,50 @@ static void copy_unit(struct original *o, const struct buf *bytes)
 		copy_whole(o, buf_head(bytes), buf_len(bytes));
 }
 
+/* In EXEC's reply the first element is the command's own. False: it was an error, or makes no sense. */
+static bool reply_of_inner(const struct request *r, struct buf *reply)
+{
+	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
+	struct reply_item item;
+
+	if (!(r->flags & REQUEST_WRAPPED))
+		return true;
+	if (buf_len(reply) == 0 || !reply_cursor_next(&cur, &item) || item.type != '*' || cur.p == cur.end)
+		return false;
+	reply->start = (size_t)(cur.p - reply->data);
+	if (reply_cursor_skip(&cur)) /* else it is too large to be compared */
+		reply->end = (size_t)(cur.p - reply->data);
+	return *buf_head(reply) != '-' && *buf_head(reply) != '!';
+}
+
+/* A command with those of ours that travel with it (client/policy.h): each is copied by itself. */
+static void copy_with_ours(struct original *o, const struct request *r, const struct buf *bytes, const struct buf *heard)
+{
+	struct slice inner = policy_inner(r, bytes);
+	struct request_frame f = {.max_bulk = UINT64_MAX};
+	struct buf one = *bytes, reply = *heard;
+
+	if (!reply_of_inner(r, &reply))
+		return;
+	o->reply = o->reply ? &reply : NULL;
+	one.start = (size_t)(inner.p - bytes->data);
+	one.end = one.start + inner.len;
+	copy_command(o, &one, &reply);
+	for (one.start = one.end; one.start < bytes->end; one.start = one.end) {
+		struct original ours = {.conf = o->conf, .m = o->m, .db = o->db};
+		struct call call = {.frame = &f, .bytes = buf_head(&one)};
+
+		request_frame_reset(&f);
+		if (request_frame_feed(&f, call.bytes, bytes->end - one.start) != FRAME_READY)
+			return;
+		call.len = f.len;
+		one.end = one.start + f.len;
+		ours.cmd = row_of(o->m->w, &call);
+		if (ours.cmd && ours.cmd->n_specs > 0) /* not EXEC, nor ASKING */
+			copy_command(&ours, &one, NULL);
+	}
+}
+
 /* ---- replies ---- */
 
 /*
@@ -400,12 +445,12 @@ static void gather(struct link *l, const struct command *cmd, const char *data, 
 void mirror_heard(struct request *r, const char *data, size_t len, struct link *l, bool done)
 {
 	const struct upstream_config *conf = l->pool->server->conf;
-	struct original o = {.conf = conf, .cmd = r->cmd, .unit = r->flags & REQUEST_UNIT};
+	struct original o = {.conf = conf, .cmd = r->cmd, .unit = (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) == REQUEST_UNIT};
 	struct buf bytes = {0};
 
 	if (!request_is_copied(conf, r))
 		return;
-	if (l->rf.type != '-' && (conf->mirror_compare || mirror_pops(r->cmd) || mirror_makes_ids(r->cmd)))
+	if (l->rf.type != '-' && (r->flags & REQUEST_WRAPPED || conf->mirror_compare || mirror_pops(r->cmd) || mirror_makes_ids(r->cmd)))
 		gather(l, r->cmd, data, len);
 	if (!done)
 		return;
@@ -418,8 +463,7 @@ void mirror_heard(struct request *r, const char *data, size_t len, struct link *
 		} else if (o.unit) {
 			copy_unit(&o, &bytes);
 		} else {
-			bytes.end = bytes.start + policy_inner(r, &bytes).len;
-			copy_command(&o, &bytes, &l->heard);
+			copy_with_ours(&o, r, &bytes, &l->heard);
 		}
 		buf_release(&bytes);
 	}

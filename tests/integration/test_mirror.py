@@ -633,3 +633,22 @@ def test_everything_at_once(fresh_redis, fresh_keyweir):
     assert not bad, bad[:3]
     with proxy.client() as conn:
         wait_until(lambda: conn.cmd("SET", "end", "x") == "OK" and mirror.cmd("GET", "end") == b"x", what="copies again")
+
+
+def test_a_namespace_is_copied_as_it_is_upstream(pair, fresh_keyweir):
+    """Names, times to live and IDs: also of what travels in a transaction of the proxy's own."""
+    main, mirror = pair
+    namespace = '[namespace.product]\nprefix = "shop:product:"\nttl = "1h"\n'
+    proxy = fresh_keyweir(main, config(mirror, "mirror_compare = true") + namespace)
+    with proxy.client() as conn:
+        conn.cmd("SET", "product:s", "x"), conn.cmd("INCR", "product:n"), conn.cmd("XADD", "product:x", "*", "f", "v")
+        conn.cmd("MSET", "product:a", "1", "product:b", "2"), conn.cmd("SETNX", "product:nx", "1")
+        assert isinstance(conn.cmd("LPUSH", "product:s", "1"), RespError)
+        conn.cmd("RPUSH", "product:l", "1", "2"), conn.cmd("BLMOVE", "product:l", "product:m", "LEFT", "LEFT", 1)
+        conn.pipeline([["MULTI"], ["INCR", "product:tx"], ["GET", "product:s"], ["EXEC"]])
+    settle(main, mirror)
+    keys = mirror.cmd("KEYS", "*")
+    assert len(keys) == 9 and all(key.startswith(b"shop:product:") for key in keys)
+    wait_until(lambda: all(0 < mirror.cmd("PTTL", key) <= 3960000 for key in keys), what="all have a time to live")
+    got = counters(proxy)
+    assert got["dropped"] == got["errors"] == got["differences"] == 0
