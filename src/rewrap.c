@@ -31,11 +31,16 @@ enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = 78 };
 #define KEY_SHOWN     200
 #define WHY_MAX	      256
 #define CURSOR_MAX    24
+#define SERVER_MAX    9 /* the beginning of a run_id */
 
-/* Where the walk stands: CURSOR, or MATCH:CURSOR for a namespace with several prefixes. */
+/*
+ * Where the walk stands; as text [MATCH:]CURSOR[@SERVER]. A cursor means something to the process that made it only:
+ * when Redis was restarted, or has another master, the walk begins anew. (In a Cluster SCAN itself sees to that.)
+ */
 struct position {
 	size_t match; /* index in the namespace's prefixes */
 	char cursor[CURSOR_MAX];
+	char server[SERVER_MAX]; /* "": any */
 };
 
 struct arguments {
@@ -125,10 +130,10 @@ static void tell_how_to_go_on(const struct walk *w)
 		printf(" -c %s", w->args->file);
 	if (w->args->address)
 		printf(" --address %s", w->args->address);
+	printf(" --from ");
 	if (w->at.match > 0)
-		printf(" --from %zu:%s %s\n", w->at.match, w->at.cursor, w->args->name);
-	else
-		printf(" --from %s %s\n", w->at.cursor, w->args->name);
+		printf("%zu:", w->at.match);
+	printf("%s%s%s %s\n", w->at.cursor, *w->at.server ? "@" : "", w->at.server, w->args->name);
 }
 
 static void sum_up(struct walk *w)
@@ -210,6 +215,46 @@ static void ask_size(struct walk *w)
 		w->n_bound = (uint64_t)reply->integer;
 	if (reply)
 		freeReplyObject(reply);
+}
+
+/* Which process it is; "" where that says nothing, or nobody answers. */
+static void ask_server(struct walk *w, char out[SERVER_MAX])
+{
+	struct rewrap_patience patience = {0};
+	redisReply *reply = NULL;
+	const char *id;
+
+	*out = '\0';
+	if (w->config->upstreams[w->ns->conf->upstream_index].mode == UPSTREAM_CLUSTER)
+		return;
+	for (;;) {
+		reply = ask(w, 2, (const char *[]){"INFO", "server"});
+		if (!reply || reply->type != REDIS_REPLY_ERROR || !rewrap_after_error(&patience))
+			break;
+		freeReplyObject(reply);
+	}
+	id = reply && reply->type == REDIS_REPLY_STRING ? strstr(reply->str, "run_id:") : NULL;
+	if (id)
+		snprintf(out, SERVER_MAX, "%s", id + strlen("run_id:"));
+	if (reply)
+		freeReplyObject(reply);
+}
+
+/* Whether it is still the one that made the cursor; else the walk begins anew. */
+static bool check_server(struct walk *w)
+{
+	char server[SERVER_MAX];
+	bool same;
+
+	ask_server(w, server);
+	same = !*w->at.server || strcmp(server, w->at.server) == 0;
+	if (!same) {
+		clear_bar(w);
+		fputs("keyweir: Redis was started anew: from the beginning\n", stderr);
+		w->at = (struct position){.cursor = "0"};
+	}
+	memcpy(w->at.server, server, sizeof(server));
+	return same;
 }
 
 /* ---- the walk ---- */
@@ -303,18 +348,19 @@ static bool is_scan(const redisReply *reply)
 /* The next keys; NULL: it can't go on, which was told. */
 static redisReply *scan(struct walk *w)
 {
+	struct rewrap_patience patience = {0};
 	struct buf pattern = {0};
 	redisReply *reply = NULL;
 	char count[16];
 
 	put_pattern(w, &pattern);
 	snprintf(count, sizeof(count), "%d", BATCH);
-	for (unsigned n_tried = 0;;) {
+	for (;;) {
 		reply = ask(w, 6, (const char *[]){"SCAN", w->at.cursor, "MATCH", buf_head(&pattern), "COUNT", count});
 		if (!reply || is_scan(reply))
 			break;
 		if (reply->type != REDIS_REPLY_ERROR || !rewrap_error_passes(reply->str) ||
-		    !rewrap_try_again(++n_tried)) {
+		    !rewrap_after_error(&patience)) {
 			failed(w, "SCAN", reply->type == REDIS_REPLY_ERROR ? reply->str : "no such answer is known");
 			freeReplyObject(reply);
 			buf_release(&pattern);
@@ -331,6 +377,7 @@ static redisReply *scan(struct walk *w)
 /* Whether it went through to the end. */
 static bool walk(struct walk *w)
 {
+	check_server(w);
 	while (w->at.match < n_matches(w->ns)) {
 		redisReply *reply = stopped ? NULL : scan(w);
 		bool ok = reply && do_batch(w, reply->element[1]);
@@ -341,7 +388,7 @@ static bool walk(struct walk *w)
 			freeReplyObject(reply);
 		if (!ok)
 			return false;
-		if (strcmp(w->at.cursor, "0") == 0)
+		if (strcmp(w->at.cursor, "0") == 0 && check_server(w))
 			w->at.match++;
 		show(w, false);
 	}
@@ -359,19 +406,24 @@ static int usage(const char *what, const char *of)
 	return EXIT_USAGE;
 }
 
-/* "CURSOR" or "MATCH:CURSOR". */
+/* [MATCH:]CURSOR[@SERVER] */
 static bool parse_position(const char *text, struct position *out)
 {
-	const char *colon = strchr(text, ':');
-	const char *cursor = colon ? colon + 1 : text;
+	static const char digits[] = "0123456789";
+	size_t len = strspn(text, digits);
 
-	if (strspn(text, "0123456789") != (size_t)(colon ? colon - text : (long)strlen(text)) || colon == text)
+	if (len > 0 && len < CURSOR_MAX && text[len] == ':') {
+		out->match = strtoul(text, NULL, 10);
+		text += len + 1;
+		len = strspn(text, digits);
+	}
+	if (len == 0 || len >= CURSOR_MAX)
 		return false;
-	if (!*cursor || strspn(cursor, "0123456789") != strlen(cursor) || strlen(cursor) >= CURSOR_MAX)
-		return false;
-	out->match = colon ? strtoul(text, NULL, 10) : 0;
-	snprintf(out->cursor, sizeof(out->cursor), "%s", cursor);
-	return true;
+	snprintf(out->cursor, sizeof(out->cursor), "%.*s", (int)len, text);
+	text += len;
+	if (*text == '@' && strlen(++text) < SERVER_MAX)
+		text += snprintf(out->server, sizeof(out->server), "%s", text);
+	return !*text;
 }
 
 static int parse_arguments(int argc, char **argv, struct arguments *args)

@@ -10,9 +10,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
-#define TRIES	     20
+#define CONFLICTS    20	      /* with others that write, before it is given up */
+#define ERRORS_US    15000000 /* so long for Redis to come back */
 #define PAUSE_MAX_MS 100
 #define SLICE	     200 /* fields or elements in one transaction */
 #define OVERLAP	     16	 /* elements of the slice before that are looked at again */
@@ -23,7 +25,8 @@ enum step {
 	STEP_NEXT, /* a slice is done, there are more */
 	STEP_DONE,
 	STEP_GONE,  /* there is no such key any more */
-	STEP_AGAIN, /* somebody else wrote, or why says an error that passes */
+	STEP_AGAIN, /* somebody else wrote */
+	STEP_LATER, /* why says an error that passes */
 	STEP_FAILED,
 	STEP_LOST,
 };
@@ -62,15 +65,25 @@ bool rewrap_error_passes(const char *error)
 	return false;
 }
 
-bool rewrap_try_again(unsigned n_tried)
+static void wait_ms(unsigned ms)
 {
-	long ms = n_tried < 3 ? 1 : 10L * n_tried;
-	struct timespec pause = {.tv_nsec = (ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS) * 1000000};
+	struct timespec pause = {.tv_nsec = 1000000L * (ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS)};
 
-	if (n_tried >= TRIES)
-		return false;
 	nanosleep(&pause, NULL);
-	return true;
+}
+
+bool rewrap_after_conflict(struct rewrap_patience *p)
+{
+	wait_ms(p->n_conflicts < 3 ? 1 : 10 * p->n_conflicts);
+	return ++p->n_conflicts < CONFLICTS;
+}
+
+bool rewrap_after_error(struct rewrap_patience *p)
+{
+	if (p->n_errors++ == 0)
+		p->first_error_us = clock_now_us();
+	wait_ms(10 * p->n_errors);
+	return clock_now_us() - p->first_error_us < ERRORS_US;
 }
 
 static void release(struct replies *r)
@@ -118,7 +131,7 @@ static enum step refused(struct job *j, const char *doing, const redisReply *err
 	if (strncmp(error->str, "WRONGTYPE", 9) == 0)
 		return STEP_GONE;
 	snprintf(j->why, j->why_size, "%s: %.*s", doing, len, error->str);
-	return rewrap_error_passes(error->str) ? STEP_AGAIN : STEP_FAILED;
+	return rewrap_error_passes(error->str) ? STEP_LATER : STEP_FAILED;
 }
 
 /* Neither a transaction nor a WATCH is left behind. */
@@ -431,19 +444,23 @@ static enum step list_slice(struct job *j)
 
 static enum rewrap_result in_slices(struct job *j, enum step (*slice)(struct job *j))
 {
-	unsigned n_tried = 0;
+	struct rewrap_patience patience = {0};
 
 	for (;;) {
 		switch (slice(j)) {
 		case STEP_NEXT:
-			n_tried = 0;
+			patience = (struct rewrap_patience){0};
 			break;
 		case STEP_DONE:
 			return REWRAP_DONE;
 		case STEP_GONE:
 			return REWRAP_NOTHING;
 		case STEP_AGAIN:
-			if (!rewrap_try_again(++n_tried))
+			if (!rewrap_after_conflict(&patience))
+				return REWRAP_FAILED;
+			break;
+		case STEP_LATER:
+			if (!rewrap_after_error(&patience))
 				return REWRAP_FAILED;
 			break;
 		case STEP_FAILED:

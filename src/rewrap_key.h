@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct redisContext;
 
@@ -34,7 +35,15 @@ enum rewrap_result rewrap_key(struct rewrap_link *l, const char *type, const cha
 /* Whether it may be otherwise in a moment. */
 bool rewrap_error_passes(const char *error);
 
-/* Waits longer with each try. False: that were enough. */
-bool rewrap_try_again(unsigned n_tried);
+/* How often and how long something was tried; zeroed at first and after a success. */
+struct rewrap_patience {
+	unsigned n_conflicts;
+	unsigned n_errors;
+	int64_t first_error_us;
+};
+
+/* These wait a moment, longer each time. False: that was enough. */
+bool rewrap_after_conflict(struct rewrap_patience *p);
+bool rewrap_after_error(struct rewrap_patience *p);
 
 #endif

@@ -183,11 +183,6 @@ enum verdict {
  */
 void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name);
 
-static inline struct view client_view(const struct client *c)
-{
-	return c->view;
-}
-
 /* The worker has a new snapshot: what the client has of the configuration is taken from there. */
 void client_take_config(struct client *c);
 
@@ -204,7 +199,7 @@ struct client_extra *client_extra(struct client *c);
 /* What its names mean. Borrowed from the worker's snapshot. */
 static inline struct view client_view(const struct client *c)
 {
-	return (struct view){c->w->snapshot->holder->namespaces, NULL};
+	return c->view;
 }
 
 /* Goes on with a client that waited, at the end of the turn. */

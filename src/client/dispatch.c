@@ -236,7 +236,8 @@ static enum verdict handle(struct client *c, const struct call *call)
 		return CALL_DONE;
 	}
 	/* Redis words its own errors best: what has too few or too many arguments is sent for that. */
-	if (__builtin_expect(!command_arity_ok(cmd, call->frame->argc), 0) && cmd->handler != HANDLER_KEYWEIR)
+	if (__builtin_expect(!call->rw && !command_arity_ok(cmd, call->frame->argc), 0) &&
+	    cmd->handler != HANDLER_KEYWEIR)
 		return forward(c, call, 0, NULL, 0);
 	if (!c->w->only && fanout_wanted(c, call))
 		return fanout(c, call);

@@ -8,9 +8,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "policy/glob.h"
 #include "client/hub_private.h"
 #include "policy/channel.h"
+#include "policy/glob.h"
 #include "resp/write.h"
 
 #define FORMS_KEPT 8
@@ -148,8 +148,7 @@ static struct rcbuf *put_together(struct heard *m, const struct alias *alias, co
 	struct buf b = {0};
 	struct rcbuf *rb;
 
-	if (!alias && is_text(channel, m->channel.text, m->channel.len) &&
-	    payload->text == m->payload.text) {
+	if (!alias && is_text(channel, m->channel.text, m->channel.len) && payload->text == m->payload.text) {
 		if (!m->whole)
 			m->whole = rcbuf_new(m->frame, m->frame_len);
 		return m->whole ? rcbuf_ref(m->whole) : NULL;
@@ -184,7 +183,7 @@ static struct rcbuf *make_form(struct worker *w, struct heard *m, const struct v
 
 static struct rcbuf *form_for(struct forms *forms, struct heard *m, const struct sub *sub)
 {
-	struct view v = client_view(sub->client);
+	struct view v = sub->client->view;
 	unsigned n = forms->n < FORMS_KEPT ? forms->n : FORMS_KEPT;
 	struct form *f;
 

@@ -16,8 +16,8 @@
 #include "resp/write.h"
 #include "server.h"
 
-#define KEPT_BYTES	((size_t)256 * 1024) /* of the buffer that requests are written into */
-#define EXPIRE_NX_SINCE 70000
+#define KEPT_BYTES	     ((size_t)256 * 1024) /* of the buffer that requests are written into */
+#define EXPIRE_OPTIONS_SINCE 70000
 
 static const char multi[] = "*1\r\n$5\r\nMULTI\r\n", exec[] = "*1\r\n$4\r\nEXEC\r\n",
 		  asking[] = "*1\r\n$6\r\nASKING\r\n";
@@ -72,6 +72,18 @@ static enum verdict refuse(struct client *c, const struct call *call, const char
 	return CALL_DONE;
 }
 
+/* Nobody knows its keys: it is answered here as Redis does, and should the upstream have it, it is learnt. */
+static enum verdict refuse_unknown(struct client *c, const struct call *call)
+{
+	struct buf text = {0};
+
+	unit_unknown_text(call, &text);
+	server_ask_learn(c->w->server);
+	refuse(c, call, buf_head(&text));
+	buf_release(&text);
+	return CALL_DONE;
+}
+
 /* The rewritten request, in the worker's buffer. */
 static bool write_out(struct worker *w, struct call *call, struct request_frame *f)
 {
@@ -97,7 +109,7 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 		return next(c, call);
 	switch (rewrite(c, call, false)) {
 	case REWRITE_REFUSED:
-		return refuse(c, call, w->rewrite.error);
+		return call->cmd->flags & CMD_UNKNOWN ? refuse_unknown(c, call) : refuse(c, call, w->rewrite.error);
 	case REWRITE_MORE:
 		return target_more(c, call);
 	case REWRITE_FINE:
@@ -139,24 +151,17 @@ void policy_attach(struct request *r, const struct call *call)
 
 /* ---- what travels with it ---- */
 
-static bool has_nx(const struct pool *p)
-{
-	return atomic_load_explicit(&p->server->release, memory_order_relaxed) >= EXPIRE_NX_SINCE;
-}
-
 /* Whether the command that gives the key its time to live is sent. */
-static bool put_after(struct client *c, const struct rewrite_key *key, bool writes, const struct pool *p,
-		      struct buf *out)
+static bool put_after(struct client *c, const struct rewrite_key *key, const struct pool *p, struct buf *out)
 {
-	bool anew;
+	int release = atomic_load_explicit(&p->server->release, memory_order_relaxed);
 
 	if (key->ttl_ms == 0)
 		return false;
-	anew = key->slides && sliding_claim(c->w->server->sliding, key->name, key->len, c->w->now_us / 1000,
-					    key->at.ns->conf->ttl_ms / 10);
-	if (!writes && !anew)
+	if (key->slides && !sliding_claim(c->w->server->sliding, key->name, key->len, c->w->now_us / 1000,
+					  key->at.ns->conf->ttl_ms / 10))
 		return false;
-	ttl_put_after(out, key, anew, has_nx(p));
+	ttl_put_after(out, key, release >= EXPIRE_OPTIONS_SINCE);
 	return true;
 }
 
@@ -169,7 +174,7 @@ void policy_compose(struct client *c, const struct call *call, const struct pool
 		    uint32_t flags, const uint32_t *keys, uint32_t n_keys, struct policy_send *out)
 {
 	const struct rewrite *rw = call->rw;
-	bool writes = call->cmd->ttl != TTL_NONE, wrap = may_wrap(c, flags, writes);
+	bool wrap = may_wrap(c, flags, call->cmd->ttl != TTL_NONE);
 	struct buf after = {0};
 	uint32_t n = 0;
 
@@ -178,7 +183,7 @@ void policy_compose(struct client *c, const struct call *call, const struct pool
 		if (!keys)
 			n_keys = rw->n_keys;
 		for (uint32_t i = 0; i < n_keys; i++)
-			n += put_after(c, &rw->keys[keys ? keys[i] : i], writes, p, &after);
+			n += put_after(c, &rw->keys[keys ? keys[i] : i], p, &after);
 	}
 	if (n > 0) {
 		if (wrap)

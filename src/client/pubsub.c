@@ -5,10 +5,9 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
-#include "policy/glob.h"
 #include "client/hub.h"
-#include "client/target.h"
 #include "policy/channel.h"
+#include "policy/glob.h"
 #include "resp/reply_frame.h"
 #include "resp/write.h"
 #include "server.h"
@@ -24,8 +23,7 @@ static void publish_answered(struct request *r, char type, int64_t number)
 	resp_int(&r->reply, number + r->arg > 0 ? number + r->arg : 0);
 }
 
-/* The call's channel is upstream's. */
-static enum verdict publish(struct client *c, const struct call *call)
+enum verdict handle_PUBLISH(struct client *c, const struct call *call)
 {
 	bool shard = call->cmd->categories & CAT_PUBSUB && strcmp(call->cmd->name, "spublish") == 0;
 	int64_t correction = 0;
@@ -38,77 +36,6 @@ static enum verdict publish(struct client *c, const struct call *call)
 	if (correction == 0)
 		return forward(c, call, 0, NULL, 0);
 	return forward(c, call, REQUEST_COLLECT, publish_answered, correction);
-}
-
-/* The same call with another channel; of a large message the head alone may be here. */
-static enum verdict publish_renamed(struct client *c, const struct call *call, const struct view *v, const char *channel,
-				    size_t len)
-{
-	const struct frame_arg *at = &call->frame->arg[1];
-	struct request_frame frame = *call->frame;
-	struct call up = {.cmd = call->cmd, .frame = &frame, .partial = call->partial};
-	struct buf name = {0}, bytes = {0};
-	size_t name_len, behind = at->offset + at->len + 2;
-	enum verdict verdict;
-	const char *word;
-
-	word = call_arg(call, 0, &name_len);
-	channel_put(v, channel, len, &name);
-	resp_array(&bytes, 3);
-	resp_bulk(&bytes, word, name_len);
-	frame.arg[0].offset = (uint32_t)(buf_len(&bytes) - name_len - 2);
-	resp_bulk(&bytes, buf_head(&name), buf_len(&name));
-	frame.arg[1].len = (uint32_t)buf_len(&name);
-	frame.arg[1].offset = (uint32_t)(buf_len(&bytes) - buf_len(&name) - 2);
-	frame.arg[2].offset += (uint32_t)(buf_len(&bytes) - behind);
-	buf_put(&bytes, call->bytes + behind, call->len - behind);
-	up.bytes = buf_head(&bytes);
-	up.len = buf_len(&bytes);
-	verdict = publish(c, &up);
-	buf_release(&name);
-	buf_release(&bytes);
-	return verdict;
-}
-
-static enum verdict publish_sealed(struct client *c, const struct call *call, const struct view *v, const char *channel,
-				   size_t len)
-{
-	struct request_frame frame = {.max_bulk = UINT64_MAX};
-	struct call up = {.cmd = call->cmd, .frame = &frame};
-	enum verdict verdict = CALL_DONE;
-	const char *word, *message;
-	size_t word_len, message_len;
-	struct buf bytes = {0};
-
-	word = call_arg(call, 0, &word_len);
-	message = call_arg(call, 2, &message_len);
-	resp_array(&bytes, 3);
-	resp_bulk(&bytes, word, word_len);
-	if (!publish_rewrite(v, c->w->snapshot->holder->keyring, channel, len, message, message_len, &bytes)) {
-		client_reply_own_error(c, call, ERROR_LINK_FULL);
-	} else if (request_frame_feed(&frame, buf_head(&bytes), buf_len(&bytes)) == FRAME_READY) {
-		up.bytes = buf_head(&bytes);
-		up.len = buf_len(&bytes);
-		verdict = publish(c, &up);
-	}
-	buf_release(&bytes);
-	return verdict;
-}
-
-enum verdict handle_PUBLISH(struct client *c, const struct call *call)
-{
-	struct view v = client_view(c);
-	const char *channel;
-	size_t len;
-
-	if (__builtin_expect(!namespaces_active(v.all), 1))
-		return publish(c, call);
-	channel = call_arg(call, 1, &len);
-	if (!channel || channel + len + 2 > call->bytes + call->len)
-		return target_more(c, call);
-	if (channel_seals(&v, channel, len))
-		return call->partial ? target_more(c, call) : publish_sealed(c, call, &v, channel, len);
-	return publish_renamed(c, call, &v, channel, len);
 }
 
 /* ---- PUBSUB ---- */
@@ -174,7 +101,7 @@ static void shardnumsub_renamed(struct client *c, const struct buf *request, str
 static void channels_renamed(struct client *c, const struct buf *request, struct buf *reply)
 {
 	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
-	struct view v = client_view(c);
+	struct view v = c->view;
 	struct reply_item head, name;
 	struct buf seen = {0}, out = {0};
 	struct arg_cursor args;
@@ -247,7 +174,7 @@ enum verdict handle_PUBSUB(struct client *c, const struct call *call)
 {
 	bool counts = call_arg_is(call, 1, "NUMSUB") || call_arg_is(call, 1, "SHARDNUMSUB");
 	bool channels = call_arg_is(call, 1, "CHANNELS") || call_arg_is(call, 1, "SHARDCHANNELS");
-	struct view v = client_view(c);
+	struct view v = c->view;
 
 	if (namespaces_active(v.all) && channels)
 		return pubsub_renamed(c, call, &v, channels_renamed);

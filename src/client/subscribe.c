@@ -84,6 +84,51 @@ static struct request *confirmation_request(struct client *c, const struct call 
 	return r;
 }
 
+/*
+ * The channel that a client means by a name, and what it calls it then (NULL: the same). NULL: nobody listens to it,
+ * and it is not to be made.
+ */
+static struct channel *find_channel(struct client *c, enum hub_kind kind, struct name name, bool make,
+				    struct alias **alias)
+{
+	struct view v = c->view;
+	struct buf upstream = {0};
+	struct channel *ch;
+
+	*alias = NULL;
+	if (!namespaces_active(v.all))
+		return hub_channel(c->w->hub, kind, name.p, name.len, make);
+	if (kind == HUB_PATTERN)
+		channel_pattern_put(&v, name.p, name.len, &upstream);
+	else
+		channel_put(&v, name.p, name.len, &upstream);
+	ch = hub_channel(c->w->hub, kind, buf_head(&upstream), buf_len(&upstream), make);
+	if (ch && (buf_len(&upstream) != name.len || memcmp(buf_head(&upstream), name.p, name.len) != 0)) {
+		*alias = xcalloc(1, sizeof(**alias) + name.len);
+		(*alias)->len = name.len;
+		memcpy((*alias)->text, name.p, name.len);
+	}
+	buf_release(&upstream);
+	return ch;
+}
+
+/* Its name leads elsewhere now: the subscription goes there. */
+static void move(struct hub *hub, struct sub *sub)
+{
+	struct client *c = sub->client;
+	struct alias *alias;
+	struct channel *ch = find_channel(c, sub->channel->kind, called(sub), true, &alias);
+
+	if (ch == sub->channel) {
+		free(alias);
+		return;
+	}
+	hub_add_sub(hub, c, ch, alias);
+	if (!hub_want(hub, ch))
+		ch->wanted = true; /* as soon as the server is there */
+	hub_remove_sub(hub, sub);
+}
+
 /* The client listens from now on; item's alias is used up. */
 static void begin(struct hub *hub, struct client *c, struct wanted *item, struct buf *out)
 {
@@ -98,6 +143,8 @@ static void begin(struct hub *hub, struct client *c, struct wanted *item, struct
 	}
 	item->alias = NULL;
 	put_confirmation(out, c, ch->kind, true, called(sub));
+	if (sub->alias || namespaces_active(c->view.all))
+		move(hub, sub); /* there may have been a reload meanwhile */
 }
 
 /* Everything is confirmed: the subscriptions begin (or have ended), and the client hears of it. */
@@ -217,34 +264,6 @@ static bool crossslot(const struct hub_wait *wait)
 	return false;
 }
 
-/*
- * The channel that a client means by a name, and what it calls it then (NULL: the same). NULL: nobody listens to it,
- * and it is not to be made.
- */
-static struct channel *find_channel(struct client *c, enum hub_kind kind, struct name name, bool make,
-				    struct alias **alias)
-{
-	struct view v = client_view(c);
-	struct buf upstream = {0};
-	struct channel *ch;
-
-	*alias = NULL;
-	if (!namespaces_active(v.all))
-		return hub_channel(c->w->hub, kind, name.p, name.len, make);
-	if (kind == HUB_PATTERN)
-		channel_pattern_put(&v, name.p, name.len, &upstream);
-	else
-		channel_put(&v, name.p, name.len, &upstream);
-	ch = hub_channel(c->w->hub, kind, buf_head(&upstream), buf_len(&upstream), make);
-	if (ch && (buf_len(&upstream) != name.len || memcmp(buf_head(&upstream), name.p, name.len) != 0)) {
-		*alias = xcalloc(1, sizeof(**alias) + name.len);
-		(*alias)->len = name.len;
-		memcpy((*alias)->text, name.p, name.len);
-	}
-	buf_release(&upstream);
-	return ch;
-}
-
 static enum verdict subscribe(struct client *c, const struct call *call, enum hub_kind kind)
 {
 	struct hub *hub = c->w->hub;
@@ -291,7 +310,7 @@ static struct sub *find_sub(struct client *c, enum hub_kind kind, struct name na
 	struct sub *sub = hub_find_sub(c, ch, alias);
 
 	free(alias);
-	if (sub || !c->extra || (c->w->hub->n_aliases == 0 && !namespaces_active(client_view(c).all)))
+	if (sub || !c->extra || (c->w->hub->n_aliases == 0 && !namespaces_active(c->view.all)))
 		return sub;
 	/* A reload may have given the name another meaning just now. */
 	LIST_EACH (pos, next, &c->extra->subs[kind]) {
@@ -303,22 +322,6 @@ static struct sub *find_sub(struct client *c, enum hub_kind kind, struct name na
 			return sub;
 	}
 	return NULL;
-}
-
-static void move(struct hub *hub, struct sub *sub)
-{
-	struct client *c = sub->client;
-	struct alias *alias;
-	struct channel *ch = find_channel(c, sub->channel->kind, called(sub), true, &alias);
-
-	if (ch == sub->channel) {
-		free(alias);
-		return;
-	}
-	hub_add_sub(hub, c, ch, alias);
-	if (!hub_want(hub, ch))
-		ch->wanted = true; /* as soon as the server is there */
-	hub_remove_sub(hub, sub);
 }
 
 void hub_rename_channel(struct hub *hub, struct channel *ch)

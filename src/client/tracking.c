@@ -200,7 +200,7 @@ enum verdict handle_CLIENT_TRACKING(struct client *c, const struct call *call)
 	bool on = call_arg_is(call, 2, "ON");
 	uint32_t index = redirect_arg(call);
 	struct client_extra *x = client_extra(c);
-	struct view v = client_view(c);
+	struct view v = c->view;
 	struct buf b = {0};
 	enum verdict verdict;
 	int64_t target = 0;
@@ -273,7 +273,7 @@ static void info_answered(struct request *r, char type, int64_t number)
 
 enum verdict handle_CLIENT_TRACKINGINFO(struct client *c, const struct call *call)
 {
-	if (c->pinned && c->extra && (c->extra->redirect > 0 || namespaces_active(client_view(c).all)))
+	if (c->pinned && c->extra && (c->extra->redirect > 0 || namespaces_active(c->view.all)))
 		return forward(c, call, REQUEST_COLLECT, info_answered, 0);
 	return forward(c, call, 0, NULL, 0);
 }

@@ -118,7 +118,7 @@ static size_t put_names(const struct view *v, const char *key, size_t len, struc
 
 bool tracking_see(const struct client *c, const char **data, size_t *len, struct buf *room)
 {
-	struct view v = client_view(c);
+	struct view v = c->view;
 	const size_t head = sizeof(invalidate) - 1;
 	struct reply_cursor cur = {*data + head, *data + *len};
 	struct reply_item list, key;
@@ -149,7 +149,7 @@ bool tracking_see(const struct client *c, const char **data, size_t *len, struct
 void tracking_see_prefixes(const struct client *c, struct buf *reply)
 {
 	static const char word[] = "$8\r\nprefixes\r\n";
-	struct view v = client_view(c);
+	struct view v = c->view;
 	char *at = memmem(buf_head(reply), buf_len(reply), word, sizeof(word) - 1);
 	struct reply_item list, prefix;
 	struct buf b = {0}, names = {0};

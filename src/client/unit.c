@@ -91,23 +91,28 @@ static enum verdict refuse(struct client *c, const struct call *call, const char
 	return CALL_DONE;
 }
 
-/* As Redis words it (rejectCommandFormat in processCommand). */
-static enum verdict refuse_unknown(struct client *c, const struct call *call)
+void unit_unknown_text(const struct call *call, struct buf *text)
 {
-	struct buf text = {0};
 	const char *arg;
 	size_t len;
 
 	arg = call_arg(call, 0, &len);
-	buf_printf(&text, "ERR unknown command '%.*s', with args beginning with: ", len > 128 ? 128 : (int)len, arg);
-	for (uint32_t i = 1; i < call->frame->argc && buf_len(&text) < 256; i++) {
+	buf_printf(text, "ERR unknown command '%.*s', with args beginning with: ", len > 128 ? 128 : (int)len, arg);
+	for (uint32_t i = 1; i < call->frame->argc && buf_len(text) < 256; i++) {
 		arg = call_arg(call, i, &len);
-		buf_printf(&text, "'%.*s' ", len > 128 ? 128 : (int)len, arg);
+		buf_printf(text, "'%.*s' ", len > 128 ? 128 : (int)len, arg);
 	}
-	buf_put(&text, "", 1);
-	for (char *p = buf_head(&text); *p; p++)
+	buf_put(text, "", 1);
+	for (char *p = buf_head(text); *p; p++)
 		if (*p == '\r' || *p == '\n')
 			*p = ' ';
+}
+
+static enum verdict refuse_unknown(struct client *c, const struct call *call)
+{
+	struct buf text = {0};
+
+	unit_unknown_text(call, &text);
 	server_ask_learn(c->w->server);
 	refuse(c, call, buf_head(&text));
 	buf_release(&text);
@@ -274,7 +279,7 @@ enum verdict unit_queue(struct client *c, const struct call *call)
 
 	if (cmd->flags & CMD_UNKNOWN)
 		return refuse_unknown(c, call);
-	if (!command_arity_ok(cmd, call->frame->argc))
+	if (!call->rw && !command_arity_ok(cmd, call->frame->argc))
 		return refuse_arity(c, call);
 	switch (cmd->handler) {
 	case HANDLER_EXEC:

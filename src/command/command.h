@@ -214,7 +214,8 @@ enum command_absent {
 
 /* Our own column "ttl": what a command means for the time to live of the keys that it writes. */
 enum command_ttl {
-	TTL_NONE,  /* nothing */
+	TTL_NONE,  /* nothing; a read renews that of its keys, where the namespace wants it */
+	TTL_ASKS,  /* asks about the key itself, and leaves it alone */
 	TTL_AFTER, /* keys may be there without one afterwards: they are given it in the same round trip */
 	TTL_SET,   /* carries it in its options */
 	TTL_SETNX,

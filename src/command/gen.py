@@ -172,7 +172,7 @@ class Row:
                 self.response = constant("RESPONSE_", value)
 
     def own_ttl(self):
-        makes = any("KEY_UPDATE" in key or "KEY_INSERT" in key for key in self.keys)
+        makes = any(("KEY_RW" in key or "KEY_OW" in key) and "KEY_RM" not in key for key in self.keys)
         return "AFTER" if makes and {"write", "may_replicate"} & set(self.flags) else "NONE"
 
     def own_names(self):

@@ -211,7 +211,9 @@ static const char *own_beginning(const struct loader *l, const struct realm *rea
 		return prefix;
 	if (realm->channels || !(ns->hash_keys || realm->bound[i]))
 		return NULL;
-	return ns->match.n > 0 ? ns->match.items[0] : "";
+	if (ns->match.n > 0)
+		return ns->match.items[0];
+	return ns->hash_keys ? "" : NULL;
 }
 
 /* Where to point: at B, or, when nobody wrote that, at what makes the names of A its own. */
@@ -250,7 +252,7 @@ static void check_two(struct loader *l, const struct realm *realm, size_t a, con
 	if (!by_prefix &&
 	    (first->upstream_index != second->upstream_index || (is_match && (same || *prefix_of(l, realm, b->s.i)))))
 		return; /* the last two: said of match already; renamed */
-	if (same && !is_match && by_prefix && a > b->s.i)
+	if (same && !is_match && (!by_prefix || a > b->s.i))
 		return; /* said the other way round */
 	complain(l, b->s, blame(l, realm, b, a), ": \"%s\" %s \"%s\" of [namespace.%s]: their %ss would meet", b->text,
 		 same ? "is" : "lies within", own, first->name, realm->what);

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "resp/write.h"
-
 #define REDIS_OWN "__redis__:"
 
 static const char keyspace[] = "__keyspace@", keyevent[] = "__keyevent@", behind_db[] = "__:";
@@ -165,37 +163,6 @@ bool channel_seals(const struct view *v, const char *name, size_t len)
 		return false;
 	ns = view_channel(v, name, len).ns;
 	return ns && ns->flags & NS_SEALS_MESSAGES;
-}
-
-static bool put_sealed(const struct keyring *ring, const struct buf *channel, const char *message, size_t len,
-		       struct buf *out)
-{
-	struct seal_place at = {.kind = SEAL_MESSAGE, .key = buf_head(channel), .key_len = buf_len(channel)};
-
-	buf_printf(out, "$%zu\r\n", sealed_length(ring, len));
-	if (!seal_put(ring, &at, message, len, out))
-		return false;
-	buf_puts(out, "\r\n");
-	return true;
-}
-
-bool publish_rewrite(const struct view *v, const struct keyring *ring, const char *name, size_t name_len,
-		     const char *message, size_t message_len, struct buf *out)
-{
-	size_t before = buf_len(out);
-	struct buf channel = {0};
-	bool ok = true;
-
-	channel_put(v, name, name_len, &channel);
-	resp_bulk(out, buf_head(&channel), buf_len(&channel));
-	if (channel_seals(v, name, name_len))
-		ok = put_sealed(ring, &channel, message, message_len, out);
-	else
-		resp_bulk(out, message, message_len);
-	if (!ok)
-		out->end = out->start + before;
-	buf_release(&channel);
-	return ok;
 }
 
 enum open_status message_open(const struct keyring *ring, const char *channel, size_t channel_len, const char *sealed,

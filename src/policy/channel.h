@@ -45,13 +45,6 @@ bool channel_key_back_put(const struct view *v, const char *key, size_t len, str
 /* Whether messages to a client's channel are sealed. */
 bool channel_seals(const struct view *v, const char *name, size_t len);
 
-/*
- * PUBLISH and SPUBLISH of these two arguments: their upstream ones are appended as bulk strings. False: no memory, and
- * out is as it was. Their number, and the command's name, stay.
- */
-bool publish_rewrite(const struct view *v, const struct keyring *ring, const char *name, size_t name_len,
-		     const char *message, size_t message_len, struct buf *out) __attribute__((warn_unused_result));
-
 /* Appends what a sealed message to an upstream channel says. */
 enum open_status message_open(const struct keyring *ring, const char *channel, size_t channel_len, const char *sealed,
 			      size_t len, struct buf *out) __attribute__((warn_unused_result));

@@ -198,19 +198,24 @@ static void keys_array(struct walk *w)
 	buf_release(&names);
 }
 
+/* One, or several of which the first counts that the client has a name for. */
 static void random_key(struct walk *w)
 {
-	struct buf name = {0};
 	struct reply_item item;
-	const char *from;
+	uint64_t n = 1;
 
-	if (!next(w, &item, &from) || !is_bulk(&item))
-		copy_from(w, from);
-	else if (name_back(w->fix, item.text, item.len, &name))
-		resp_bulk(w->out, buf_head(&name), buf_len(&name));
-	else
-		resp_null(w->out, w->fix->proto);
-	buf_release(&name);
+	for (uint64_t i = 0; i < n && reply_cursor_next(&w->cur, &item); i++) {
+		struct buf name = {0};
+		bool ok = is_bulk(&item) && name_back(w->fix, item.text, item.len, &name);
+
+		if (ok)
+			resp_bulk(w->out, name.data ? buf_head(&name) : "", buf_len(&name));
+		buf_release(&name);
+		if (ok)
+			return;
+		n += is_array(&item) ? elements(&item) : 0;
+	}
+	resp_null(w->out, w->fix->proto);
 }
 
 /* ---- values ---- */

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "policy/channel.h"
 #include "policy/rewrite.h"
 #include "resp/errors.h"
 
@@ -26,6 +27,10 @@ static const char random_script[] =
 	"local p=ARGV[2] for i=1," RANDOM_TRIES " do local k=redis.call('RANDOMKEY') if not k then return false end "
 	"if string.sub(k,1,#p)==p then return k end end local all=redis.call('KEYS',ARGV[1]) "
 	"if #all==0 then return false end return all[1+tonumber(ARGV[3])%#all]";
+
+/* Of some, the client may have a name for one. */
+static const char some_script[] =
+	"local t={} for i=1," RANDOM_TRIES " do t[i]=redis.call('RANDOMKEY') or nil end return t";
 
 /* ---- patterns ---- */
 
@@ -82,7 +87,7 @@ static bool names_of_scan(struct rewrite *r)
 /* ---- SORT ---- */
 
 /* "weight_*" or "object_*->name": a key with the element in the place of the star. */
-static void sort_pattern(struct rewrite *r, uint32_t i)
+static bool sort_pattern(struct rewrite *r, uint32_t i)
 {
 	const char *p = r->args[i].p, *star = memchr(p, '*', r->args[i].len);
 	struct name_place at;
@@ -90,34 +95,50 @@ static void sort_pattern(struct rewrite *r, uint32_t i)
 	struct slice name;
 
 	if (!star) /* BY nosort, GET # */
-		return;
+		return true;
 	at = view_key(&r->view, p, (size_t)(star - p));
+	if (at.ns && at.ns->flags & NS_SEALS)
+		return rewrite_refuse(r, reply_error_text(ERROR_ENCRYPTED));
+	if (is_hashed(at.ns))
+		return rewrite_refuse(r, reply_error_text(ERROR_NAMES_HASHED));
 	if (name_place_is_same(&at))
-		return;
+		return true;
 	buf_put(&out, at.put, at.put_len);
 	buf_put(&out, p + at.cut, r->args[i].len - at.cut);
 	name = keep(r, &out);
 	buf_release(&out);
 	rewrite_set(r, i, name.p, name.len);
+	return true;
 }
 
-static void names_of_sort(struct rewrite *r)
+static bool names_of_sort(struct rewrite *r)
 {
 	for (uint32_t i = 2; i < r->argc; i++) {
 		if (rewrite_arg_is(r, i, "LIMIT")) {
 			i += 2;
 		} else if (i + 1 < r->argc && (rewrite_arg_is(r, i, "BY") || rewrite_arg_is(r, i, "GET"))) {
-			sort_pattern(r, ++i);
+			if (!sort_pattern(r, ++i))
+				return false;
 		} else if (rewrite_arg_is(r, i, "STORE")) {
 			i++;
 		}
 	}
+	return true;
 }
 
 /* ---- all keys of a namespace ---- */
 
-/* EVAL script 0 pattern, in the place of the command. */
+/* EVAL script 0, in the place of the command. */
 static void send_script(struct rewrite *r, const char *script)
+{
+	r->argc = 0;
+	rewrite_insert(r, 0, "EVAL", 4);
+	rewrite_insert(r, 1, script, strlen(script));
+	rewrite_insert(r, 2, "0", 1);
+}
+
+/* The same with a pattern for all keys of the namespace. */
+static void send_script_of_all(struct rewrite *r, const char *script)
 {
 	struct buf out = {0};
 	struct slice pattern;
@@ -126,10 +147,7 @@ static void send_script(struct rewrite *r, const char *script)
 	buf_put(&out, "*", 1);
 	pattern = keep(r, &out);
 	buf_release(&out);
-	r->argc = 0;
-	rewrite_insert(r, 0, "EVAL", 4);
-	rewrite_insert(r, 1, script, strlen(script));
-	rewrite_insert(r, 2, "0", 1);
+	send_script(r, script);
 	rewrite_insert(r, 3, pattern.p, pattern.len);
 }
 
@@ -139,9 +157,11 @@ static void names_of_random(struct rewrite *r)
 	const char *number = rewrite_number(r, (int64_t)(*r->random >> 33), &len);
 
 	if (r->view.bound) {
-		send_script(r, random_script);
+		send_script_of_all(r, random_script);
 		rewrite_insert(r, 4, r->view.bound->prefix, r->view.bound->prefix_len);
 		rewrite_insert(r, 5, number, len);
+	} else if (namespaces_rename(r->view.all)) {
+		send_script(r, some_script);
 	}
 	if (!r->probing && (r->view.bound || namespaces_rename(r->view.all)))
 		rewrite_fix(r)->names = NAMES_RANDOM;
@@ -155,8 +175,29 @@ static bool names_of_flush(struct rewrite *r, const char *script)
 		return true;
 	if (r->view.bound->flags & NS_READONLY)
 		return rewrite_refuse(r, reply_error_text(ERROR_NS_READONLY));
-	send_script(r, script);
+	send_script_of_all(r, script);
 	return true;
+}
+
+/* The channel, and the message where such are sealed. All channels are on [upstream.main], where the hub listens. */
+static void names_of_publish(struct rewrite *r)
+{
+	struct slice client = {r->args[1].p, r->args[1].len}, upstream;
+	struct seal_place *at;
+	struct buf out = {0};
+
+	r->where = NULL;
+	channel_put(&r->view, client.p, client.len, &out);
+	upstream = keep(r, &out);
+	buf_release(&out);
+	if (upstream.len != client.len || memcmp(upstream.p, client.p, client.len) != 0)
+		rewrite_set(r, 1, upstream.p, upstream.len);
+	if (r->argc != 3 || !channel_seals(&r->view, client.p, client.len))
+		return;
+	at = arena_alloc(&r->arena, sizeof(*at));
+	*at = (struct seal_place){.kind = SEAL_MESSAGE, .key = upstream.p, .key_len = upstream.len};
+	r->args[2].seal = at;
+	r->changed = true;
 }
 
 static bool renames_a_key(const struct rewrite *r)
@@ -187,18 +228,18 @@ bool rewrite_names(struct rewrite *r)
 			rewrite_fix(r)->names = r->cmd->names;
 		return true;
 	case NAMES_SORT:
-		names_of_sort(r);
-		return true;
+		return names_of_sort(r);
 	case NAMES_COUNT:
 		if (r->view.bound)
-			send_script(r, count_script);
+			send_script_of_all(r, count_script);
 		return true;
 	case NAMES_FLUSH_DB:
 		return names_of_flush(r, flush_db_script);
 	case NAMES_FLUSH_ALL:
 		return names_of_flush(r, flush_all_script);
 	case NAMES_CHANNEL:
-		return true; /* client/subscribe.c */
+		names_of_publish(r);
+		return true;
 	case NAMES_HIDDEN:
 		return !r->view.bound || rewrite_refuse(r, reply_error_text(ERROR_BOUND));
 	case NAMES_REFUSED:

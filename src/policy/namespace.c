@@ -15,7 +15,9 @@
 struct prefix {
 	const char *text;
 	uint32_t len;
-	bool upstream; /* it is how names begin upstream, and stays as it is */
+	bool alias;	  /* not a match, but how names begin upstream */
+	bool twofold;	  /* what begins with `back` and goes on may be taken for something else */
+	const char *back; /* what clients say for it where it stands upstream; NULL: it is no name upstream */
 	struct name_place at;
 };
 
@@ -63,16 +65,17 @@ static int compare_prefixes(const void *x, const void *y)
 	const struct prefix *a = x, *b = y;
 	int texts = strcmp(a->text, b->text);
 
-	/* Of two that are the same the client's comes first, and counts. */
-	return texts ? texts : (int)a->upstream - (int)b->upstream;
+	/* Of two that are the same the match comes first, and counts. */
+	return texts ? texts : (int)a->alias - (int)b->alias;
 }
 
-static void add_prefix(struct prefix_table *t, const char *text, bool upstream, struct name_place at)
+static void add_prefix(struct prefix_table *t, const char *text, bool alias, const char *back, struct name_place at)
 {
 	if (!*text)
 		return;
 	t->items = xreallocarray(t->items, t->n + 1, sizeof(*t->items));
-	t->items[t->n++] = (struct prefix){text, (uint32_t)strlen(text), upstream, at};
+	t->items[t->n++] =
+		(struct prefix){.text = text, .len = (uint32_t)strlen(text), .alias = alias, .back = back, .at = at};
 }
 
 static void drop_doubles(struct prefix_table *t)
@@ -84,6 +87,8 @@ static void drop_doubles(struct prefix_table *t)
 			t->items[n++] = t->items[i];
 	t->n = n;
 }
+
+static bool has_longer(const struct prefix_table *t, const char *text, size_t len);
 
 static void build_table(struct prefix_table *t)
 {
@@ -107,6 +112,7 @@ static void build_table(struct prefix_table *t)
 			slot = (slot + 1) & (t->n_slots - 1);
 		t->slots[slot] = (uint32_t)i + 1;
 		t->has_len[t->items[i].len] = true;
+		t->items[i].twofold = t->items[i].back && has_longer(t, t->items[i].back, strlen(t->items[i].back));
 	}
 }
 
@@ -180,36 +186,50 @@ static uint32_t flags_of(const struct namespace_config *conf)
 	return flags;
 }
 
-/* Where names of ns go that begin with `match`; put "": they stay. */
-static struct name_place place_of(const struct namespace *ns, const char *match, const char *put)
+/* Where names of ns go that begin with `match`: `put` takes its place; "": they stay. */
+static struct name_place place_of(const struct namespace *ns, const char *match, const char *put, bool hashed)
 {
-	if (!*put && !(ns->flags & NS_HASHES))
-		return (struct name_place){ns, "", 0, 0};
-	if (!*put) /* hashed behind its own beginning */
+	if (!*put)
 		put = match;
+	if (!hashed && strcmp(put, match) == 0)
+		return (struct name_place){ns, "", 0, 0};
 	return (struct name_place){ns, put, (uint32_t)strlen(put), (uint32_t)strlen(match)};
 }
 
-static void add_namespace(struct namespaces *all, struct namespace *ns)
+/* The match that stands for the upstream prefix in names given back: itself, if clients say it, too; or the first. */
+static const char *name_of_prefix(const struct namespace_config *conf, const char *prefix)
+{
+	for (size_t i = 0; i < conf->match.n; i++)
+		if (strcmp(conf->match.items[i], prefix) == 0)
+			return prefix;
+	return conf->match.n > 0 ? conf->match.items[0] : "";
+}
+
+/* All ways in and out of a namespace for one kind of names. */
+static void add_beginnings(struct prefix_table *t, const struct namespace *ns, const char *prefix, bool hashed)
 {
 	const struct namespace_config *conf = ns->conf;
 
 	for (size_t i = 0; i < conf->match.n; i++) {
 		const char *match = conf->match.items[i];
+		bool stays = !*prefix || strcmp(match, prefix) == 0;
 
-		add_prefix(&all->keys, match, !*conf->prefix, place_of(ns, match, conf->prefix));
-		add_prefix(&all->channels, match, !*conf->channel_prefix,
-			   (struct name_place){ns, conf->channel_prefix, (uint32_t)strlen(conf->channel_prefix),
-					       *conf->channel_prefix ? (uint32_t)strlen(match) : 0});
+		add_prefix(t, match, false, stays ? match : NULL, place_of(ns, match, prefix, hashed));
 	}
-	add_prefix(&all->keys, conf->prefix, true,
-		   place_of(ns, conf->prefix, ns->flags & NS_HASHES ? conf->prefix : ""));
-	add_prefix(&all->channels, conf->channel_prefix, true, (struct name_place){ns, "", 0, 0});
+	add_prefix(t, prefix, true, name_of_prefix(conf, prefix), place_of(ns, prefix, prefix, hashed));
+}
+
+static void add_namespace(struct namespaces *all, struct namespace *ns)
+{
+	const struct namespace_config *conf = ns->conf;
+	bool hashed = ns->flags & NS_HASHES;
+
+	add_beginnings(&all->keys, ns, conf->prefix, hashed);
+	add_beginnings(&all->channels, ns, conf->channel_prefix, false);
 	if (strcmp(conf->name, "default") == 0) {
 		all->fallback = ns;
-		all->default_key = place_of(ns, "", conf->prefix);
-		all->default_channel =
-			(struct name_place){ns, conf->channel_prefix, (uint32_t)strlen(conf->channel_prefix), 0};
+		all->default_key = place_of(ns, "", conf->prefix, hashed);
+		all->default_channel = place_of(ns, "", conf->channel_prefix, false);
 	}
 }
 
@@ -356,12 +376,14 @@ void name_place_put(const struct view *v, const struct name_place *at, const cha
 		buf_put(out, name + at->cut, len - at->cut);
 		return;
 	}
+	name += at->cut;
+	len -= at->cut;
 	if (hash_tag(name, len, &tag, &tag_len)) {
 		buf_puts(out, "{");
 		put_hash(v, tag, tag_len, TAG_HASH_BYTES, out);
 		buf_puts(out, "}");
 	}
-	put_hash(v, name + at->cut, len - at->cut, NAME_HASH_BYTES, out);
+	put_hash(v, name, len, NAME_HASH_BYTES, out);
 }
 
 /* ---- back ---- */
@@ -371,23 +393,38 @@ static bool begins_with(const char *name, size_t len, const char *prefix, size_t
 	return len >= prefix_len && memcmp(name, prefix, prefix_len) == 0;
 }
 
-/* A name that stands upstream in the place of p. */
-static bool back(const struct prefix *p, const char *renamed, const char *first_match, struct name_place *out)
+/* Whether a client's name that begins with `back`, and goes on with the rest, is taken for what begins so. */
+static bool leads_back(const struct prefix_table *t, const char *back, const char *rest, size_t len)
 {
-	*out = (struct name_place){p->at.ns, "", 0, 0};
-	if (!p->upstream)
-		return false; /* clients mean something else by this name */
-	if (*renamed && strcmp(p->text, renamed) == 0) {
-		out->put = first_match;
-		out->put_len = (uint32_t)strlen(first_match);
-		out->cut = p->len;
-	}
-	return true;
+	size_t back_len = strlen(back);
+	char small[256], *name = t->max_len <= sizeof(small) ? small : xcalloc(1, t->max_len);
+	const struct prefix *p;
+
+	if (len > t->max_len - back_len)
+		len = t->max_len - back_len;
+	memcpy(name, back, back_len);
+	if (len > 0)
+		memcpy(name + back_len, rest, len);
+	p = find_prefix(t, name, back_len + len);
+	if (name != small)
+		free(name);
+	return (p ? p->len : 0) == back_len;
 }
 
-static const char *first_match(const struct namespace *ns)
+/* The client's name for what begins with p upstream. */
+static bool back(const struct prefix_table *t, const struct prefix *p, const char *name, size_t len,
+		 struct name_place *out)
 {
-	return ns->conf->match.n > 0 ? ns->conf->match.items[0] : "";
+	*out = (struct name_place){p->at.ns, "", 0, 0};
+	if (!p->back)
+		return false; /* clients mean something else by this name */
+	if (strcmp(p->back, p->text) == 0)
+		return true;
+	/* Where that would be the name of another key it has still the one that it has upstream. */
+	if (p->twofold && !leads_back(t, p->back, name + p->len, len - p->len))
+		return true;
+	*out = (struct name_place){p->at.ns, p->back, (uint32_t)strlen(p->back), p->len};
+	return true;
 }
 
 bool view_key_back(const struct view *v, const char *key, size_t len, struct name_place *out)
@@ -400,7 +437,7 @@ bool view_key_back(const struct view *v, const char *key, size_t len, struct nam
 	}
 	p = find_prefix(&v->all->keys, key, len);
 	if (p)
-		return back(p, p->at.ns->conf->prefix, first_match(p->at.ns), out) && !(p->at.ns->flags & NS_HASHES);
+		return back(&v->all->keys, p, key, len, out) && !(p->at.ns->flags & NS_HASHES);
 	*out = (struct name_place){v->all->fallback, "", 0, 0};
 	if (!v->all->fallback)
 		return !v->all->config->server.strict;
@@ -415,7 +452,7 @@ bool view_key_is_hashed(const struct view *v, const char *key, size_t len)
 		return v->bound->flags & NS_HASHES && begins_with(key, len, v->bound->prefix, v->bound->prefix_len);
 	p = find_prefix(&v->all->keys, key, len);
 	if (p)
-		return p->upstream && p->at.ns->flags & NS_HASHES;
+		return p->back && p->at.ns->flags & NS_HASHES;
 	return v->all->fallback && v->all->fallback->flags & NS_HASHES;
 }
 
@@ -431,7 +468,7 @@ bool view_channel_back(const struct view *v, const char *channel, size_t len, st
 	}
 	p = find_prefix(&v->all->channels, channel, len);
 	if (p)
-		return back(p, p->at.ns->conf->channel_prefix, first_match(p->at.ns), out);
+		return back(&v->all->channels, p, channel, len, out);
 	*out = (struct name_place){v->all->fallback, "", 0, 0};
 	return v->all->default_channel.put_len == 0;
 }
@@ -453,7 +490,7 @@ bool view_pattern(const struct view *v, const char *pattern, size_t len, struct 
 	struct name_place at = view_key(v, pattern, n);
 
 	*ns = v->bound;
-	if (!v->bound && has_longer(&v->all->keys, pattern, n)) {
+	if (!v->bound && n < len && has_longer(&v->all->keys, pattern, n)) {
 		if (namespaces_rename(v->all)) {
 			buf_put(out, "*", 1);
 			return false;
@@ -472,7 +509,7 @@ bool view_channel_pattern(const struct view *v, const char *pattern, size_t len,
 	size_t n = literal_length(pattern, len);
 	struct name_place at = view_channel(v, pattern, n);
 
-	if (!v->bound && v->all->renames_channels && has_longer(&v->all->channels, pattern, n)) {
+	if (!v->bound && v->all->renames_channels && n < len && has_longer(&v->all->channels, pattern, n)) {
 		buf_put(out, "*", 1);
 		return false;
 	}

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "base/mem.h"
+#include "policy/channel.h"
 #include "resp/errors.h"
 #include "resp/request_frame.h"
 #include "resp/write.h"
@@ -187,6 +188,8 @@ static bool head_is_enough(const struct rewrite *r)
 	const struct key_spec *spec = r->cmd->specs;
 	struct name_place at;
 
+	if (r->cmd->names == NAMES_CHANNEL)
+		return r->argc > 1 && !channel_seals(&r->view, r->args[1].p, r->args[1].len);
 	if (r->cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE ||
 	    spec->last_key != 0 || (uint32_t)spec->begin_index >= r->argc)
 		return false;
@@ -200,6 +203,8 @@ static bool head_is_enough(const struct rewrite *r)
 
 static bool find_keys(struct rewrite *r)
 {
+	if (r->cmd->names == NAMES_CHANNEL)
+		return true;
 	if (r->cmd->flags & CMD_UNKNOWN)
 		return !is_confined(r) || rewrite_refuse(r, reply_error_text(ERROR_KEYS_UNKNOWN));
 	if (r->tail) { /* command_keys() wants all arguments: see head_is_enough() */

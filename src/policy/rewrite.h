@@ -41,8 +41,8 @@ struct rewrite_key {
 	size_t client_len;
 	const char *name; /* upstream */
 	size_t len;
-	int64_t ttl_ms; /* it is to be given this behind the command, unless it has one; 0: nothing */
-	bool slides;	/* its time to live is renewed, when it is time */
+	int64_t ttl_ms; /* it is to be given this behind the command; 0: nothing */
+	bool slides;	/* a read renews it, when it is time */
 };
 
 struct rewrite {
@@ -116,9 +116,9 @@ bool rewrite_ttl(struct rewrite *r);
 bool rewrite_seal(struct rewrite *r);
 
 /*
- * Appends the command that gives a key its time to live behind a write, if it has none then: with EXPIRE's NX, which
- * Redis has since 7.0, or by a script. `anew`: whatever it has.
+ * Appends the command that gives a key its time to live: behind a write if it has none then, behind a read (slides) if
+ * it has less. By EXPIRE's options NX and GT, which Redis has since 7.0, or by a script.
  */
-void ttl_put_after(struct buf *out, const struct rewrite_key *key, bool anew, bool has_nx);
+void ttl_put_after(struct buf *out, const struct rewrite_key *key, bool has_options);
 
 #endif

@@ -142,11 +142,6 @@ void keyring_free(struct keyring **ring)
 	*ring = NULL;
 }
 
-bool keyring_can_seal(const struct keyring *ring)
-{
-	return ring->n > 0;
-}
-
 const unsigned char *keyring_hash_key(const struct keyring *ring)
 {
 	return ring->has_hash_key ? ring->hash_key : NULL;

@@ -25,12 +25,9 @@
 
 struct keyring;
 
-/* NULL, with the reason in why, when the keys make no sense. No keys at all: a ring that can't seal. */
+/* NULL, with the reason in why, when the keys make no sense. No keys at all: a ring that can't seal (asserted). */
 struct keyring *keyring_new(const struct encryption_config *conf, char *why, size_t why_size);
 void keyring_free(struct keyring **ring); /* wiped */
-
-/* Whether there is a key: without one nothing may be sealed (seal_put asserts it), and nothing sealed opens. */
-bool keyring_can_seal(const struct keyring *ring);
 
 /* 32 bytes of [encryption] hash_key; NULL: there is none. */
 const unsigned char *keyring_hash_key(const struct keyring *ring);

@@ -65,7 +65,6 @@ static void after(struct rewrite *r, struct rewrite_key *key)
 	if (!has(key, NS_TTL))
 		return;
 	key->ttl_ms = jittered_ms(r, conf_of(key));
-	key->slides = has(key, NS_SLIDING);
 	r->has_after = true;
 }
 
@@ -160,19 +159,18 @@ static void ttl_of_restore(struct rewrite *r, struct rewrite_key *key)
 static void ttl_after(struct rewrite *r)
 {
 	for (uint32_t i = 0; i < r->n_keys; i++)
-		if (r->keys[i].flags & (KEY_UPDATE | KEY_INSERT))
+		if (r->keys[i].flags & (KEY_RW | KEY_OW) && !(r->keys[i].flags & KEY_RM))
 			after(r, &r->keys[i]);
 }
 
-/* A read of what a key holds. What asks about the key itself (TTL, TYPE, EXISTS) leaves it alone. */
 static void slide(struct rewrite *r)
 {
-	if (!(r->cmd->flags & CMD_READONLY) || r->cmd->categories & CAT_KEYSPACE)
+	if (!(r->cmd->flags & CMD_READONLY))
 		return;
 	for (uint32_t i = 0; i < r->n_keys; i++) {
 		struct rewrite_key *key = &r->keys[i];
 
-		if (!has(key, NS_SLIDING) || !has(key, NS_TTL) || !(key->flags & KEY_ACCESS))
+		if (!has(key, NS_SLIDING) || !has(key, NS_TTL))
 			continue;
 		key->ttl_ms = jittered_ms(r, conf_of(key));
 		key->slides = true;
@@ -187,6 +185,8 @@ bool rewrite_ttl(struct rewrite *r)
 	if (r->n_keys == 0)
 		return true;
 	switch ((enum command_ttl)r->cmd->ttl) {
+	case TTL_ASKS:
+		break;
 	case TTL_NONE:
 		slide(r);
 		break;
@@ -217,25 +217,26 @@ bool rewrite_ttl(struct rewrite *r)
 	return true;
 }
 
-void ttl_put_after(struct buf *out, const struct rewrite_key *key, bool anew, bool has_nx)
+void ttl_put_after(struct buf *out, const struct rewrite_key *key, bool has_options)
 {
-	static const char script[] =
+	static const char first[] =
 		"if redis.call('PTTL',KEYS[1])==-1 then return redis.call('PEXPIRE',KEYS[1],ARGV[1]) end return 0";
+	static const char longer[] = "local t=redis.call('PTTL',KEYS[1]) if t~=-2 and t<tonumber(ARGV[1]) then "
+				     "return redis.call('PEXPIRE',KEYS[1],ARGV[1]) end return 0";
 	char ms[24];
 
 	snprintf(ms, sizeof(ms), "%lld", (long long)key->ttl_ms);
-	if (anew || has_nx) {
-		resp_array(out, anew ? 3 : 4);
+	if (has_options) {
+		resp_array(out, 4);
 		resp_bulks(out, "PEXPIRE");
 		resp_bulk(out, key->name, key->len);
 		resp_bulks(out, ms);
-		if (!anew)
-			resp_bulks(out, "NX");
+		resp_bulks(out, key->slides ? "GT" : "NX");
 		return;
 	}
 	resp_array(out, 5);
 	resp_bulks(out, "EVAL");
-	resp_bulks(out, script);
+	resp_bulks(out, key->slides ? longer : first);
 	resp_bulks(out, "1");
 	resp_bulk(out, key->name, key->len);
 	resp_bulks(out, ms);

@@ -51,32 +51,12 @@ static bool open_upstream(struct shared_config *s, size_t i, char *why, size_t w
 	return s->upstream_tls[i];
 }
 
-/* What namespaces ask of the keys. */
-static bool keys_suffice(const struct shared_config *s, char *why, size_t why_size)
-{
-	for (size_t i = 0; i < s->config->n_namespaces; i++) {
-		const struct namespace_config *ns = &s->config->namespaces[i];
-		const char *missing = NULL;
-
-		if ((ns->encrypt || ns->encrypt_messages) && !keyring_can_seal(s->keyring))
-			missing = "keys";
-		else if (ns->hash_keys && !keyring_hash_key(s->keyring))
-			missing = "hash_key";
-		if (missing) {
-			snprintf(why, why_size, "[namespace.%s] needs %s in [encryption]", ns->name, missing);
-			return false;
-		}
-	}
-	return true;
-}
-
 static bool open_namespaces(struct shared_config *s, char *why, size_t why_size)
 {
 	s->keyring = keyring_new(&s->config->encryption, why, why_size);
-	if (!s->keyring || !keys_suffice(s, why, why_size))
-		return false;
-	s->namespaces = namespaces_new(s->config, keyring_hash_key(s->keyring));
-	return true;
+	if (s->keyring)
+		s->namespaces = namespaces_new(s->config, keyring_hash_key(s->keyring));
+	return s->keyring;
 }
 
 struct shared_config *shared_config_new(struct config *config, char *why, size_t why_size)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * libFuzzer target: any bytes as a configuration file, and as the value of some --set. A configuration that is taken
- * must survive being dumped and read back: the second dump is the first.
+ * must survive being dumped and read back: the second dump is the first. (But masked keys are none.)
  */
 #include <assert.h>
 #include <stdio.h>
@@ -47,7 +47,7 @@ static void load(const struct config_source *source, const char *text, size_t le
 	struct config *config = config_load_buffer(source, text, len, &problems);
 
 	assert((config == NULL) == (problems.n > 0));
-	if (config)
+	if (config && config->encryption.keys.n == 0 && !*config->encryption.hash_key)
 		read_back(config);
 	config_free(&config);
 	problems_free(&problems);
@@ -59,6 +59,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 					    "upstream.main.url=",
 					    "upstream.main.nodes=",
 					    "namespace.x.match=",
+					    "namespace.x.ttl_jitter=",
+					    "server.listener=",
 					    "log.file=",
 					    "log.slow=",
 					    ""};

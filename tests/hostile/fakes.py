@@ -57,6 +57,8 @@ class Fake:
             return
         back = socket.create_connection(("127.0.0.1", self.redis.port))
         self.socks.append(back)
+        for sock in (conn, back):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         requests, replies = conn.makefile("rb"), back.makefile("rb")
         try:
             while True:

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Channels and keys through namespaces: Pub/Sub, keyspace events, PUBSUB, invalidations, sealed messages."""
+import base64
+
 import pytest
 
-from harness.resp import Push
-from harness.servers import calls_of, wait_until
+from harness.cluster import Cluster
+from harness.resp import Conn, Push
+from harness.servers import Keyweir, Redis, free_ports, wait_until
 
+KEY = base64.b64encode(bytes(range(32))).decode()
+KEYS = '[encryption]\nkeys = ["k1:%s"]\nhash_key = "%s"\n' % (KEY, KEY)
 CONFIG = """
 [namespace.product]
 prefix = "shop:product:"
@@ -16,20 +21,18 @@ channel_prefix = "tbc:"
 [namespace.secret]
 hash_keys = true
 [namespace.plain]
-"""
+""" + KEYS
 EVENTS = ["--notify-keyspace-events", "KEA"]
 
 
 @pytest.fixture(scope="module", name="server")
 def server_fixture():
-    from harness.servers import Redis
     with Redis(EVENTS) as server:
         yield server
 
 
 @pytest.fixture(scope="module", name="proxy")
 def proxy_fixture(server):
-    from harness.servers import Keyweir
     with Keyweir(server, CONFIG) as proxy:
         yield proxy
 
@@ -112,6 +115,17 @@ def test_one_channel_of_several_names(proxy, other, direct):
         assert message(both) == [b"message", b"tbc:x", b"again"]
         assert is_silent(both)
     wait_until(lambda: direct.cmd("PUBSUB", "CHANNELS") == [])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_publish_in_a_transaction(proxy, sealing, together):
+    for keyweir, channel in ((proxy, "product:tx"), (sealing, "mail:tx")):
+        with keyweir.client() as sub, keyweir.client() as conn:
+            sub.cmd("SUBSCRIBE", channel)
+            commands = [["MULTI"], ["PUBLISH", channel, "one"], ["PUBLISH", "loose", "two"], ["EXEC"]]
+            replies = conn.pipeline(commands) if together else [conn.raw(*c) for c in commands]
+            assert replies[-1] == b"*2\r\n:1\r\n:0\r\n"
+            assert message(sub) == [b"message", channel.encode(), b"one"]
 
 
 def test_a_reader_of_two_names_that_is_closed(server, fresh_keyweir):
@@ -203,7 +217,6 @@ class server_subscribed:
         self.channel = channel
 
     def __enter__(self):
-        from harness.resp import Conn
         self.conn = Conn(port=self.port)
         self.conn.cmd("SUBSCRIBE", self.channel)
 
@@ -284,8 +297,246 @@ def test_reload_gives_names_another_meaning(server, direct, fresh_keyweir):
         assert subscribed(sub, "UNSUBSCRIBE", "product:1") == [[b"unsubscribe", b"product:1", 1]]
 
 
-def test_nothing_renamed_nothing_asked(proxy, server, other):
-    """PUBSUB goes the plain way for a name that stays."""
-    before = calls_of(server, "publish")
-    assert other.cmd("PUBLISH", "plain:quiet", "x") == 0
-    assert calls_of(server, "publish") == before + 1
+# ---- listeners that are bound to a namespace ----
+
+@pytest.fixture(scope="module", name="bound")
+def bound_fixture(server):
+    """Factories of clients: of one namespace with a channel_prefix, of one without."""
+    ports = free_ports(2)
+    listeners = "".join('[[server.listener]]\naddress = "127.0.0.1:%d"\nnamespace = "%s"\n' % pair
+                        for pair in zip(ports, ("product", "plain")))
+    with Keyweir(server, listeners + CONFIG) as proxy:
+        yield proxy, lambda proto=2: client_of(ports[0], proto), lambda proto=2: client_of(ports[1], proto)
+
+
+def client_of(port, proto):
+    conn = Conn(port=port)
+    if proto == 3:
+        conn.hello(3)
+    return conn
+
+
+def test_bound_names(bound, direct):
+    proxy, product, _ = bound
+    with proxy.client() as other, product() as sub, product(3) as pattern, product() as publisher:
+        assert sub.cmd("SUBSCRIBE", "1") == [b"subscribe", b"1", 1]
+        assert sub.cmd("SUBSCRIBE", "") == [b"subscribe", b"", 2]
+        assert list(pattern.cmd("PSUBSCRIBE", "*")) == [b"psubscribe", b"*", 1]
+        assert publisher.cmd("PUBLISH", "1", "a") == 2
+        assert message(sub) == [b"message", b"1", b"a"]
+        assert message(pattern) == [b"pmessage", b"*", b"1", b"a"]
+        assert other.cmd("PUBLISH", "product:1", "b") == 2
+        assert message(sub) == [b"message", b"1", b"b"] and message(pattern)[2:] == [b"1", b"b"]
+        assert publisher.cmd("PUBLISH", "product:1", "nobody's") == 1
+        assert message(pattern)[2:] == [b"product:1", b"nobody's"]
+        assert publisher.cmd("PUBLISH", "", "c") == 2
+        assert message(sub) == [b"message", b"", b"c"] and message(pattern)[2:] == [b"", b"c"]
+        for channel in ("1", "loose", "product:2", "__keyspace@0__:1"):
+            direct.cmd("PUBLISH", channel, "of others")
+        assert is_silent(sub) and pattern.cmd("PING") == "PONG"
+        with server_subscribed(direct, "loose"):
+            assert sorted(publisher.cmd("PUBSUB", "CHANNELS")) == [b"", b"1"]
+            assert publisher.cmd("PUBSUB", "CHANNELS", "[0-9]") == [b"1"]
+            assert publisher.cmd("PUBSUB", "NUMSUB", "1", "loose") == [b"1", 1, b"loose", 0]
+        assert subscribed(sub, "UNSUBSCRIBE", "1", "") == [[b"unsubscribe", b"1", 1], [b"unsubscribe", b"", 0]]
+
+
+def test_bound_events(bound, direct):
+    _, product, plain = bound
+    with product() as sub, plain(3) as other:
+        for conn in sub, other:
+            subscribed(conn, "SUBSCRIBE", "__keyspace@0__:1", "__keyevent@0__:set")
+            subscribed(conn, "PSUBSCRIBE", "__key*:*")
+        direct.cmd("SET", "1", "of nobody")
+        direct.cmd("SET", "shop:product:1", "x")
+        direct.cmd("SET", "plain:1", "x")
+        for conn in sub, other:
+            assert sorted(message(conn) for _ in range(4)) == sorted([
+                [b"message", b"__keyspace@0__:1", b"set"], [b"message", b"__keyevent@0__:set", b"1"],
+                [b"pmessage", b"__key*:*", b"__keyspace@0__:1", b"set"],
+                [b"pmessage", b"__key*:*", b"__keyevent@0__:set", b"1"]])
+            conn.send("UNSUBSCRIBE"), conn.read(), conn.read(), conn.cmd("PUNSUBSCRIBE")
+            assert is_silent(conn)
+
+
+def test_channels_stay_without_a_channel_prefix(bound, direct):
+    _, _, plain = bound
+    with plain() as sub, plain() as publisher:
+        sub.cmd("SUBSCRIBE", "news"), subscribed(sub, "PSUBSCRIBE", "*s")
+        assert direct.cmd("PUBLISH", "news", "x") == 2
+        assert sorted([message(sub), message(sub)]) == [
+            [b"message", b"news", b"x"], [b"pmessage", b"*s", b"news", b"x"]]
+        assert publisher.cmd("PUBLISH", "news", "y") == 2
+        assert publisher.cmd("PUBSUB", "CHANNELS") == [b"news"]
+
+
+# ---- client tracking ----
+
+def tracking(conn, *args):
+    assert conn.cmd("CLIENT", "TRACKING", "ON", *args) == "OK"
+
+
+def test_invalidations(proxy, direct):
+    with proxy.client(3) as conn:
+        tracking(conn)
+        for upstream, names in (("shop:product:1", [b"product:1"]), ("free", [b"free"]), ("plain:1", [b"plain:1"]),
+                                ("tb:1", [b"token:blacklist:1", b"blacklist:token:1"])):
+            conn.cmd("EXISTS", upstream)
+            direct.cmd("SET", upstream, "x")
+            assert conn.read() == Push([b"invalidate", names])
+        conn.cmd("EXISTS", "free")
+        direct.cmd("FLUSHDB")
+        assert conn.read() == Push([b"invalidate", None])
+
+
+def test_broadcast_invalidations(proxy, direct):
+    with proxy.client(3) as conn:
+        tracking(conn, "BCAST", "PREFIX", "product:", "PREFIX", "free", "NOLOOP")
+        info = conn.cmd("CLIENT", "TRACKINGINFO")
+        assert sorted(info[b"prefixes"]) == [b"free", b"product:"] and b"noloop" in info[b"flags"]
+        for upstream in ("product:1", "tb:1", "elsewhere", "shop:product:1"):
+            direct.cmd("SET", upstream, "x")
+        assert conn.read() == Push([b"invalidate", [b"product:1"]])
+        assert is_silent(conn)
+
+
+def test_broadcast_of_several_places(proxy, direct):
+    """What begins with p is in a namespace, or not."""
+    with proxy.client(3) as conn:
+        tracking(conn, "BCAST", "PREFIX", "p", "PREFIX", "free")
+        for upstream, name in (("shop:product:1", b"product:1"), ("p1", b"p1"), ("free", b"free")):
+            direct.cmd("SET", upstream, "x")
+            assert conn.read() == Push([b"invalidate", [name]])
+        direct.cmd("SET", "product:1", "of nobody")
+        assert is_silent(conn)
+        direct.cmd("SET", "secret:" + "0" * 32, "which one can't be told")
+        assert conn.read() == Push([b"invalidate", None])
+
+
+def test_tracking_says_what_is_wrong(proxy):
+    with proxy.client(3) as conn:
+        assert conn.cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX") == "ERR syntax error"
+        assert conn.cmd("CLIENT", "TRACKING", "ON", "PREFIX", "product:").startswith("ERR PREFIX option requires BCAST")
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_redirected_invalidations(proxy, direct, proto):
+    with proxy.client(proto) as target, proxy.client() as reader:
+        target_id = target.cmd("CLIENT", "ID")
+        target.cmd("SUBSCRIBE", "__redis__:invalidate")
+        tracking(reader, "REDIRECT", target_id, "BCAST", "PREFIX", "product:")
+        assert reader.cmd("CLIENT", "GETREDIR") == target_id
+        info = reader.cmd("CLIENT", "TRACKINGINFO")
+        assert info[3] == target_id and info[5] == [b"product:"]
+        direct.cmd("SET", "shop:product:3", "x")
+        assert message(target) == ([b"message", b"__redis__:invalidate", [b"product:3"]] if proto == 2 else
+                                   [b"invalidate", [b"product:3"]])
+        direct.cmd("FLUSHDB")
+        assert message(target) == ([b"message", b"__redis__:invalidate", None] if proto == 2 else
+                                   [b"invalidate", None])
+
+
+def test_bound_tracking(bound, direct):
+    _, product, _ = bound
+    with product(3) as every, product(3) as some:
+        tracking(every, "BCAST")
+        tracking(some, "BCAST", "PREFIX", "a")
+        assert every.cmd("CLIENT", "TRACKINGINFO")[b"prefixes"] == [b""]
+        for upstream in ("a1", "tb:a1", "shop:product:a1"):
+            direct.cmd("SET", upstream, "x")
+        assert every.read() == Push([b"invalidate", [b"a1"]]) == some.read()
+        direct.cmd("SET", "shop:product:b1", "x")
+        assert every.read() == Push([b"invalidate", [b"b1"]])
+        assert is_silent(every) and is_silent(some)
+
+
+# ---- sealed messages ----
+
+SEALED = """
+[namespace.mail]
+channel_prefix = "post:"
+encrypt_messages = true
+[namespace.open]
+"""
+
+
+@pytest.fixture(scope="module", name="sealing")
+def sealing_fixture(server):
+    with Keyweir(server, SEALED + KEYS) as proxy:
+        yield proxy
+
+
+def sealed_form(direct, publisher, channel, upstream, text):
+    """What Redis sees of a message."""
+    with Conn(port=direct.sock.getpeername()[1]) as tap:
+        tap.cmd("SUBSCRIBE", upstream)
+        assert publisher.cmd("PUBLISH", channel, text) >= 1
+        return tap.read()[2]
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+@pytest.mark.parametrize("size", [0, 5, 5000, 3000000])
+def test_sealed_messages(sealing, direct, proto, size):
+    text = b"z" * size
+    with sealing.client(proto) as sub, sealing.client(proto) as pattern, sealing.client() as publisher:
+        sub.cmd("SUBSCRIBE", "mail:1")
+        pattern.cmd("PSUBSCRIBE", "mail:*")
+        seen = sealed_form(direct, publisher, "mail:1", "post:1", text)
+        assert len(seen) > size + 40 and (size == 0 or text not in seen)
+        assert message(sub) == [b"message", b"mail:1", text]
+        assert message(pattern) == [b"pmessage", b"mail:*", b"mail:1", text]
+        assert sealed_form(direct, publisher, "open:1", "open:1", text) == text
+
+
+def test_what_does_not_open_is_dropped(sealing, direct):
+    with sealing.client() as sub, sealing.client() as publisher:
+        subscribed(sub, "SUBSCRIBE", "mail:1", "mail:2")
+        seen = sealed_form(direct, publisher, "mail:1", "post:1", b"the text")
+        assert message(sub) == [b"message", b"mail:1", b"the text"]
+        for channel, wrong in (("post:2", seen), ("post:1", seen[:-1]), ("post:1", seen[:-1] + b"!"), ("post:1", b"plain")):
+            assert direct.cmd("PUBLISH", channel, wrong) == 1
+        direct.cmd("PUBLISH", "post:1", seen)
+        assert message(sub) == [b"message", b"mail:1", b"the text"]
+        assert is_silent(sub)
+        assert "it does not open" in sealing.log() and "the text" not in sealing.log()
+        wait_until(lambda: b"messages_broken:4" in publisher.cmd("INFO", "everything"))
+
+
+def test_plaintext_is_accepted_while_moving(server, direct, fresh_keyweir):
+    proxy = fresh_keyweir(server, SEALED + KEYS + "accept_plaintext = true\n")
+    with proxy.client() as sub, proxy.client() as publisher:
+        sub.cmd("SUBSCRIBE", "mail:1")
+        direct.cmd("PUBLISH", "post:1", "plain")
+        assert message(sub) == [b"message", b"mail:1", b"plain"]
+        assert publisher.cmd("PUBLISH", "mail:1", "sealed") == 1
+        assert message(sub) == [b"message", b"mail:1", b"sealed"]
+
+
+# ---- in a Cluster ----
+
+def test_shard_channels():
+    with Cluster(replicas=0) as cluster:
+        channels = ["product:" + cluster.key_on(m) for m in cluster.masters()]
+        tagged = ["{%s}" % cluster.key_on(m) for m in cluster.masters()]
+        channels += ["product:" + tag for tag in tagged] + tagged
+        upstream = [c.replace("product:", "shop:news:") for c in channels]
+        with cluster.keyweir(CONFIG) as proxy, proxy.client() as sub, proxy.client() as conn:
+            for i, channel in enumerate(channels):
+                assert sub.cmd("SSUBSCRIBE", channel) == [b"ssubscribe", channel.encode(), i + 1]
+            for channel, there in zip(channels, upstream):
+                assert conn.cmd("SPUBLISH", channel, "by keyweir") == 1
+                assert sub.read() == [b"smessage", channel.encode(), b"by keyweir"]
+                assert cluster.node_of_key(there).cmd("SPUBLISH", there, "directly") == 1
+                assert sub.read() == [b"smessage", channel.encode(), b"directly"]
+                assert cluster.node_of_key(there).cmd("PUBSUB", "SHARDNUMSUB", there) == [there.encode(), 1]
+                assert conn.pipeline([["MULTI"], ["SPUBLISH", channel, "in a unit"], ["EXEC"]])[-1] == b"*1\r\n:1\r\n"
+                assert sub.read() == [b"smessage", channel.encode(), b"in a unit"]
+                assert conn.cmd("SPUBLISH", channel, b"l" * 3000000) == 1
+                assert sub.read() == [b"smessage", channel.encode(), b"l" * 3000000]
+            assert sorted(conn.cmd("PUBSUB", "SHARDCHANNELS")) == sorted(c.encode() for c in channels)
+            assert sorted(conn.cmd("PUBSUB", "SHARDCHANNELS", "product:{*")) == sorted(
+                c.encode() for c in channels if c.startswith("product:{"))
+            assert sub.cmd("SUNSUBSCRIBE", channels[0]) == [b"sunsubscribe", channels[0].encode(), len(channels) - 1]
+            assert conn.cmd("SUBSCRIBE", "product:1") == [b"subscribe", b"product:1", 1]
+            cluster.masters()[2].cmd("PUBLISH", "shop:news:1", "over the bus")
+            assert message(conn) == [b"message", b"product:1", b"over the bus"]
