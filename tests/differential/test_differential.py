@@ -71,7 +71,10 @@ TAGS = {"one slot": "{t}", "namespace": MATCH}
 # Refused on a bound listener by design: dangerous without a key, for it would concern others than the namespace.
 REFUSED_WHEN_BOUND = {
     "config": "the whole server's", "swapdb": "other namespaces are in these databases too", "debug": "the whole server's",
-    "role": "the whole server's",
+    "role": "the whole server's", "nosuch": "where the keys of an unknown command are nobody knows",
+    "client|kill": "clients of others", "client|unblock": "clients of others", "client|pause": "clients of others",
+    "client|unpause": "clients of others", "client|list": "clients of others", "client|no-evict": "the whole server's",
+    "slowlog|get": "commands of others", "slowlog|len": "commands of others", "slowlog|reset": "commands of others",
 }
 
 # ---- what may differ ----
@@ -173,7 +176,8 @@ class Sides:
         return [self.tag + str(arg) if i in keys and not str(arg).startswith(self.tag) else arg for i, arg in enumerate(command)]
 
     def refuses(self, command):
-        return self.target == "bound" and str(command[0]).lower() in REFUSED_WHEN_BOUND
+        names = str(command[0]).lower(), "|".join(str(w).lower() for w in command[:2])
+        return self.target == "bound" and not REFUSED_WHEN_BOUND.keys().isdisjoint(names)
 
     def in_script(self, command):
         """An EVAL of a shaped command; None where no script can have it."""
