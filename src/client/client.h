@@ -146,6 +146,7 @@ struct client {
 	uint32_t n_lanes;
 	uint32_t n_replica;  /* reads on the way to replicas */
 	uint32_t n_parked;   /* requests that wait to be sent again */
+	uint32_t n_blocking; /* commands on the way that may block: nothing follows them */
 	size_t forced_route; /* KEYWEIR UPSTREAM: 1 + where the command being dispatched goes; 0: as its keys say */
 	uint64_t generation; /* worker.generation of its requests on the way */
 	int64_t wrote_us;    /* its last write: reads go to the master for a while */
@@ -322,7 +323,8 @@ bool client_route_to(struct client *c, const struct call *call, struct pool *p, 
 
 /*
  * False: what is on the way must be answered first, since the map has changed, or since something is parked and must
- * not be overtaken, or since a read that a replica has not answered yet must not see what is written behind it.
+ * not be overtaken, or blocks (its time would count for what follows), or since a read that a replica has not answered
+ * yet must not see what is written behind it.
  * Before anything is sent; a write is noted, so that the client's next reads go to the master.
  */
 bool client_in_order(struct client *c, bool writes, enum verdict *verdict);

@@ -126,6 +126,7 @@ void client_request_done(struct request *r)
 	if (r->flags & REQUEST_BLOCKING) {
 		r->flags &= ~(uint32_t)REQUEST_BLOCKING;
 		counter_add(&c->w->counters.blocked, (uint64_t)-1);
+		c->n_blocking--;
 	}
 	if (r == c->head)
 		pop_done(c);

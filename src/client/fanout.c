@@ -479,6 +479,7 @@ enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us)
 		f = fanout_new(c, call, n);
 		f->parent->flags |= REQUEST_BLOCKING;
 		counter_add(&c->w->counters.blocked, 1);
+		c->n_blocking++;
 		client_wait_for(c, WAIT_DRAIN); /* its links are given back: nothing may follow on them */
 		for (uint32_t i = 0; i < n; i++) {
 			forward_ping(links[i]); /* see handle_WAIT() */

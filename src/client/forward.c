@@ -172,7 +172,7 @@ bool client_may_tie(struct client *c, const struct call *call)
 
 bool client_in_order(struct client *c, bool writes, enum verdict *verdict)
 {
-	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0 ||
+	if ((c->generation != c->w->generation && c->n_upstream > 0) || c->n_parked > 0 || c->n_blocking > 0 ||
 	    (writes && c->n_replica > 0)) {
 		*verdict = client_wait_for(c, WAIT_DRAIN);
 		return false;
@@ -386,8 +386,10 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 		policy_tx_exec(c, r);
 	r->flags |= flags | (command_may_write(call->cmd) ? REQUEST_WRITE : 0) |
 		    (call->partial ? REQUEST_STREAMED : 0) | (c->tx_run > 0 ? REQUEST_IN_TX : 0);
-	if (flags & REQUEST_BLOCKING)
+	if (flags & REQUEST_BLOCKING) {
 		counter_add(&c->w->counters.blocked, 1);
+		c->n_blocking++;
+	}
 	r->on_reply = hook;
 	r->arg = arg;
 	r->slot = (int16_t)slot;

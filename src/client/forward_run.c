@@ -16,10 +16,10 @@ static bool is_bare(const struct client *c, const struct link *l)
 {
 	const struct server *s = c->w->server;
 
-	return l && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto &&
-	       c->tx == TX_NONE && c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation &&
-	       c->reply_mode == REPLY_ON && !c->upload && !c->discarding && c->out.bytes <= c->w->output_pause_bytes &&
-	       !hub_is_subscriber(c) && atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
+	return l && !c->bound && !l->retired && l->db == c->db && l->proto == c->proto && c->tx == TX_NONE &&
+	       c->tx_run == 0 && c->n_parked == 0 && c->generation == c->w->generation && c->reply_mode == REPLY_ON &&
+	       !c->upload && !c->discarding && c->out.bytes <= c->w->output_pause_bytes && !hub_is_subscriber(c) &&
+	       atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
 	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
 }
 
@@ -112,8 +112,9 @@ static bool named_run_fits(const struct client *c, const struct command *cmd, st
 {
 	const struct key_spec *spec = cmd->specs;
 
-	if (cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE || spec->last_key != 0 ||
-	    spec->begin_index >= FRAME_ARGS || spec->flags & KEY_NOT_KEY || cmd->names != NAMES_NONE)
+	if (cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE ||
+	    spec->last_key != 0 || spec->begin_index >= FRAME_ARGS || spec->flags & KEY_NOT_KEY ||
+	    cmd->names != NAMES_NONE)
 		return false;
 	*run = (struct named_run){cmd, client_view(c), NS_SEALS | NS_HASHES, cmd->ttl == TTL_SET};
 	if (command_may_write(cmd))

@@ -390,7 +390,8 @@ static bool reply_of_inner(const struct request *r, struct buf *reply)
 }
 
 /* A command with those of ours that travel with it (client/policy.h): each is copied by itself. */
-static void copy_with_ours(struct original *o, const struct request *r, const struct buf *bytes, const struct buf *heard)
+static void copy_with_ours(struct original *o, const struct request *r, const struct buf *bytes,
+			   const struct buf *heard)
 {
 	struct slice inner = policy_inner(r, bytes);
 	struct request_frame f = {.max_bulk = UINT64_MAX};
@@ -445,12 +446,14 @@ static void gather(struct link *l, const struct command *cmd, const char *data, 
 void mirror_heard(struct request *r, const char *data, size_t len, struct link *l, bool done)
 {
 	const struct upstream_config *conf = l->pool->server->conf;
-	struct original o = {.conf = conf, .cmd = r->cmd, .unit = (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) == REQUEST_UNIT};
+	struct original o = {
+		.conf = conf, .cmd = r->cmd, .unit = (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) == REQUEST_UNIT};
 	struct buf bytes = {0};
 
 	if (!request_is_copied(conf, r))
 		return;
-	if (l->rf.type != '-' && (r->flags & REQUEST_WRAPPED || conf->mirror_compare || mirror_pops(r->cmd) || mirror_makes_ids(r->cmd)))
+	if (l->rf.type != '-' &&
+	    (r->flags & REQUEST_WRAPPED || conf->mirror_compare || mirror_pops(r->cmd) || mirror_makes_ids(r->cmd)))
 		gather(l, r->cmd, data, len);
 	if (!done)
 		return;

@@ -48,6 +48,13 @@ def test_unblock(keyweir, conn):
         assert other.read().startswith("UNBLOCKED")
 
 
+def test_what_waits_behind_a_blocking_command_has_its_own_time(redis, fresh_keyweir):
+    proxy = fresh_keyweir(redis, 'read_timeout = "500ms"\n')
+    with proxy.client() as conn:
+        replies = conn.pipeline([["BLPOP", "none", 0.4]] * 4 + [["PING", "x"], ["SET", "k", "v"], ["GET", "k"]])
+    assert replies == [b"*-1\r\n"] * 4 + [b"$1\r\nx\r\n", b"+OK\r\n", b"$1\r\nv\r\n"]
+
+
 def test_leaving_frees_the_blocked_connection(keyweir, direct):
     other = keyweir.client()
     other.send("BLPOP", "nothing", 0)
