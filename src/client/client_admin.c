@@ -30,6 +30,7 @@ struct filter {
 	char *user;
 	int64_t max_age_us; /* those at least so old; 0: of any age */
 	uint64_t skip_id;   /* not this one */
+	char *bound_name;   /* only those that see nothing but this namespace, as the one who asks; NULL: all */
 };
 
 struct admin_job {
@@ -42,11 +43,12 @@ struct admin_job {
 	struct buf *parts; /* one for each worker */
 };
 
-static struct admin_job *job_new(struct server *s)
+static struct admin_job *job_new(const struct client *c)
 {
 	struct admin_job *job = xcalloc(1, sizeof(*job));
 
-	job->parts = xcalloc(s->n_workers, sizeof(*job->parts));
+	job->parts = xcalloc(c->w->server->n_workers, sizeof(*job->parts));
+	job->filter.bound_name = c->bound_name ? xstrdup(c->bound_name) : NULL;
 	return job;
 }
 
@@ -59,6 +61,7 @@ static void job_free(struct admin_job *job, struct server *s)
 	free(job->filter.addr);
 	free(job->filter.laddr);
 	free(job->filter.user);
+	free(job->filter.bound_name);
 	free(job);
 }
 
@@ -78,6 +81,8 @@ static bool matches(const struct client *c, const struct filter *f)
 
 	for (size_t i = 0; i < f->n_ids && !found; i++)
 		found = f->ids[i] == c->id;
+	if (f->bound_name && (!c->bound_name || strcmp(f->bound_name, c->bound_name) != 0))
+		return false;
 	if (!found || (f->skip_id && f->skip_id == c->id) || f->type == TYPE_OTHER)
 		return false;
 	if (f->type != TYPE_ANY && hub_is_subscriber(c) != (f->type == TYPE_PUBSUB))
@@ -180,7 +185,7 @@ static void list_done(struct gather *g)
 
 enum verdict handle_CLIENT_LIST(struct client *c, const struct call *call)
 {
-	struct admin_job *job = job_new(c->w->server);
+	struct admin_job *job = job_new(c);
 	uint32_t argc = call->frame->argc;
 	bool ok = argc == 2;
 
@@ -193,7 +198,10 @@ enum verdict handle_CLIENT_LIST(struct client *c, const struct call *call)
 	}
 	if (!ok) {
 		job_free(job, c->w->server);
-		return forward(c, call, 0, NULL, 0); /* Redis's own words for what is wrong */
+		if (!c->bound_name)
+			return forward(c, call, 0, NULL, 0); /* Redis's own words for what is wrong */
+		client_reply_error(c, call, "ERR syntax error");
+		return CALL_DONE;
 	}
 	job->gather.collect = list_collect;
 	job->gather.done = list_done;
@@ -293,7 +301,7 @@ static const char *kill_filter(struct client *c, const struct call *call, struct
 
 enum verdict handle_CLIENT_KILL(struct client *c, const struct call *call)
 {
-	struct admin_job *job = job_new(c->w->server);
+	struct admin_job *job = job_new(c);
 	const char *error = NULL;
 
 	job->old_form = call->frame->argc == 3;
@@ -355,7 +363,7 @@ enum verdict handle_CLIENT_UNBLOCK(struct client *c, const struct call *call)
 		client_reply_error(c, call, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
 		return CALL_DONE;
 	}
-	job = job_new(c->w->server);
+	job = job_new(c);
 	job->unblock_error = error;
 	if (!add_id(&job->filter, call, 2)) {
 		int64_t id;

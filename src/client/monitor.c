@@ -63,13 +63,16 @@ static void format_line(struct buf *b, struct client *c, const struct call *call
 	buf_puts(b, "\r\n");
 }
 
-static void show(struct worker *w, const char *line, size_t len, struct client *except)
+/* bound_name: of the client whose command it is; who is bound to a namespace sees those of its own kind only. */
+static void show(struct worker *w, const char *line, size_t len, const char *bound_name)
 {
 	LIST_EACH (pos, next, &w->monitors) {
 		struct client_extra *x = container_of(pos, struct client_extra, monitor);
 		struct client *c = x->monitor_client;
 
-		if (c != except && c->reply_mode != REPLY_OFF)
+		if (c->bound_name && (!bound_name || strcmp(c->bound_name, bound_name) != 0))
+			continue;
+		if (c->reply_mode != REPLY_OFF)
 			client_push(c, line, len);
 	}
 }
@@ -77,14 +80,16 @@ static void show(struct worker *w, const char *line, size_t len, struct client *
 struct line_message {
 	struct message message;
 	struct rcbuf *line;
+	char *bound_name;
 };
 
 static void line_arrived(struct message *m, void *owner)
 {
 	struct line_message *lm = container_of(m, struct line_message, message);
 
-	show(owner, lm->line->data, lm->line->len, NULL);
+	show(owner, lm->line->data, lm->line->len, lm->bound_name);
 	rcbuf_unref(lm->line);
+	free(lm->bound_name);
 	free(lm);
 }
 
@@ -98,7 +103,7 @@ void monitor_feed(struct client *c, const struct call *call)
 	if (call->cmd->flags & (CMD_ADMIN | CMD_UNKNOWN) || !command_arity_ok(call->cmd, call->frame->argc))
 		return;
 	format_line(&b, c, call);
-	show(c->w, buf_head(&b), buf_len(&b), NULL);
+	show(c->w, buf_head(&b), buf_len(&b), c->bound_name);
 	line = s->n_workers > 1 ? rcbuf_new(buf_head(&b), buf_len(&b)) : NULL;
 	for (unsigned i = 0; line && i < s->n_workers; i++) {
 		struct line_message *lm;
@@ -108,6 +113,7 @@ void monitor_feed(struct client *c, const struct call *call)
 		lm = xcalloc(1, sizeof(*lm));
 		lm->message.run = line_arrived;
 		lm->line = rcbuf_ref(line);
+		lm->bound_name = c->bound_name ? xstrdup(c->bound_name) : NULL;
 		mailbox_post(&s->workers[i].mailbox, &lm->message);
 	}
 	rcbuf_unref(line);
@@ -145,7 +151,7 @@ void monitor_feed_push(struct client *c, const char *data, size_t len)
 {
 	if (c->extra->monitor_asked)
 		begin(c);
-	else if (c->reply_mode != REPLY_OFF && memmem(data, len < 64 ? len : 64, " lua] ", 6))
+	else if (!c->bound_name && c->reply_mode != REPLY_OFF && memmem(data, len < 64 ? len : 64, " lua] ", 6))
 		client_push(c, data, len);
 }
 

@@ -100,7 +100,8 @@ static void add(struct loader *l, enum option_scope scope, size_t i, const char 
 	struct config *c = l->config;
 	size_t n = scope == SCOPE_ONE ? 0 : instance_count(c, scope);
 
-	l->settings[scope] = insert(l->settings[scope], n, i, sizeof(setting_row));
+	l->settings[scope] = insert(l->settings[scope], n, i, sizeof(*l->settings[scope]));
+	l->settings[scope][i] = xcalloc(N_OPTIONS, sizeof(struct setting));
 	if (scope == SCOPE_UPSTREAM) {
 		c->upstreams = insert(c->upstreams, n, i, sizeof(*c->upstreams));
 		c->upstreams[i].name = xstrdup(name);
@@ -151,6 +152,7 @@ static void free_settings(struct loader *l, enum option_scope scope)
 	for (size_t i = 0; i < n; i++) {
 		for (unsigned id = 0; id < N_OPTIONS; id++)
 			free(l->settings[scope][i][id].items);
+		free(l->settings[scope][i]);
 	}
 	free(l->settings[scope]);
 	l->settings[scope] = NULL;

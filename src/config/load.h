@@ -25,14 +25,13 @@ struct setting {
 	bool bad;	     /* a mistake was found: the rules of check.c that need it have nothing to say */
 };
 
-typedef struct setting setting_row[N_OPTIONS];
-
 struct loader {
 	struct config *config;
 	struct problem_list *problems;
-	setting_row *settings[N_SCOPES]; /* of each instance; those of options of other scopes are not used */
-	struct place use_tls;		 /* [cache] use_tls = true; file is NULL when it is not there */
-	char *cache_file;		 /* the file that [cache] from names: places point to it; NULL: none */
+	/* Of each instance a row of N_OPTIONS; those of options of other scopes are not used. */
+	struct setting **settings[N_SCOPES];
+	struct place use_tls; /* [cache] use_tls = true; file is NULL when it is not there */
+	char *cache_file;     /* the file that [cache] from names: places point to it; NULL: none */
 };
 
 /* ---- instance.c ---- */

@@ -157,3 +157,18 @@ def test_gen_key(tmp_path):
     done = subprocess.run([KEYWEIR, "--dump", "-c", str(file)], capture_output=True, text=True, timeout=20, check=True)
     assert 'a:***", "other:***"]' in done.stdout
     assert not any(line.split(":")[1].strip('"\n') in done.stdout for line in lines)
+
+
+def test_sees_and_kills_its_own_kind_only(redis, fresh_keyweir):
+    """CLIENT LIST, CLIENT KILL and MONITOR on a bound listener are about the clients of that namespace."""
+    port = free_port()
+    proxy = fresh_keyweir(redis, tables(port, "shop"))
+    with Conn(port=port) as one, Conn(port=port) as two, proxy.client() as other:
+        mine, its = one.cmd("CLIENT", "ID"), two.cmd("CLIENT", "ID")
+        listed = {int(line.split()[0][3:]) for line in one.cmd("CLIENT", "LIST").decode().splitlines()}
+        assert listed == {mine, its}
+        assert one.cmd("CLIENT", "KILL", "ID", other.cmd("CLIENT", "ID")) == 0
+        assert two.cmd("MONITOR") == "OK"
+        other.cmd("SET", "elsewhere", 1), other.cmd("EVAL", "return redis.call('SET','by-script',1)", 0), one.cmd("SET", "mine", 1)
+        assert two.read().endswith('"SET" "mine" "1"')
+        assert one.cmd("CLIENT", "KILL", "ID", its) == 1
