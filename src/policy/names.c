@@ -43,7 +43,8 @@ static struct slice keep(struct rewrite *r, const struct buf *b)
 {
 	char *copy = arena_alloc(&r->arena, buf_len(b) + 1);
 
-	memcpy(copy, buf_head(b), buf_len(b));
+	if (buf_len(b) > 0)
+		memcpy(copy, buf_head(b), buf_len(b));
 	return (struct slice){copy, buf_len(b)};
 }
 
@@ -78,10 +79,12 @@ static bool rewrite_pattern(struct rewrite *r, uint32_t i, enum command_names wh
 
 static bool names_of_scan(struct rewrite *r)
 {
+	uint32_t at = r->argc;
+
 	for (uint32_t i = 2; i + 1 < r->argc; i += 2)
-		if (rewrite_arg_is(r, i, "MATCH"))
-			return rewrite_pattern(r, i + 1, NAMES_SCAN);
-	return rewrite_pattern(r, r->argc, NAMES_SCAN);
+		if (rewrite_arg_is(r, i, "MATCH")) /* of several the last counts */
+			at = i + 1;
+	return rewrite_pattern(r, at, NAMES_SCAN);
 }
 
 /* ---- SORT ---- */

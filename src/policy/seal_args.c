@@ -112,6 +112,13 @@ static bool has_word(const struct rewrite *r, uint32_t i, const char *word)
 	return false;
 }
 
+/* SET ... IFEQ and its kin, which tell Redis what the value is to be. */
+static bool compares(const struct rewrite *r)
+{
+	return r->cmd->ttl == TTL_SET &&
+	       (has_word(r, 3, "IFEQ") || has_word(r, 3, "IFNE") || has_word(r, 3, "IFDEQ") || has_word(r, 3, "IFDNE"));
+}
+
 /* Strings: arguments have been rewritten by ttl.c already, so the value of SET may stand elsewhere. */
 static void seal_string(struct rewrite *r, const struct rewrite_key *key)
 {
@@ -130,6 +137,8 @@ static bool seal_of_one_key(struct rewrite *r)
 	switch (how) {
 	case SEAL_VALUE_2:
 	case SEAL_VALUE_3:
+		if (compares(r))
+			return refused(r);
 		seal_string(r, key);
 		return true;
 	case SEAL_LENGTH:
