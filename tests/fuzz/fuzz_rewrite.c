@@ -270,8 +270,9 @@ static void seal_bulks(const struct fix *fix, const char *reply, size_t len, str
 	struct reply_cursor cur = {reply, reply + len};
 	struct slice last = {"", 0};
 	struct reply_item item;
+	const char *from;
 
-	for (const char *from = cur.p; reply_cursor_next(&cur, &item); from = cur.p) {
+	for (from = cur.p; reply_cursor_next(&cur, &item); from = cur.p) {
 		unsigned k = item.type == '$' && item.number >= 4 ? (unsigned)(unsigned char)item.text[2] - '0' : 10;
 
 		if (k < fix->n_keys && k < 10 && item.text[0] == '@' && fix->ring) {
@@ -291,7 +292,7 @@ static void seal_bulks(const struct fix *fix, const char *reply, size_t len, str
 			last = (struct slice){item.text, item.len};
 		buf_put(out, from, (size_t)(cur.p - from));
 	}
-	buf_put(out, cur.p, (size_t)(cur.end - cur.p));
+	buf_put(out, from, (size_t)(cur.end - from));
 }
 
 static void check_reply(struct fix *fix, const struct scene *s, const char *p, size_t len)
