@@ -763,7 +763,10 @@ START_TEST(other_shapes)
 		{"SCAN 0", "*1 0", "*1 0"}, {"SCAN 0", "*3 0 *1 s:1 x", "*3 0 *1 p:1 x"},
 		{"KEYS *", "*3 *2 s:1 x s:2 |1 a b s:3", "*1 p:2"}, {"KEYS *", "|1 a b *1 s:1", "|1 a b *1 s:1"},
 		{"KEYS *", "+x", "+x"}, {"SETNX p:1 v", "|1 a b +OK", ":0"}, {"BLPOP p:1 0", "*1 s:1", "*1 p:1"},
-		{"BLPOP p:1 0", "*2 |1 a b s:1 v", "*2 |1 a b s:1 v"}, {"GET p:1", "*2 a *1 b", "*2 a *1 b"});
+		{"BLPOP p:1 0", "*2 |1 a b s:1 v", "*2 |1 a b s:1 v"}, {"GET p:1", "*2 a *1 b", "*2 a *1 b"},
+		{"MGET p:1", ":1", ":1"}, {"HMGET p:1 f", "+x", "+x"}, {"HGETALL p:1", "$-1", "$-1"},
+		{"HVALS p:1", "_", "_"}, {"HSCAN p:1 0", "_", "_"}, {"LRANGE p:1 0 1", "%1 a b", "%1 a b"},
+		{"XRANGE p:1 - +", "_", "_"}, {"STRLEN p:1", "*1 a", ":0"});
 	free(text);
 	finish();
 }
