@@ -85,10 +85,12 @@ static bool rewrite_pattern(struct rewrite *r, uint32_t i, enum command_names wh
 
 static bool names_of_scan(struct rewrite *r)
 {
+	uint32_t at = r->argc;
+
 	for (uint32_t i = 2; i + 1 < r->argc; i += 2)
-		if (rewrite_arg_is(r, i, "MATCH"))
-			return rewrite_pattern(r, i + 1, NAMES_SCAN);
-	return rewrite_pattern(r, r->argc, NAMES_SCAN);
+		if (rewrite_arg_is(r, i, "MATCH")) /* of several the last counts */
+			at = i + 1;
+	return rewrite_pattern(r, at, NAMES_SCAN);
 }
 
 /* ---- SORT ---- */

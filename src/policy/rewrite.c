@@ -200,6 +200,8 @@ static bool head_is_enough(const struct rewrite *r)
 
 	if (r->cmd->names == NAMES_CHANNEL)
 		return r->argc > 1 && !channel_seals(&r->view, r->args[1].p, r->args[1].len);
+	if (r->cmd->names != NAMES_NONE) /* SORT_RO: what is still to come may name keys, too */
+		return false;
 	if (r->cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE ||
 	    spec->last_key != 0 || (uint32_t)spec->begin_index >= r->argc)
 		return false;

@@ -81,17 +81,21 @@ static const struct expiry_option {
 	bool at;
 } expiry_options[] = {{"EX", 1000, false}, {"PX", 1, false}, {"EXAT", 1000, true}, {"PXAT", 1, true}};
 
-/* Options of SET that take an argument, beside those. */
-static bool takes_argument(const struct rewrite *r, uint32_t i)
+/* Behind the option at argument i. Some take one, which may be any word. */
+static uint32_t next_option(const struct rewrite *r, uint32_t i)
 {
-	return rewrite_arg_is(r, i, "IFEQ") || rewrite_arg_is(r, i, "IFNE") || rewrite_arg_is(r, i, "IFDEQ") ||
-	       rewrite_arg_is(r, i, "IFDNE");
+	static const char *const takers[] = {"IFEQ", "IFNE", "IFDEQ", "IFDNE"};
+
+	for (size_t k = 0; k < sizeof(takers) / sizeof(*takers); k++)
+		if (rewrite_arg_is(r, i, takers[k]))
+			return i + 2;
+	return i + 1;
 }
 
 /* Whether one stands from argument i on; it is limited. */
 static bool limit_option(struct rewrite *r, const struct rewrite_key *key, uint32_t i)
 {
-	for (; i < r->argc; i += takes_argument(r, i) ? 2 : 1) {
+	for (; i < r->argc; i = next_option(r, i)) {
 		for (size_t k = 0; k < sizeof(expiry_options) / sizeof(*expiry_options); k++) {
 			const struct expiry_option *o = &expiry_options[k];
 
@@ -106,7 +110,7 @@ static bool limit_option(struct rewrite *r, const struct rewrite_key *key, uint3
 
 static bool has_word(const struct rewrite *r, uint32_t i, const char *word)
 {
-	for (; i < r->argc; i += takes_argument(r, i) ? 2 : 1)
+	for (; i < r->argc; i = next_option(r, i))
 		if (rewrite_arg_is(r, i, word))
 			return true;
 	return false;
