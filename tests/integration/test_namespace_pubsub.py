@@ -562,6 +562,80 @@ def test_tracking_says_what_is_wrong(proxy):
         assert conn.cmd("CLIENT", "TRACKING", "ON", "PREFIX", "product:").startswith("ERR PREFIX option requires BCAST")
 
 
+def test_prefixes_that_are_one_upstream(proxy, direct):
+    with proxy.client(3) as conn:
+        tracking(conn, "BCAST", "PREFIX", "token:blacklist:", "PREFIX", "blacklist:token:", "PREFIX", "tb:",
+                 "PREFIX", "secret:a", "PREFIX", "secret:b")
+        assert sorted(conn.cmd("CLIENT", "TRACKINGINFO")[b"prefixes"]) == [b"secret:", b"token:blacklist:"]
+        direct.cmd("SET", "tb:1", "x")
+        assert conn.read() == Push([b"invalidate", [b"token:blacklist:1", b"blacklist:token:1"]])
+
+
+@pytest.mark.parametrize("first, second, said", [
+    ("product:", "product:", ("product:", "product:")), ("product:1", "product:12", ("product:1", "product:12")),
+    ("secret:a", "secret:a", ("secret:", "secret:")),
+    ("token:blacklist:1", "blacklist:token:", ("token:blacklist:1", "token:blacklist:"))])
+def test_prefixes_that_overlap(proxy, first, second, said):
+    with proxy.client(3) as conn:
+        assert conn.cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", first, "PREFIX", second) == (
+            "ERR Prefix '%s' overlaps with another provided prefix '%s'. "
+            "Prefixes for a single client must not overlap." % said)
+        tracking(conn, "BCAST", "PREFIX", first)
+        assert conn.cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", second) == (
+            "ERR Prefix '%s' overlaps with an existing prefix '%s'. "
+            "Prefixes for a single client must not overlap." % (said[1], said[0]))
+
+
+OTHER_NAMES = CONFIG.replace("shop:product:", "elsewhere:")
+OTHER_KEY = base64.b64encode(bytes(range(1, 33))).decode()
+
+
+@pytest.mark.parametrize("config", [OTHER_NAMES, CONFIG.replace('hash_key = "%s"' % KEY, 'hash_key = "%s"' % OTHER_KEY),
+                                    CONFIG + '[namespace.new]\nprefix = "x:"\n', ""],
+                         ids=["prefix", "hash_key", "one more", "none"])
+@pytest.mark.parametrize("args", [[], ["BCAST"], ["BCAST", "PREFIX", "product:"]])
+def test_tracking_ends_when_keys_are_renamed(server, fresh_keyweir, config, args):
+    """Redis would say nothing of what the client's keys are now."""
+    proxy = fresh_keyweir(server, CONFIG)
+    with proxy.client(3) as conn, proxy.client() as resp2, proxy.client(3) as plain:
+        tracking(conn, *args)
+        tracking(resp2, *args)
+        conn.cmd("GET", "product:1")
+        proxy.reload(CONFIG.replace("shop:news:", "n:") + "\n[log]\nlevel = \"debug\"\n")
+        assert is_silent(conn) and is_silent(resp2)
+        proxy.reload(config)
+        assert conn.read() == Push([b"invalidate", None])
+        assert conn.eof() and resp2.eof()
+        assert is_silent(plain)
+
+
+def test_tracking_ends_behind_what_is_under_way(server, fresh_keyweir):
+    proxy = fresh_keyweir(server, CONFIG)
+    with proxy.client(3) as slow, proxy.client(3) as blocked:
+        tracking(slow)
+        tracking(blocked)
+        slow.send("EVAL", "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end return 7", "0")
+        blocked.send("BLPOP", "list", "0")
+        proxy.reload(OTHER_NAMES)
+        for conn in slow, blocked:
+            assert conn.read() == Push([b"invalidate", None])
+        assert slow.read() == 7
+        assert slow.eof() and blocked.eof()
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_redirection_ends_when_keys_are_renamed(server, fresh_keyweir, proto):
+    proxy = fresh_keyweir(server, CONFIG)
+    with proxy.client(proto) as target, proxy.client() as reader:
+        target_id = target.cmd("CLIENT", "ID")
+        target.cmd("SUBSCRIBE", "__redis__:invalidate")
+        tracking(reader, "REDIRECT", target_id)
+        proxy.reload(OTHER_NAMES)
+        assert message(target) == ([b"message", b"__redis__:invalidate", None] if proto == 2 else [b"invalidate", None])
+        assert reader.eof()
+        assert is_silent(target)
+
+
 @pytest.mark.parametrize("proto", [2, 3])
 def test_redirected_invalidations(proxy, direct, proto):
     with proxy.client(proto) as target, proxy.client() as reader:
