@@ -596,6 +596,7 @@ void worker_take_snapshot(struct worker *w, void *arg)
 	free(old_routes);
 	LIST_EACH (pos, next, &w->clients)
 		client_take_config(container_of(pos, struct client, node));
+	hub_take_config(w->hub);
 	snapshot_unref(&old);
 	redirect_tick(w, true);
 	worker_wake_tick(w);

@@ -50,9 +50,13 @@ static bool renew_view(struct client *c)
 /* Where its keys are is no longer known to anyone: it must not go on as if there were no namespace. */
 void client_take_config(struct client *c)
 {
+	struct view before = c->view;
+
 	c->frame.max_bulk = (uint64_t)c->w->snapshot->config->server.max_value_bytes;
 	if (!renew_view(c))
 		client_close(c);
+	else if (before.all && before.all != c->view.all)
+		tracking_take_view(c, &before);
 }
 
 void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_name)

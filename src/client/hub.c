@@ -27,6 +27,7 @@ struct hub *hub_new(struct worker *w)
 	struct hub *hub = xcalloc(1, sizeof(*hub));
 
 	hub->w = w;
+	hub->holder = shared_config_ref(w->snapshot->holder);
 	for (int i = 0; i < HUB_KINDS; i++)
 		map_init(&hub->channels[i]);
 	list_init(&hub->waiting);
@@ -63,6 +64,7 @@ void hub_free(struct hub **hubp)
 		map_fini(&hub->channels[i]);
 	}
 	shared_config_unref(&hub->holder);
+	shared_config_unref(&hub->before);
 	free(hub);
 }
 
@@ -231,6 +233,7 @@ struct channel *hub_channel(struct hub *hub, enum hub_kind kind, const char *nam
 	ch->slot = kind == HUB_SHARD && hub->w->routes[0].topo->slots ? (int)hash_slot(name, len) : -1;
 	memcpy(ch->name, name, len);
 	list_init(&ch->subs);
+	list_init(&ch->coming);
 	map_set(&hub->channels[kind], name, len, ch);
 	return ch;
 }
@@ -254,6 +257,8 @@ static void confirmed(struct hub *hub, struct channel *ch, bool subscribed)
 		redirect_stale(hub->w, hub->w->routes[0].up);
 	}
 	ch->n_waiting++; /* held: a command that is answered now may be the last that wanted it */
+	if (ch->expected == 0 && ch->counted)
+		hub_arrived(hub, ch);
 	if (ch->expected == 0)
 		hub_settled(hub);
 	ch->n_waiting--;
@@ -437,19 +442,25 @@ static void look_at_links(struct hub *hub)
 	}
 }
 
-static void take_config(struct hub *hub)
+void hub_take_config(struct hub *hub)
 {
-	shared_config_unref(&hub->holder);
-	hub->holder = shared_config_ref(hub->w->snapshot->holder);
+	struct shared_config *holder = hub->w->snapshot->holder;
+
+	if (hub->holder == holder)
+		return;
+	each_channel(hub, hub_end_moves); /* of the reload before this one */
+	assert(hub->n_moving == 0 && !hub->before);
+	hub->before = hub->holder;
+	hub->holder = shared_config_ref(holder);
 	each_channel(hub, hub_rename_channel);
+	if (hub->n_moving == 0)
+		shared_config_unref(&hub->before);
 }
 
 void hub_tick(struct hub *hub)
 {
 	struct worker *w = hub->w;
 
-	if (hub->holder != w->snapshot->holder)
-		take_config(hub);
 	if (hub->generation != w->generation || (hub->unplaced && w->now_us - hub->place_us > PLACE_PAUSE_US)) {
 		hub->generation = w->generation;
 		hub->place_us = w->now_us;
@@ -474,6 +485,7 @@ void hub_add_sub(struct hub *hub, struct client *c, struct channel *ch, struct a
 	sub->client = c;
 	sub->channel = ch;
 	sub->alias = alias;
+	list_init(&sub->in_coming);
 	list_append(&ch->subs, &sub->in_channel);
 	ch->n_subs++;
 	ch->n_aliases += alias != NULL;
@@ -488,6 +500,8 @@ bool hub_remove_sub(struct hub *hub, struct sub *sub)
 	struct client *c = sub->client;
 	struct channel *ch = sub->channel;
 
+	if (sub->to)
+		hub_stop_moving(hub, sub);
 	list_remove(&sub->in_channel);
 	list_remove(&sub->in_client);
 	ch->n_subs--;

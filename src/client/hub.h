@@ -5,7 +5,8 @@
  * worker wants it; a message is put together once and referenced by all its readers.
  *
  * A SUBSCRIBE or UNSUBSCRIBE is answered when Redis has confirmed it, so that what the client does next finds it true.
- * When the link is lost all channels are subscribed again as soon as the server is back; the clients stay.
+ * When the link is lost all channels are subscribed again as soon as the server is back; the clients stay. When a
+ * reload gives names another meaning, the old channels are left when Redis has confirmed the new ones.
  *
  * The counts of all workers together (struct subscriptions) correct what PUBLISH and PUBSUB NUMSUB say: Redis counts
  * a hub as one receiver, however many clients stand behind it.
@@ -27,6 +28,9 @@ struct subscriptions;
 
 struct hub *hub_new(struct worker *w);
 void hub_free(struct hub **hub);
+
+/* The worker has a new snapshot, and its clients know: names may lead to other channels. */
+void hub_take_config(struct hub *hub);
 
 /* Reconnects when it must; every tick. */
 void hub_tick(struct hub *hub);

@@ -181,9 +181,21 @@ static struct rcbuf *make_form(struct worker *w, struct heard *m, const struct v
 	return rb;
 }
 
+/* One that moves still hears of names as they were. */
+static struct view view_of(const struct sub *sub)
+{
+	const struct client *c = sub->client;
+	const struct shared_config *before = c->w->hub->before;
+
+	if (!sub->to || !before)
+		return c->view;
+	return (struct view){before->namespaces,
+			     c->bound_name ? namespaces_named(before->namespaces, c->bound_name) : NULL};
+}
+
 static struct rcbuf *form_for(struct forms *forms, struct heard *m, const struct sub *sub)
 {
-	struct view v = sub->client->view;
+	struct view v = view_of(sub);
 	unsigned n = forms->n < FORMS_KEPT ? forms->n : FORMS_KEPT;
 	struct form *f;
 

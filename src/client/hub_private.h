@@ -22,23 +22,30 @@ struct channel {
 	bool counted;	     /* Redis has confirmed: it counts our hub */
 	unsigned expected;   /* confirmations on the way */
 	uint64_t asked;	     /* while some are expected: when the first was asked for, in hub.n_asked */
-	unsigned n_waiting;  /* commands that wait for one */
+	unsigned n_waiting;  /* commands that wait for one, and subscriptions on their way here */
 	int slot;	     /* of a shard channel in a Cluster; else -1 */
 	struct hub_link *on; /* where it is subscribed; NULL: nowhere now */
 	struct list subs;    /* struct sub.in_channel */
+	struct list coming;  /* struct sub.in_coming */
 	unsigned n_subs;
 	unsigned n_aliases; /* of them, those with an alias */
 	size_t name_len;
 	char name[];
 };
 
-/* A client may listen to a channel under several names: each is a subscription. */
+/*
+ * A client may listen to a channel under several names: each is a subscription. When a reload leads its name to another
+ * channel it stays where it is until Redis has confirmed that one.
+ */
 struct sub {
 	struct list in_channel;
 	struct list in_client;
 	struct client *client;
 	struct channel *channel;
 	struct alias *alias; /* owned; NULL: the channel's own name */
+	struct list in_coming;
+	struct channel *to;	/* where its name leads now; NULL: here */
+	struct alias *to_alias; /* owned; what alias is to be there */
 };
 
 /* A connection that channels are subscribed on. */
@@ -56,6 +63,8 @@ struct hub {
 	struct hub_link *main; /* for everything but shard channels of a Cluster; NULL: none, or lost */
 	struct map channels[HUB_KINDS];
 	struct shared_config *holder; /* a reference: whose namespaces say which channels names lead to */
+	struct shared_config *before; /* while some move: the one they come from; or NULL */
+	size_t n_moving;	      /* subscriptions on their way to another channel */
 	struct list waiting;	      /* struct hub_wait: commands that Redis has not confirmed yet */
 	uint64_t generation;	      /* of the routes by which channels were placed */
 	uint64_t n_asked;	      /* verbs sent */
@@ -101,11 +110,19 @@ void hub_settled(struct hub *hub);
 void hub_fail_waiting(struct hub *hub, const struct hub_link *lost);
 void hub_forget_waiting(struct hub *hub, struct client *c);
 
-/* subscribe.c: names may lead elsewhere now; who listens to ch by such a one moves over. */
+/*
+ * subscribe.c: names may lead elsewhere now; who listens to ch by such a one moves over, as soon as Redis has confirmed
+ * the other channel. That has come: ch has been confirmed (or refused). And at once, whatever Redis says.
+ */
 void hub_rename_channel(struct hub *hub, struct channel *ch);
+void hub_arrived(struct hub *hub, struct channel *ch);
+void hub_end_moves(struct hub *hub, struct channel *from);
+
+/* subscribe.c: it moves no longer: what held its new channel is gone. */
+void hub_stop_moving(struct hub *hub, struct sub *sub);
 
 /* subscribe.c: Redis refuses a channel with this error line. */
-void hub_refused(struct hub *hub, const struct channel *ch, const char *text);
+void hub_refused(struct hub *hub, struct channel *ch, const char *text);
 
 /*
  * hub_message.c: hands a message of ch on, as a frame in RESP2. Each way in which clients see it is put together once

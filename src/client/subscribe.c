@@ -112,29 +112,117 @@ static struct channel *find_channel(struct client *c, enum hub_kind kind, struct
 	return ch;
 }
 
-/* Its name leads elsewhere now: the subscription goes there. */
-static void move(struct hub *hub, struct sub *sub)
+/* ---- names that lead elsewhere ---- */
+
+static struct alias *leave_coming(struct hub *hub, struct sub *sub)
+{
+	struct alias *alias = sub->to_alias;
+
+	list_remove(&sub->in_coming);
+	sub->to->n_waiting--;
+	sub->to = NULL;
+	sub->to_alias = NULL;
+	if (--hub->n_moving == 0)
+		shared_config_unref(&hub->before);
+	return alias;
+}
+
+void hub_stop_moving(struct hub *hub, struct sub *sub)
+{
+	struct channel *to = sub->to;
+
+	free(leave_coming(hub, sub));
+	hub_unwant(hub, to);
+}
+
+/* It goes where its name leads; or it ends, when the client listens there by this name already. */
+static void arrive(struct hub *hub, struct sub *sub)
 {
 	struct client *c = sub->client;
-	struct alias *alias;
-	struct channel *ch = find_channel(c, sub->channel->kind, called(sub), true, &alias);
+	struct channel *to = sub->to;
+	struct alias *alias = leave_coming(hub, sub);
 
-	if (ch == sub->channel) {
+	if (hub_find_sub(c, to, alias))
+		free(alias);
+	else
+		hub_add_sub(hub, c, to, alias);
+	hub_remove_sub(hub, sub);
+}
+
+void hub_arrived(struct hub *hub, struct channel *ch)
+{
+	LIST_EACH (pos, next, &ch->coming)
+		arrive(hub, container_of(pos, struct sub, in_coming));
+}
+
+/* The client listens to ch anew: what it has on the way there need not be waited for. */
+static void client_arrives(struct hub *hub, struct channel *ch, const struct client *c)
+{
+	LIST_EACH (pos, next, &ch->coming) {
+		struct sub *sub = container_of(pos, struct sub, in_coming);
+
+		if (sub->client == c)
+			arrive(hub, sub);
+	}
+}
+
+/* Where its name leads elsewhere now the subscription sets out. Both channels are listened to meanwhile. */
+static void move(struct hub *hub, struct sub *sub)
+{
+	struct alias *alias;
+	struct channel *ch = find_channel(sub->client, sub->channel->kind, called(sub), true, &alias);
+
+	if (ch == sub->channel || ch == sub->to) {
 		free(alias);
 		return;
 	}
-	hub_add_sub(hub, c, ch, alias);
+	sub->to = ch;
+	sub->to_alias = alias;
+	ch->n_waiting++;
+	list_append(&ch->coming, &sub->in_coming);
+	hub->n_moving++;
 	if (!hub_want(hub, ch))
 		ch->wanted = true; /* as soon as the server is there */
-	hub_remove_sub(hub, sub);
+	if (ch->counted && ch->expected == 0)
+		arrive(hub, sub);
 }
+
+void hub_rename_channel(struct hub *hub, struct channel *ch)
+{
+	if (list_empty(&ch->subs))
+		return;
+	ch->n_waiting++; /* held */
+	LIST_EACH (pos, next, &ch->subs)
+		move(hub, container_of(pos, struct sub, in_channel));
+	ch->n_waiting--;
+	hub_unwant(hub, ch);
+}
+
+void hub_end_moves(struct hub *hub, struct channel *from)
+{
+	if (list_empty(&from->subs))
+		return;
+	from->n_waiting++; /* held */
+	LIST_EACH (pos, next, &from->subs) {
+		struct sub *sub = container_of(pos, struct sub, in_channel);
+
+		if (sub->to)
+			arrive(hub, sub);
+	}
+	from->n_waiting--;
+	hub_unwant(hub, from);
+}
+
+/* ---- SUBSCRIBE ---- */
 
 /* The client listens from now on; item's alias is used up. */
 static void begin(struct hub *hub, struct client *c, struct wanted *item, struct buf *out)
 {
 	struct channel *ch = item->channel;
-	struct sub *sub = hub_find_sub(c, ch, item->alias);
+	struct sub *sub;
 
+	client_arrives(hub, ch, c);
+	sub = hub_find_sub(c, ch, item->alias);
 	if (sub) {
 		free(item->alias);
 	} else {
@@ -232,8 +320,9 @@ void hub_fail_waiting(struct hub *hub, const struct hub_link *lost)
 	}
 }
 
-void hub_refused(struct hub *hub, const struct channel *ch, const char *text)
+void hub_refused(struct hub *hub, struct channel *ch, const char *text)
 {
+	hub_arrived(hub, ch); /* as those do who are there already, they hear nothing */
 	LIST_EACH (pos, next, &hub->waiting) {
 		struct hub_wait *wait = container_of(pos, struct hub_wait, node);
 		bool concerned = false;
@@ -322,17 +411,6 @@ static struct sub *find_sub(struct client *c, enum hub_kind kind, struct name na
 			return sub;
 	}
 	return NULL;
-}
-
-void hub_rename_channel(struct hub *hub, struct channel *ch)
-{
-	if (list_empty(&ch->subs))
-		return;
-	ch->n_waiting++; /* held */
-	LIST_EACH (pos, next, &ch->subs)
-		move(hub, container_of(pos, struct sub, in_channel));
-	ch->n_waiting--;
-	hub_unwant(hub, ch);
 }
 
 /* Leaves one channel; when Redis must be told, the command waits for its confirmation. */

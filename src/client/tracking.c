@@ -189,10 +189,44 @@ static void tracking_answered(struct request *r, char type, int64_t number)
 	struct client *c = r->client;
 
 	(void)number;
+	if (type == '-' && r->flags & REQUEST_COLLECT)
+		tracking_see_error(c, &r->reply);
 	if (type != '+')
 		return;
 	c->pinned = r->arg >= 0;
 	client_extra(c)->redirect = r->arg;
+}
+
+/* Or will, when Redis has answered. */
+static bool tracks(const struct client *c)
+{
+	if (!c->bound || c->pinned)
+		return c->pinned;
+	for (const struct request *r = c->head; r; r = r->next)
+		if (r->on_reply == tracking_answered && r->arg >= 0)
+			return true;
+	return false;
+}
+
+void tracking_take_view(struct client *c, const struct view *before)
+{
+	static const char all[] = ">2\r\n$10\r\ninvalidate\r\n_\r\n";
+	bool tracking = tracks(c), target = c->extra && c->extra->feed;
+
+	if ((!tracking && !target) || !tracking_names_differ(before, &c->view))
+		return;
+	if (c->proto == 3)
+		client_push(c, all, sizeof(all) - 1);
+	else if (target)
+		push_as_message(c, all, sizeof(all) - 1);
+	if (!tracking || c->closed)
+		return;
+	if (c->n_blocking == 0 && !c->upload) {
+		client_close_after(c);
+		return;
+	}
+	client_flush(c); /* what it waits for may never come */
+	client_close(c);
 }
 
 enum verdict handle_CLIENT_TRACKING(struct client *c, const struct call *call)
@@ -226,7 +260,7 @@ enum verdict handle_CLIENT_TRACKING(struct client *c, const struct call *call)
 		return forward(c, call, REQUEST_IN_TX, tracking_answered, 0);
 	snprintf(id, sizeof(id), "%lld", (long long)x->redirect_upstream);
 	tracking_put_request(call, &v, target > 0 ? id : NULL, &b);
-	verdict = forward_bytes(c, call, buf_head(&b), buf_len(&b), REQUEST_IN_TX, tracking_answered,
+	verdict = forward_bytes(c, call, buf_head(&b), buf_len(&b), REQUEST_IN_TX | REQUEST_COLLECT, tracking_answered,
 				target > 0 ? target : 0);
 	buf_release(&b);
 	if (verdict == CALL_DONE)

@@ -19,6 +19,12 @@ void tracking_drop_feed(struct client *c);
 void tracking_feed_push(struct link *feed, const char *data, size_t len);
 void tracking_push(struct client *c, const char *data, size_t len);
 
+/*
+ * The client's view is another one than before. Where that changes what its names of keys are upstream, Redis no longer
+ * tells what the client must hear: all that it has is invalid, and it is closed when it tracks, as with a lost link.
+ */
+void tracking_take_view(struct client *c, const struct view *before);
+
 /* ---- names (tracking_names.c) ---- */
 
 /* Appends CLIENT TRACKING ON with upstream's prefixes, and redirected to this id of Redis's when one is given. */
@@ -33,5 +39,11 @@ bool tracking_see(const struct client *c, const char **data, size_t *len, struct
 
 /* In the reply to CLIENT TRACKINGINFO. */
 void tracking_see_prefixes(const struct client *c, struct buf *reply);
+
+/* In Redis's error about prefixes that overlap. */
+void tracking_see_error(const struct client *c, struct buf *reply);
+
+/* Whether some name of a key means another one upstream. */
+bool tracking_names_differ(const struct view *a, const struct view *b);
 
 #endif

@@ -2,6 +2,7 @@
 /* CLIENT TRACKING through namespaces: prefixes on their way to Redis, keys on their way back. */
 #include <string.h>
 
+#include "base/map.h"
 #include "client/client.h"
 #include "client/tracking.h"
 #include "resp/reply_frame.h"
@@ -15,6 +16,8 @@ static const char invalidate[] = ">2\r\n$10\r\ninvalidate\r\n";
 struct asked {
 	struct buf words; /* all but PREFIX and what stands behind it */
 	struct buf prefixes;
+	struct map said; /* prefixes, as the client says them, and upstream */
+	struct map put;
 	size_t n_words;
 	size_t n_prefixes;
 	bool wide; /* keys that begin like one of them are in several places: all are to be heard of */
@@ -33,14 +36,25 @@ static void put_prefix(struct asked *a, const char *p, size_t len)
 	a->n_prefixes++;
 }
 
+/* True: it was there already. */
+static bool note(struct map *m, const char *p, size_t len)
+{
+	if (map_get(m, p, len))
+		return true;
+	map_set(m, p, len, m);
+	return false;
+}
+
+/* Two of the client's that are one upstream are asked for once; its own doubles are for Redis to refuse. */
 static void ask_prefix(struct asked *a, const struct view *v, const char *p, size_t len)
 {
+	bool again = note(&a->said, p, len);
 	struct buf name = {0};
 
-	if (view_key_beginning(v, p, len, &name))
-		put_prefix(a, buf_head(&name), buf_len(&name));
-	else
+	if (!view_key_beginning(v, p, len, &name))
 		a->wide = true;
+	else if (!note(&a->put, buf_head(&name), buf_len(&name)) || again)
+		put_prefix(a, buf_head(&name), buf_len(&name));
 	buf_release(&name);
 }
 
@@ -73,7 +87,11 @@ void tracking_put_request(const struct call *call, const struct view *v, const c
 {
 	struct asked a = {0};
 
+	map_init(&a.said);
+	map_init(&a.put);
 	take_apart(call, v, redirect, &a);
+	map_fini(&a.said);
+	map_fini(&a.put);
 	if (a.wide) {
 		a.prefixes.start = a.prefixes.end = 0;
 		a.n_prefixes = 0;
@@ -146,6 +164,16 @@ bool tracking_see(const struct client *c, const char **data, size_t *len, struct
 	return hashed || n > 0;
 }
 
+/* A prefix by the client's name; one of hashed names is the same for all of them. */
+static struct name_place prefix_back(const struct view *v, const char *p, size_t len)
+{
+	struct name_place at;
+
+	if (view_key_back(v, p, len, &at) || view_key_is_hashed(v, p, len))
+		return at;
+	return (struct name_place){NULL, "", 0, 0};
+}
+
 void tracking_see_prefixes(const struct client *c, struct buf *reply)
 {
 	static const char word[] = "$8\r\nprefixes\r\n";
@@ -163,8 +191,7 @@ void tracking_see_prefixes(const struct client *c, struct buf *reply)
 	if (!reply_cursor_next(&cur, &list) || list.type != '*' || list.number < 0)
 		return;
 	while (n < (size_t)list.number && reply_cursor_next(&cur, &prefix)) {
-		if (!view_key_back(&v, prefix.text, prefix.len, &place))
-			place = (struct name_place){NULL, "", 0, 0};
+		place = prefix_back(&v, prefix.text, prefix.len);
 		put_name(&names, place.put, place.put_len, prefix.text + place.cut, prefix.len - place.cut);
 		n++;
 	}
@@ -175,4 +202,88 @@ void tracking_see_prefixes(const struct client *c, struct buf *reply)
 	buf_release(&names);
 	buf_release(reply);
 	*reply = b;
+}
+
+/* "Prefix 'a' overlaps with another provided prefix 'ab'. Prefixes for a single client must not overlap." */
+void tracking_see_error(const struct client *c, struct buf *reply)
+{
+	static const char opening[] = "refix '", behind_first[] = "' overlaps", behind_second[] = "'. Prefixes";
+	struct view v = c->view;
+	const char *from = buf_head(reply), *end = from + buf_len(reply), *close;
+	struct buf b = {0};
+
+	for (const char *p; (p = memmem(from, (size_t)(end - from), opening, sizeof(opening) - 1)); from = close) {
+		struct name_place at;
+
+		p += sizeof(opening) - 1;
+		close = memmem(p, (size_t)(end - p), behind_first, sizeof(behind_first) - 1);
+		if (!close)
+			close = memmem(p, (size_t)(end - p), behind_second, sizeof(behind_second) - 1);
+		if (!close)
+			break;
+		at = prefix_back(&v, p, (size_t)(close - p));
+		buf_put(&b, from, (size_t)(p - from));
+		buf_put(&b, at.put, at.put_len);
+		buf_put(&b, p + at.cut, (size_t)(close - p) - at.cut);
+	}
+	buf_put(&b, from, (size_t)(end - from));
+	buf_release(reply);
+	*reply = b;
+}
+
+/* ---- another configuration ---- */
+
+static bool are_same(const struct string_list *a, const struct string_list *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->items[i], b->items[i]) != 0)
+			return false;
+	return true;
+}
+
+/* Whether both hash alike: by the same secret. */
+static bool hash_alike(const struct view *a, const struct namespace *in_a, const struct view *b,
+		       const struct namespace *in_b)
+{
+	static const char probe[] = "probe";
+	struct name_place at_a = {in_a, "", 0, 0}, at_b = {in_b, "", 0, 0};
+	struct buf x = {0}, y = {0};
+	bool same;
+
+	name_place_put(a, &at_a, probe, sizeof(probe) - 1, &x);
+	name_place_put(b, &at_b, probe, sizeof(probe) - 1, &y);
+	same = buf_len(&x) == buf_len(&y) && memcmp(buf_head(&x), buf_head(&y), buf_len(&x)) == 0;
+	buf_release(&x);
+	buf_release(&y);
+	return same;
+}
+
+static bool name_alike(const struct view *a, const struct namespace *in_a, const struct view *b,
+		       const struct namespace *in_b)
+{
+	return strcmp(in_a->prefix, in_b->prefix) == 0 && hash_alike(a, in_a, b, in_b);
+}
+
+bool tracking_names_differ(const struct view *a, const struct view *b)
+{
+	size_t n = namespaces_count(a->all);
+
+	if (a->bound && b->bound)
+		return !name_alike(a, a->bound, b, b->bound);
+	if (namespaces_strict(a->all) != namespaces_strict(b->all))
+		return true;
+	if (!namespaces_rename(a->all) && !namespaces_rename(b->all))
+		return false;
+	if (n != namespaces_count(b->all))
+		return true;
+	for (size_t i = 0; i < n; i++) {
+		const struct namespace *in_a = namespaces_at(a->all, i), *in_b = namespaces_at(b->all, i);
+
+		if (strcmp(in_a->conf->name, in_b->conf->name) != 0 || (in_a->flags ^ in_b->flags) & NS_RENAMES ||
+		    !are_same(&in_a->conf->match, &in_b->conf->match) || !name_alike(a, in_a, b, in_b))
+			return true;
+	}
+	return false;
 }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Channels and keys through namespaces: Pub/Sub, keyspace events, PUBSUB, invalidations, sealed messages."""
 import base64
+import signal
+import threading
 
 import pytest
 
@@ -297,6 +299,147 @@ def test_reload_gives_names_another_meaning(server, direct, fresh_keyweir):
         assert subscribed(sub, "UNSUBSCRIBE", "product:1") == [[b"unsubscribe", b"product:1", 1]]
 
 
+MOVED = CONFIG.replace("shop:news:", "n:")
+
+
+class Publisher(threading.Thread):
+    """Publishes numbers by the client's name, one after the other, until it is told to end."""
+
+    def __init__(self, proxy, channel):
+        super().__init__()
+        self.conn = proxy.client()
+        self.channel = channel
+        self.sent = 0
+        self.end = False
+
+    def run(self):
+        while not self.end:
+            self.conn.cmd("PUBLISH", self.channel, "%d" % self.sent)
+            self.sent += 1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end = True
+        self.join()
+        self.conn.close()
+
+
+def numbers_until_end(conn):
+    """The messages' texts, up to "end"."""
+    texts = []
+    while not texts or texts[-1] != b"end":
+        texts.append(message(conn)[-1])
+    return [int(t) for t in texts[:-1]]
+
+
+# "p*" is "*" upstream by both: what was published by the old name is no longer seen as such.
+@pytest.mark.parametrize("verb, name, lost", [("SUBSCRIBE", "product:1", 3), ("PSUBSCRIBE", "product:*", 3),
+                                              ("PSUBSCRIBE", "p*", 10)])
+def test_messages_during_reloads(server, fresh_keyweir, verb, name, lost):
+    """Where a subscription moves to another channel it hears each message once, and (nearly) all of them."""
+    proxy = fresh_keyweir(server, CONFIG, workers=1)
+    with proxy.client() as sub:
+        sub.cmd(verb, name)
+        with Publisher(proxy, "product:1") as publisher:
+            for i in range(10):
+                seen = publisher.sent
+                proxy.reload((MOVED, CONFIG)[i % 2])
+                wait_until(lambda seen=seen: publisher.sent > seen + 100)
+        with proxy.client() as last:
+            assert last.cmd("PUBLISH", "product:1", "end") == 1
+        numbers = numbers_until_end(sub)
+        assert numbers == sorted(set(numbers))
+        assert publisher.sent - len(numbers) <= lost
+
+
+def test_subscribing_again_during_a_reload(server, direct, fresh_keyweir):
+    proxy = fresh_keyweir(server, CONFIG)
+    with proxy.client() as sub, proxy.client() as other:
+        subscribed(sub, "SUBSCRIBE", "product:1", "loose")
+        for i in range(10):
+            before = len(proxy.log())
+            proxy.write_config((MOVED, CONFIG)[i % 2])
+            proxy.signal(signal.SIGHUP)
+            while "eload" not in proxy.log()[before:]:
+                for _ in range(50):
+                    assert subscribed(sub, "SUBSCRIBE", "product:1") == [[b"subscribe", b"product:1", 2]]
+            for _ in range(50):
+                assert subscribed(sub, "SUBSCRIBE", "product:1") == [[b"subscribe", b"product:1", 2]]
+            upstream = (b"n:1", b"shop:news:1")[i % 2]
+            wait_until(lambda upstream=upstream: sorted(direct.cmd("PUBSUB", "CHANNELS")) == sorted([upstream, b"loose"]))
+            assert other.cmd("PUBLISH", "product:1", "once") == 1
+            assert message(sub) == [b"message", b"product:1", b"once"]
+            assert is_silent(sub)
+        assert subscribed(sub, "UNSUBSCRIBE", "product:1", "loose") == [
+            [b"unsubscribe", b"product:1", 1], [b"unsubscribe", b"loose", 0]]
+    wait_until(lambda: direct.cmd("PUBSUB", "CHANNELS") == [])
+
+
+def test_leaving_during_reloads(server, direct, fresh_keyweir):
+    """Subscriptions that are on their way elsewhere when they end, or when the next reload comes."""
+    proxy = fresh_keyweir(server, CONFIG)
+    names = ["product:%d" % i for i in range(300)]
+    with proxy.client() as sub, proxy.client() as stays:
+        subscribed(stays, "PSUBSCRIBE", "product:*")
+        for i in range(12):
+            subscribed(sub, "SUBSCRIBE", *names)
+            proxy.write_config((MOVED, CONFIG, "")[i % 3])
+            proxy.signal(signal.SIGHUP)
+            if i % 4 == 1:
+                sub.close()
+                sub = proxy.client()
+            elif i % 4 < 3:
+                for name in names:
+                    assert sub.cmd("UNSUBSCRIBE", name)[:2] == [b"unsubscribe", name.encode()]
+                assert is_silent(sub)
+            else:
+                proxy.reload(CONFIG)
+        sub.close()
+        proxy.reload(MOVED)
+        wait_until(lambda: direct.cmd("PUBSUB", "CHANNELS") == [] and direct.cmd("PUBSUB", "NUMPAT") == 1)
+        wait_until(lambda: direct.cmd("PUBLISH", "n:1", "x") == 1)
+        assert message(stays) == [b"pmessage", b"product:*", b"product:1", b"x"]
+
+
+@pytest.mark.parametrize("reloads", [[MOVED], [MOVED, CONFIG.replace("shop:news:", "n2:")], [MOVED, CONFIG],
+                                     [MOVED, CONFIG, MOVED]])
+@pytest.mark.parametrize("lost", [False, True])
+def test_reloads_while_redis_does_not_answer(fresh_redis, fresh_keyweir, reloads, lost):
+    """Subscriptions are on their way when the next reload comes, when they end, and when the link is lost."""
+    server = fresh_redis()
+    proxy = fresh_keyweir(server, CONFIG, workers=1)
+    with proxy.client() as sub, proxy.client() as leaves, proxy.client() as twice:
+        for conn in sub, leaves, twice:
+            subscribed(conn, "SUBSCRIBE", "product:1", "token:blacklist:1")
+        subscribed(sub, "PSUBSCRIBE", "product:*")
+        server.freeze()
+        for config in reloads:
+            proxy.reload(config)
+        twice.send("SUBSCRIBE", "product:1")
+        leaves.send("UNSUBSCRIBE", "product:1")
+        sub.send("UNSUBSCRIBE", "token:blacklist:1")
+        if lost:
+            server.restart()
+        server.thaw()
+        if not lost:
+            assert twice.read() == [b"subscribe", b"product:1", 2]
+        else:
+            twice.read()  # or that Redis is away
+        assert leaves.read() == [b"unsubscribe", b"product:1", 1]
+        assert sub.read() == [b"unsubscribe", b"token:blacklist:1", 2]
+        upstream = "n2:1" if "n2:" in reloads[-1] else "n:1" if reloads[-1] == MOVED else "shop:news:1"
+        wait_until(lambda: sorted(server.cmd("PUBSUB", "CHANNELS")) == sorted([upstream.encode(), b"tbc:1"]) and
+                   server.cmd("PUBSUB", "NUMPAT") == 1)
+        assert server.cmd("PUBLISH", upstream, "x") == 2
+        assert sorted([message(sub), message(sub)]) == [
+            [b"message", b"product:1", b"x"], [b"pmessage", b"product:*", b"product:1", b"x"]]
+        assert message(twice) == [b"message", b"product:1", b"x"]
+        assert is_silent(sub) and is_silent(twice) and is_silent(leaves)
+
+
 # ---- listeners that are bound to a namespace ----
 
 @pytest.fixture(scope="module", name="bound")
@@ -417,6 +560,80 @@ def test_tracking_says_what_is_wrong(proxy):
     with proxy.client(3) as conn:
         assert conn.cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX") == "ERR syntax error"
         assert conn.cmd("CLIENT", "TRACKING", "ON", "PREFIX", "product:").startswith("ERR PREFIX option requires BCAST")
+
+
+def test_prefixes_that_are_one_upstream(proxy, direct):
+    with proxy.client(3) as conn:
+        tracking(conn, "BCAST", "PREFIX", "token:blacklist:", "PREFIX", "blacklist:token:", "PREFIX", "tb:",
+                 "PREFIX", "secret:a", "PREFIX", "secret:b")
+        assert sorted(conn.cmd("CLIENT", "TRACKINGINFO")[b"prefixes"]) == [b"secret:", b"token:blacklist:"]
+        direct.cmd("SET", "tb:1", "x")
+        assert conn.read() == Push([b"invalidate", [b"token:blacklist:1", b"blacklist:token:1"]])
+
+
+@pytest.mark.parametrize("first, second, said", [
+    ("product:", "product:", ("product:", "product:")), ("product:1", "product:12", ("product:1", "product:12")),
+    ("secret:a", "secret:a", ("secret:", "secret:")),
+    ("token:blacklist:1", "blacklist:token:", ("token:blacklist:1", "token:blacklist:"))])
+def test_prefixes_that_overlap(proxy, first, second, said):
+    with proxy.client(3) as conn:
+        assert conn.cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", first, "PREFIX", second) == (
+            "ERR Prefix '%s' overlaps with another provided prefix '%s'. "
+            "Prefixes for a single client must not overlap." % said)
+        tracking(conn, "BCAST", "PREFIX", first)
+        assert conn.cmd("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", second) == (
+            "ERR Prefix '%s' overlaps with an existing prefix '%s'. "
+            "Prefixes for a single client must not overlap." % (said[1], said[0]))
+
+
+OTHER_NAMES = CONFIG.replace("shop:product:", "elsewhere:")
+OTHER_KEY = base64.b64encode(bytes(range(1, 33))).decode()
+
+
+@pytest.mark.parametrize("config", [OTHER_NAMES, CONFIG.replace('hash_key = "%s"' % KEY, 'hash_key = "%s"' % OTHER_KEY),
+                                    CONFIG + '[namespace.new]\nprefix = "x:"\n', ""],
+                         ids=["prefix", "hash_key", "one more", "none"])
+@pytest.mark.parametrize("args", [[], ["BCAST"], ["BCAST", "PREFIX", "product:"]])
+def test_tracking_ends_when_keys_are_renamed(server, fresh_keyweir, config, args):
+    """Redis would say nothing of what the client's keys are now."""
+    proxy = fresh_keyweir(server, CONFIG)
+    with proxy.client(3) as conn, proxy.client() as resp2, proxy.client(3) as plain:
+        tracking(conn, *args)
+        tracking(resp2, *args)
+        conn.cmd("GET", "product:1")
+        proxy.reload(CONFIG.replace("shop:news:", "n:") + "\n[log]\nlevel = \"debug\"\n")
+        assert is_silent(conn) and is_silent(resp2)
+        proxy.reload(config)
+        assert conn.read() == Push([b"invalidate", None])
+        assert conn.eof() and resp2.eof()
+        assert is_silent(plain)
+
+
+def test_tracking_ends_behind_what_is_under_way(server, fresh_keyweir):
+    proxy = fresh_keyweir(server, CONFIG)
+    with proxy.client(3) as slow, proxy.client(3) as blocked:
+        tracking(slow)
+        tracking(blocked)
+        slow.send("EVAL", "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end return 7", "0")
+        blocked.send("BLPOP", "list", "0")
+        proxy.reload(OTHER_NAMES)
+        for conn in slow, blocked:
+            assert conn.read() == Push([b"invalidate", None])
+        assert slow.read() == 7
+        assert slow.eof() and blocked.eof()
+
+
+@pytest.mark.parametrize("proto", [2, 3])
+def test_redirection_ends_when_keys_are_renamed(server, fresh_keyweir, proto):
+    proxy = fresh_keyweir(server, CONFIG)
+    with proxy.client(proto) as target, proxy.client() as reader:
+        target_id = target.cmd("CLIENT", "ID")
+        target.cmd("SUBSCRIBE", "__redis__:invalidate")
+        tracking(reader, "REDIRECT", target_id)
+        proxy.reload(OTHER_NAMES)
+        assert message(target) == ([b"message", b"__redis__:invalidate", None] if proto == 2 else [b"invalidate", None])
+        assert reader.eof()
+        assert is_silent(target)
 
 
 @pytest.mark.parametrize("proto", [2, 3])
