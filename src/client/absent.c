@@ -196,5 +196,6 @@ bool absent_stand_in(struct request *r, const struct outq *sent)
 		return false;
 	buf_release(&r->reply);
 	r->reply = reply;
+	policy_fix_free(&r->fix); /* it is in the client's form already */
 	return true;
 }

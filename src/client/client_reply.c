@@ -614,6 +614,7 @@ static void part_timed_out(struct client *c, struct request *r, struct link *l)
 		buf_release(&part.reply);
 	r->client = NULL;
 	r->on_reply = NULL;
+	r->fix = NULL;
 	r->reply = (struct buf){0};
 	leave_link(c, &part);
 	if (made)
@@ -667,6 +668,7 @@ void client_on_timed_out(struct request *r)
 	r->client = NULL;
 	r->next = NULL;
 	r->on_reply = NULL;
+	r->fix = NULL; /* the stand-in's now */
 	buf_release(&r->reply);
 	made = absent_stand_in(stand_in, &l->out);
 	leave_link(c, stand_in);

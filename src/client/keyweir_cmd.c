@@ -10,6 +10,7 @@
 #include "client/dispatch.h"
 #include "client/fanout.h"
 #include "client/namespace_stats.h"
+#include "client/policy.h"
 #include "client/stats.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
@@ -21,12 +22,20 @@ static void put_field(struct buf *b, const char *name, uint64_t value)
 	resp_int(b, (int64_t)value);
 }
 
+/* Its name, which is no secret; "": nothing is sealed. */
+static void put_sealing_key(struct buf *b, const struct encryption_config *conf)
+{
+	const char *first = conf->keys.n > 0 ? conf->keys.items[0] : "";
+
+	resp_bulk(b, first, strcspn(first, ":"));
+}
+
 static enum verdict status(struct client *c, const struct call *call)
 {
 	struct server *s = c->w->server;
 	struct buf b = {0};
 	struct totals t;
-	size_t n = 6;
+	size_t n = 7;
 
 	stats_totals(s, &t);
 #define COUNTER(name, help) n++;
@@ -35,6 +44,8 @@ static enum verdict status(struct client *c, const struct call *call)
 	resp_map(&b, c->proto, n);
 	resp_bulks(&b, "version");
 	resp_bulks(&b, KEYWEIR_VERSION);
+	resp_bulks(&b, "sealing_key");
+	put_sealing_key(&b, &c->w->snapshot->config->encryption);
 	put_field(&b, "uptime_in_seconds", (uint64_t)((clock_now_us() - s->start_us) / 1000000));
 	put_field(&b, "workers", s->n_workers);
 	put_field(&b, "connected_clients", atomic_load(&s->n_clients));
@@ -123,6 +134,11 @@ static void put_inner(const struct call *call, struct buf *out)
 			resp_bulk(out, arg, len);
 }
 
+static enum verdict send_inner(struct client *c, const struct call *call)
+{
+	return !c->w->only && fanout_wanted(c, call) ? fanout(c, call) : forward(c, call, 0, NULL, 0);
+}
+
 static enum verdict run_inner(struct client *c, const struct buf *bytes)
 {
 	struct request_frame f = {.max_bulk = c->frame.max_bulk};
@@ -148,9 +164,12 @@ static enum verdict run_inner(struct client *c, const struct buf *bytes)
 	case HANDLER_SLOWLOG_GET:
 	case HANDLER_SLOWLOG_LEN:
 	case HANDLER_SLOWLOG_RESET:
-		return !c->w->only && fanout_wanted(c, &inner) ? fanout(c, &inner) : forward(c, &inner, 0, NULL, 0);
+		/* Namespaces are not to be got around: only where it goes is another. */
+		return c->w->policy && policy_wants(inner.cmd) ? policy_run(c, &inner, send_inner)
+							       : send_inner(c, &inner);
 	case HANDLER_DEDICATED:
-		return handle_DEDICATED(c, &inner);
+		return c->w->policy && policy_wants(inner.cmd) ? policy_run(c, &inner, handle_DEDICATED)
+							       : handle_DEDICATED(c, &inner);
 	default: /* it changes the state of a connection */
 		client_reply_own_error(c, &inner, ERROR_REFUSED);
 		return CALL_DONE;
@@ -228,7 +247,8 @@ static const struct subcommand {
 	{"NAMESPACES", namespace_stats_tell, "What passed through each namespace."},
 	{"RELOAD", reload, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
 	{"STATUS", status, "Counters of this proxy."},
-	{"UPSTREAM", usage, "name command [arg ...]: The command to that upstream, whatever its keys."},
+	{"UPSTREAM", usage,
+	 "name command [arg ...]: The command to that upstream, whatever its keys. Namespaces count."},
 	{"UPSTREAMS", upstreams, "The servers behind it, their state and connections."},
 };
 

@@ -2,6 +2,9 @@
 /* Namespaces on the way of a command: see policy.h. */
 #include "client/policy.h"
 
+#include <assert.h>
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,10 +58,20 @@ static enum rewrite_status rewrite(struct client *c, const struct call *call, bo
 	return rewrite_request(rw, &in);
 }
 
+/* Whether upstream names may differ from the client's, or be none of its business. */
+static bool hides_names(const struct client *c)
+{
+	const struct view view = client_view(c);
+
+	return view.bound || namespaces_strict(view.all) || namespaces_rename(view.all);
+}
+
 bool policy_allows(struct client *c, const struct call *call)
 {
-	return !policy_wants(call->cmd) || !command_arity_ok(call->cmd, call->frame->argc) ||
-	       rewrite(c, call, true) == REWRITE_FINE;
+	if (!policy_wants(call->cmd))
+		return true;
+	return command_arity_ok(call->cmd, call->frame->argc) ? rewrite(c, call, true) == REWRITE_FINE
+							      : !hides_names(c);
 }
 
 static enum verdict refuse(struct client *c, const struct call *call, const char *text)
@@ -72,12 +85,31 @@ static enum verdict refuse(struct client *c, const struct call *call, const char
 	return CALL_DONE;
 }
 
+/* As Redis words it (rejectCommandFormat in commandCheckExistence). */
+static void unknown_subcommand_text(const struct call *call, struct buf *text)
+{
+	const char *sub;
+	size_t len;
+
+	sub = call_arg(call, 1, &len);
+	buf_printf(text, "ERR unknown subcommand '%.*s'. Try ", len > 128 ? 128 : (int)len, sub ? sub : "");
+	for (const char *p = call->cmd->name; *p; p++)
+		buf_printf(text, "%c", toupper((unsigned char)*p));
+	buf_put(text, " HELP.", sizeof(" HELP."));
+	for (char *p = buf_head(text); *p; p++)
+		if (*p == '\r' || *p == '\n')
+			*p = ' ';
+}
+
 /* Nobody knows its keys: it is answered here as Redis does, and should the upstream have it, it is learnt. */
 static enum verdict refuse_unknown(struct client *c, const struct call *call)
 {
 	struct buf text = {0};
 
-	unit_unknown_text(call, &text);
+	if (call->cmd->flags & CMD_UNKNOWN)
+		unit_unknown_text(call, &text);
+	else
+		unknown_subcommand_text(call, &text);
 	server_ask_learn(c->w->server);
 	refuse(c, call, buf_head(&text));
 	buf_release(&text);
@@ -97,6 +129,19 @@ static bool write_out(struct worker *w, struct call *call, struct request_frame 
 	return true;
 }
 
+/*
+ * Redis refuses it in its own words; but a newer one may know it so, and then its keys must not go up as they are.
+ */
+static enum verdict wrong_arity(struct client *c, const struct call *call, policy_next_fn next)
+{
+	char text[128];
+
+	if (!hides_names(c))
+		return next(c, call);
+	snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call->cmd->name);
+	return refuse(c, call, text);
+}
+
 enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next)
 {
 	struct worker *w = c->w;
@@ -106,10 +151,12 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 	enum verdict verdict;
 
 	if (!command_arity_ok(call->cmd, call->frame->argc))
-		return next(c, call);
+		return wrong_arity(c, call, next);
 	switch (rewrite(c, call, false)) {
 	case REWRITE_REFUSED:
-		return call->cmd->flags & CMD_UNKNOWN ? refuse_unknown(c, call) : refuse(c, call, w->rewrite.error);
+		return call->cmd->flags & CMD_UNKNOWN || call->cmd->n_subcommands > 0
+			       ? refuse_unknown(c, call)
+			       : refuse(c, call, w->rewrite.error);
 	case REWRITE_MORE:
 		return target_more(c, call);
 	case REWRITE_FINE:
@@ -120,7 +167,9 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 		client_reply_own_error(c, call, ERROR_TOO_BIG);
 		return CALL_DONE;
 	}
-	if (w->rewrite.where && forced == 0)
+	if (call->cmd->categories & CAT_PUBSUB && forced == 0) /* there the hub listens */
+		c->forced_route = 1;
+	else if (w->rewrite.where && forced == 0)
 		c->forced_route = 1 + w->rewrite.where->conf->upstream_index;
 	verdict = next(c, &out);
 	c->forced_route = forced;
@@ -151,18 +200,38 @@ void policy_attach(struct request *r, const struct call *call)
 
 /* ---- what travels with it ---- */
 
-/* Whether the command that gives the key its time to live is sent. */
-static bool put_after(struct client *c, const struct rewrite_key *key, const struct pool *p, struct buf *out)
+/* Which database of which upstream. */
+static uint64_t place_hash(const struct client *c, const struct pool *p)
+{
+	return (uint64_t)client_db_on(c, p) << 32 | (uint32_t)(p->server->up - (struct upstream *)NULL);
+}
+
+static void put_select(struct buf *out, int db)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", db);
+	resp_request(out, 2, (const char *const[]){"SELECT", text});
+}
+
+/* The command that gives the key its time to live, if it is to be sent. Returns how many commands. */
+static uint32_t put_after(struct client *c, const struct rewrite_key *key, const struct pool *p, struct buf *out)
 {
 	int release = atomic_load_explicit(&p->server->release, memory_order_relaxed);
 
-	if (key->ttl_ms == 0)
-		return false;
-	if (key->slides && !sliding_claim(c->w->server->sliding, key->name, key->len, c->w->now_us / 1000,
-					  key->at.ns->conf->ttl_ms / 10))
-		return false;
+	if (key->ttl_ms == 0 || (key->slides && c->watching)) /* what is watched would have changed */
+		return 0;
+	if (key->slides && !sliding_claim(c->w->server->sliding, place_hash(c, p), key->name, key->len,
+					  c->w->now_us / 1000, key->at.ns->conf->ttl_ms / 10))
+		return 0;
+	if (key->db < 0 || key->db == client_db_on(c, p)) {
+		ttl_put_after(out, key, release >= EXPIRE_OPTIONS_SINCE);
+		return 1;
+	}
+	put_select(out, key->db);
 	ttl_put_after(out, key, release >= EXPIRE_OPTIONS_SINCE);
-	return true;
+	put_select(out, client_db_on(c, p));
+	return 3;
 }
 
 static bool may_wrap(const struct client *c, uint32_t flags, bool writes)
@@ -185,6 +254,7 @@ void policy_compose(struct client *c, const struct call *call, const struct pool
 		for (uint32_t i = 0; i < n_keys; i++)
 			n += put_after(c, &rw->keys[keys ? keys[i] : i], p, &after);
 	}
+	assert(n == 0 || !call->partial);
 	if (n > 0) {
 		if (wrap)
 			buf_puts(&out->bytes, multi);
@@ -229,13 +299,15 @@ void policy_unwrap_for_asking(struct request *r, struct buf *bytes)
 
 	if (!wrapped && r->n_after == 0)
 		return;
-	for (; p < end; n++) {
+	while (p < end) {
 		struct slice one = first_command(p, (size_t)(end - p));
 
-		if (n > 0)
+		p += one.len;
+		if (one.len == sizeof(asking) - 1 && memcmp(one.p, asking, one.len) == 0)
+			continue; /* it was asked before */
+		if (n++ > 0)
 			buf_puts(&out, asking);
 		buf_put(&out, one.p, one.len);
-		p += one.len;
 	}
 	buf_release(bytes);
 	*bytes = out;

@@ -24,7 +24,8 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 /* Whether a command has to be looked at. */
 static inline bool policy_wants(const struct command *cmd)
 {
-	return cmd->n_specs > 0 || cmd->names != NAMES_NONE || cmd->flags & CMD_UNKNOWN;
+	return cmd->n_specs > 0 || cmd->names != NAMES_NONE || cmd->flags & CMD_UNKNOWN || cmd->n_subcommands > 0 ||
+	       cmd->categories & CAT_PUBSUB;
 }
 
 /* Whether the call would be refused; for transactions that are looked at before they begin. */

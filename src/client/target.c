@@ -46,11 +46,13 @@ const struct namespace_config *target_namespace(const struct worker *w, const ch
 struct target target_of_key(const struct client *c, const struct call *call, uint32_t i, const char *key, size_t len)
 {
 	struct target t = {.route = target_main(c), .slot = -1, .keyed = true};
+
+	t.slides = call->rw && call->rw->has_after;
 	const struct namespace_config *ns = NULL;
 
-	if (call->rw) /* its name upstream says nothing any more */
+	if (call->rw && c->forced_route == 0) /* its name upstream says nothing any more */
 		ns = i < call->rw->n_keys && call->rw->keys[i].at.ns ? call->rw->keys[i].at.ns->conf : NULL;
-	else if (c->w->n_routes > 1 && c->forced_route == 0)
+	else if (!call->rw && c->w->n_routes > 1 && c->forced_route == 0)
 		ns = target_namespace(c->w, key, len);
 	if (ns)
 		t.route = &c->w->routes[ns->upstream_index];

@@ -172,8 +172,15 @@ static enum verdict queue(struct client *c, const struct call *call)
 {
 	struct unit *u = c->extra->unit;
 	struct target t;
-	enum target_status status = target_of_call(c, call, &t);
+	enum target_status status;
+	enum verdict verdict;
 
+	if (call->partial) { /* only the whole of it can be queued */
+		verdict = target_more(c, call);
+		u->bad = u->bad || verdict == CALL_DONE;
+		return verdict;
+	}
+	status = target_of_call(c, call, &t);
 	if (status == TARGET_MORE)
 		return CALL_WAIT;
 	if (status != TARGET_OK || !fits(c, &t, &status)) {

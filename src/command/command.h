@@ -217,6 +217,7 @@ enum command_ttl {
 	TTL_NONE,  /* nothing; a read renews that of its keys, where the namespace wants it */
 	TTL_ASKS,  /* asks about the key itself, and leaves it alone */
 	TTL_AFTER, /* keys may be there without one afterwards: they are given it in the same round trip */
+	TTL_COPY,  /* the same, maybe in another database */
 	TTL_SET,   /* carries it in its options */
 	TTL_SETNX,
 	TTL_GETEX,

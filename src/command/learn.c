@@ -257,6 +257,14 @@ static void set_columns(struct command *cmd, bool of_client)
 		cmd->in_multi = IN_MULTI_REFUSED;
 	else
 		cmd->in_multi = of_client || cmd->flags & (CMD_ADMIN | CMD_NO_MULTI) ? IN_MULTI_STATE : IN_MULTI_PLAIN;
+	cmd->ttl = TTL_NONE;
+	for (unsigned i = 0; cmd->flags & CMD_WRITE && i < cmd->n_specs; i++)
+		if (cmd->specs[i].flags & (KEY_RW | KEY_OW) && !(cmd->specs[i].flags & KEY_RM))
+			cmd->ttl = TTL_AFTER;
+	/* Without keys that are known it may see any. */
+	if (cmd->n_specs == 0 && (cmd->flags & (CMD_ADMIN | CMD_MODULE | CMD_MOVABLEKEYS | CMD_READONLY | CMD_WRITE) ||
+				  cmd->categories & (CAT_ADMIN | CAT_DANGEROUS)))
+		cmd->names = NAMES_HIDDEN;
 }
 
 /* The row's name in lower case; false: it is none. */

@@ -83,6 +83,16 @@ static size_t hash_tag(const char *text, const char **tag)
 	return close ? (size_t)(close - open - 1) : 0;
 }
 
+static bool has_open_tag(const struct string_list *match)
+{
+	const char *tag;
+
+	for (size_t k = 0; k < match->n; k++)
+		if (strchr(match->items[k], '{') && hash_tag(match->items[k], &tag) == 0)
+			return true;
+	return false;
+}
+
 /* What is in one slot for clients must be so upstream: a prefix must neither cut into hash tags nor take one away. */
 static void check_tags(struct loader *l, size_t i)
 {
@@ -92,7 +102,15 @@ static void check_tags(struct loader *l, size_t i)
 	const char *tag, *other;
 	size_t len = hash_tag(ns->prefix, &tag);
 
-	if (!*ns->prefix || l->config->upstreams[ns->upstream_index].mode != UPSTREAM_CLUSTER)
+	if ((!*ns->prefix && !ns->hash_keys) || l->config->upstreams[ns->upstream_index].mode != UPSTREAM_CLUSTER)
+		return;
+	if (has_open_tag(&ns->match)) {
+		s = slot_of(OPTION_namespace_match, i);
+		complain(l, s, setting_of(l, s)->at,
+			 "must not have a { but in a whole {hash tag}: the upstream is a cluster");
+		return;
+	}
+	if (!*ns->prefix)
 		return;
 	if (strchr(ns->prefix, '{') && len == 0) {
 		complain(l, s, at, "must not have a { but in a whole {hash tag}: the upstream is a cluster");

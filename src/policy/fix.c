@@ -77,13 +77,6 @@ struct walk {
 	const char *error;
 };
 
-/* The next element without what is in it; where it began in *from. False: there is none. */
-static bool next(struct walk *w, struct reply_item *item, const char **from)
-{
-	*from = w->cur.p;
-	return reply_cursor_next(&w->cur, item);
-}
-
 static bool is_array(const struct reply_item *item)
 {
 	return (item->type == '*' || item->type == '~' || item->type == '>' || item->type == '%') && item->number >= 0;
@@ -92,6 +85,18 @@ static bool is_array(const struct reply_item *item)
 static uint64_t elements(const struct reply_item *item)
 {
 	return (uint64_t)item->number * (item->type == '%' ? 2 : 1);
+}
+
+/* The next element, and past all that is in it; where it began in *from. False: there is none. */
+static bool next(struct walk *w, struct reply_item *item, const char **from)
+{
+	*from = w->cur.p;
+	if (!reply_cursor_next(&w->cur, item))
+		return false;
+	if (!is_array(item) && item->type != '|')
+		return true;
+	w->cur.p = *from;
+	return reply_cursor_skip(&w->cur);
 }
 
 static bool is_bulk(const struct reply_item *item)
@@ -115,8 +120,14 @@ static void copy(struct walk *w)
 		w->cur.p = w->cur.end;
 }
 
-/* The head of an array; what is no array is copied whole. Returns whether it is one, how long in *n. */
-static bool enter(struct walk *w, uint64_t *n)
+static void copy_some(struct walk *w, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		copy(w);
+}
+
+/* The head of an array, not copied; what is no array is, whole. Returns whether it is one, how long in *n. */
+static bool enter_anew(struct walk *w, uint64_t *n)
 {
 	const char *from = w->cur.p;
 	struct reply_item item;
@@ -126,9 +137,24 @@ static bool enter(struct walk *w, uint64_t *n)
 		copy(w);
 		return false;
 	}
-	copy_from(w, from);
 	*n = elements(&item);
 	return true;
+}
+
+/* The same, copied. */
+static bool enter(struct walk *w, uint64_t *n)
+{
+	const char *from = w->cur.p;
+
+	if (!enter_anew(w, n))
+		return false;
+	copy_from(w, from);
+	return true;
+}
+
+static const char *text_of(const struct buf *b)
+{
+	return b->data ? buf_head(b) : "";
 }
 
 /* ---- names ---- */
@@ -167,7 +193,7 @@ static bool name_back(const struct fix *fix, const char *key, size_t len, struct
 		return false;
 	buf_put(name, at.put, at.put_len);
 	buf_put(name, key + at.cut, len - at.cut);
-	return !fix->filter || glob_match(fix->pattern.p, fix->pattern.len, buf_head(name), buf_len(name));
+	return !fix->filter || glob_match(fix->pattern.p, fix->pattern.len, text_of(name), buf_len(name));
 }
 
 /* An array of keys: those that the client has no name for are left out. */
@@ -175,27 +201,29 @@ static void keys_array(struct walk *w)
 {
 	struct buf names = {0};
 	struct reply_item item;
-	const char *from = w->cur.p;
 	uint64_t n, n_left = 0;
+	const char *from;
 
-	if (!reply_cursor_next(&w->cur, &item) || !is_array(&item)) {
-		copy_from(w, from);
+	if (!enter_anew(w, &n))
 		return;
-	}
-	n = elements(&item);
 	for (uint64_t i = 0; i < n && next(w, &item, &from); i++) {
 		struct buf name = {0};
 
 		if (is_bulk(&item) && name_back(w->fix, item.text, item.len, &name)) {
-			resp_bulk(&names, name.data ? buf_head(&name) : "", buf_len(&name));
+			resp_bulk(&names, text_of(&name), buf_len(&name));
 			n_left++;
 		}
 		buf_release(&name);
 	}
 	resp_array(w->out, n_left);
-	if (names.data)
-		buf_put(w->out, buf_head(&names), buf_len(&names));
+	buf_put(w->out, text_of(&names), buf_len(&names));
 	buf_release(&names);
+}
+
+static void scanned_keys(struct walk *w, const struct fix_key *key)
+{
+	(void)key;
+	keys_array(w);
 }
 
 /* One, or several of which the first counts that the client has a name for. */
@@ -209,7 +237,7 @@ static void random_key(struct walk *w)
 		bool ok = is_bulk(&item) && name_back(w->fix, item.text, item.len, &name);
 
 		if (ok)
-			resp_bulk(w->out, name.data ? buf_head(&name) : "", buf_len(&name));
+			resp_bulk(w->out, text_of(&name), buf_len(&name));
 		buf_release(&name);
 		if (ok)
 			return;
@@ -249,7 +277,7 @@ static enum open_status open_among(struct walk *w, const struct seal_place *at, 
 	enum open_status status = seal_open(w->fix->ring, at, item->text, item->len, &value);
 
 	if (status != OPEN_BROKEN)
-		resp_bulk(w->out, value.data ? buf_head(&value) : "", buf_len(&value));
+		resp_bulk(w->out, text_of(&value), buf_len(&value));
 	buf_release(&value);
 	return status;
 }
@@ -286,8 +314,8 @@ static void length(struct walk *w, enum seal_kind kind)
 	w->out = &text;
 	value(w, kind, &w->fix->keys[0], field);
 	w->out = out;
-	cur = (struct reply_cursor){buf_head(&text), buf_head(&text) + buf_len(&text)};
-	if (!w->error && text.data && reply_cursor_next(&cur, &item))
+	cur = (struct reply_cursor){text_of(&text), text_of(&text) + buf_len(&text)};
+	if (!w->error && reply_cursor_next(&cur, &item))
 		resp_int(out, is_bulk(&item) ? (int64_t)item.len : 0);
 	buf_release(&text);
 }
@@ -300,6 +328,7 @@ static void values_by_key(struct walk *w)
 		return;
 	for (uint64_t i = 0; i < n && i < w->fix->n_keys; i++)
 		value(w, SEAL_STRING, &w->fix->keys[i], no_field);
+	copy_some(w, n > w->fix->n_keys ? n - w->fix->n_keys : 0);
 }
 
 static void values_by_field(struct walk *w)
@@ -310,6 +339,7 @@ static void values_by_field(struct walk *w)
 		return;
 	for (uint64_t i = 0; i < n && i < w->fix->n_fields; i++)
 		value(w, SEAL_FIELD, &w->fix->keys[0], w->fix->fields[i]);
+	copy_some(w, n > w->fix->n_fields ? n - w->fix->n_fields : 0);
 }
 
 /* The next element is a field's name; it is copied, too, unless it is to be left out. */
@@ -325,43 +355,47 @@ static struct slice field_name(struct walk *w, bool out)
 	return is_bulk(&item) ? (struct slice){item.text, item.len} : no_field;
 }
 
-/* Fields and values: flat, a map, or an array of pairs (HRANDFIELD in RESP3). */
-static void field_map(struct walk *w, enum seal_kind kind, const struct fix_key *key)
+static void fields_and_values(struct walk *w, enum seal_kind kind, const struct fix_key *key, uint64_t n)
 {
-	struct reply_cursor ahead;
-	struct reply_item item;
-	uint64_t n;
-
-	if (!enter(w, &n))
-		return;
-	ahead = w->cur;
-	if (n > 0 && reply_cursor_next(&ahead, &item) && is_array(&item)) {
-		for (uint64_t i = 0, pair; i < n && enter(w, &pair); i++) {
-			struct slice field = field_name(w, true);
-
-			value(w, kind, key, field);
-		}
-		return;
-	}
 	for (uint64_t i = 0; i + 1 < n; i += 2) {
 		struct slice field = field_name(w, true);
 
 		value(w, kind, key, field);
 	}
+	copy_some(w, n % 2);
+}
+
+/* Fields and values: flat, a map, or an array of pairs (HRANDFIELD in RESP3). */
+static void field_map(struct walk *w, enum seal_kind kind, const struct fix_key *key)
+{
+	struct reply_cursor ahead;
+	struct reply_item item;
+	uint64_t n, n_pair;
+
+	if (!enter(w, &n))
+		return;
+	ahead = w->cur;
+	if (n == 0 || !reply_cursor_next(&ahead, &item) || !is_array(&item)) {
+		fields_and_values(w, kind, key, n);
+		return;
+	}
+	for (uint64_t i = 0; i < n; i++)
+		if (enter(w, &n_pair))
+			fields_and_values(w, kind, key, n_pair);
+}
+
+static void scanned_fields(struct walk *w, const struct fix_key *key)
+{
+	field_map(w, SEAL_FIELD, key);
 }
 
 /* HGETALL's reply as HVALS has it. */
 static void field_values(struct walk *w)
 {
-	struct reply_item item;
-	const char *from;
 	uint64_t n;
 
-	if (!next(w, &item, &from) || !is_array(&item)) {
-		copy_from(w, from);
+	if (!enter_anew(w, &n))
 		return;
-	}
-	n = elements(&item);
 	resp_array(w->out, n / 2);
 	for (uint64_t i = 0; i + 1 < n; i += 2) {
 		struct slice field = field_name(w, false);
@@ -441,6 +475,7 @@ static void of_stream(struct walk *w, const struct fix_key *key)
 static void streams(struct walk *w)
 {
 	struct reply_cursor ahead = w->cur;
+	const struct fix_key *key;
 	struct reply_item item;
 	uint64_t n, parts;
 	bool map = reply_cursor_next(&ahead, &item) && item.type == '%';
@@ -448,16 +483,35 @@ static void streams(struct walk *w)
 	if (!enter(w, &n))
 		return;
 	for (uint64_t i = 0; i < n; i += map ? 2 : 1) {
-		if (!map && !enter(w, &parts))
+		parts = 2;
+		if ((!map && !enter(w, &parts)) || parts == 0)
 			continue;
-		of_stream(w, request_key(w));
+		key = request_key(w);
+		if (parts >= 2)
+			of_stream(w, key);
+		copy_some(w, parts > 2 ? parts - 2 : 0);
+	}
+}
+
+/* [cursor, what it is about ...] */
+static void behind_cursor(struct walk *w, void (*about)(struct walk *w, const struct fix_key *key),
+			  const struct fix_key *key)
+{
+	uint64_t n;
+
+	if (!enter(w, &n))
+		return;
+	for (uint64_t i = 0; i < n; i++) {
+		if (i == 1)
+			about(w, key);
+		else
+			copy(w);
 	}
 }
 
 static void of_seal(struct walk *w)
 {
 	const struct fix_key *key = w->fix->n_keys > 0 ? &w->fix->keys[0] : NULL;
-	uint64_t n;
 
 	switch ((enum command_seal)w->fix->seal) {
 	case SEAL_GET:
@@ -479,10 +533,7 @@ static void of_seal(struct walk *w)
 		field_map(w, SEAL_FIELD, key);
 		break;
 	case SEAL_FIELD_SCAN:
-		if (enter(w, &n) && n == 2) {
-			copy(w);
-			field_map(w, SEAL_FIELD, key);
-		}
+		behind_cursor(w, scanned_fields, key);
 		break;
 	case SEAL_FIELD_VALUES:
 		field_values(w);
@@ -497,12 +548,7 @@ static void of_seal(struct walk *w)
 		entries(w, key);
 		break;
 	case SEAL_ENTRY_AUTO:
-		if (enter(w, &n) && n >= 2) {
-			copy(w);
-			entries(w, key);
-			for (uint64_t i = 2; i < n; i++)
-				copy(w);
-		}
+		behind_cursor(w, entries, key);
 		break;
 	case SEAL_ELEMENT_POP:
 	case SEAL_ELEMENT_MPOP:
@@ -563,7 +609,7 @@ static void put_error(const struct view *view, const struct namespace *ns, const
 static const char *one_reply(const struct fix *fix, const char *reply, size_t len, struct buf *out)
 {
 	struct walk w = {fix, {reply, reply + len}, out, NULL};
-	uint64_t n;
+	size_t before = buf_len(out);
 
 	if (len > 0 && (*reply == '-' || *reply == '!')) {
 		put_error(&fix->view, fix->ns, reply, len, out);
@@ -574,10 +620,7 @@ static const char *one_reply(const struct fix *fix, const char *reply, size_t le
 		keys_array(&w);
 		break;
 	case NAMES_SCAN:
-		if (enter(&w, &n) && n == 2) {
-			copy(&w);
-			keys_array(&w);
-		}
+		behind_cursor(&w, scanned_keys, NULL);
 		break;
 	case NAMES_RANDOM:
 		random_key(&w);
@@ -595,6 +638,8 @@ static const char *one_reply(const struct fix *fix, const char *reply, size_t le
 			of_seal(&w);
 		break;
 	}
+	if (buf_len(out) == before && !w.error) /* "$00\r\n\r\n": the framer lets pass what nobody would write */
+		buf_put(out, reply, len);
 	return w.error;
 }
 

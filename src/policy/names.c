@@ -39,11 +39,18 @@ static bool is_hashed(const struct namespace *ns)
 	return ns && ns->flags & NS_HASHES;
 }
 
+/* Whether keys that Redis names are not all the client's, by those names. */
+static bool names_differ(const struct rewrite *r)
+{
+	return r->view.bound || namespaces_rename(r->view.all) || namespaces_strict(r->view.all);
+}
+
 static struct slice keep(struct rewrite *r, const struct buf *b)
 {
 	char *copy = arena_alloc(&r->arena, buf_len(b) + 1);
 
-	memcpy(copy, buf_head(b), buf_len(b));
+	if (buf_len(b) > 0)
+		memcpy(copy, buf_head(b), buf_len(b));
 	return (struct slice){copy, buf_len(b)};
 }
 
@@ -67,7 +74,7 @@ static bool rewrite_pattern(struct rewrite *r, uint32_t i, enum command_names wh
 		rewrite_insert(r, i, "MATCH", 5);
 		rewrite_insert(r, i + 1, asked.p, asked.len);
 	}
-	if (r->probing || (!r->view.bound && !namespaces_rename(r->view.all)))
+	if (r->probing || !names_differ(r))
 		return true;
 	rewrite_fix(r)->names = (uint8_t)what;
 	r->fix->filter = !exact;
@@ -78,10 +85,12 @@ static bool rewrite_pattern(struct rewrite *r, uint32_t i, enum command_names wh
 
 static bool names_of_scan(struct rewrite *r)
 {
+	uint32_t at = r->argc;
+
 	for (uint32_t i = 2; i + 1 < r->argc; i += 2)
-		if (rewrite_arg_is(r, i, "MATCH"))
-			return rewrite_pattern(r, i + 1, NAMES_SCAN);
-	return rewrite_pattern(r, r->argc, NAMES_SCAN);
+		if (rewrite_arg_is(r, i, "MATCH")) /* of several the last counts */
+			at = i + 1;
+	return rewrite_pattern(r, at, NAMES_SCAN);
 }
 
 /* ---- SORT ---- */
@@ -156,16 +165,16 @@ static void send_script_of_all(struct rewrite *r, const char *script)
 static void names_of_random(struct rewrite *r)
 {
 	size_t len;
-	const char *number = rewrite_number(r, (int64_t)(*r->random >> 33), &len);
+	const char *number = rewrite_number(r, (int64_t)(ttl_random(r->random) >> 33), &len);
 
 	if (r->view.bound) {
 		send_script_of_all(r, random_script);
 		rewrite_insert(r, 4, r->view.bound->prefix, r->view.bound->prefix_len);
 		rewrite_insert(r, 5, number, len);
-	} else if (namespaces_rename(r->view.all)) {
+	} else if (names_differ(r)) {
 		send_script(r, some_script);
 	}
-	if (!r->probing && (r->view.bound || namespaces_rename(r->view.all)))
+	if (!r->probing && names_differ(r))
 		rewrite_fix(r)->names = NAMES_RANDOM;
 }
 

@@ -44,7 +44,7 @@ struct namespaces {
 	struct prefix_table channels;
 	struct name_place default_key, default_channel;
 	bool active, renames, renames_channels;
-	unsigned char hash_key[crypto_generichash_KEYBYTES];
+	const unsigned char *hash_key; /* crypto_generichash_KEYBYTES of them, the keyring's; or NULL */
 };
 
 /* ---- prefix tables ---- */
@@ -245,8 +245,7 @@ struct namespaces *namespaces_new(const struct config *config, const unsigned ch
 	all->items = xcalloc(all->n + 1, sizeof(*all->items));
 	all->default_key = all->default_channel = (struct name_place){NULL, "", 0, 0};
 	all->active = config->server.strict || config->server.n_listeners > 0;
-	if (hash_key)
-		memcpy(all->hash_key, hash_key, sizeof(all->hash_key));
+	all->hash_key = hash_key;
 	for (size_t i = 0; i < all->n; i++) {
 		const struct namespace_config *conf = &config->namespaces[i];
 		struct namespace *ns = &all->items[i];
@@ -276,7 +275,6 @@ void namespaces_free(struct namespaces **allp)
 	free_table(&all->keys);
 	free_table(&all->channels);
 	free(all->items);
-	sodium_memzero(all->hash_key, sizeof(all->hash_key));
 	free(all);
 }
 
@@ -305,12 +303,15 @@ const struct namespace *namespaces_at(const struct namespaces *all, size_t id)
 	return id < all->n ? &all->items[id] : NULL;
 }
 
+static int compare_name(const void *name, const void *item)
+{
+	return strcmp(name, ((const struct namespace *)item)->conf->name);
+}
+
+/* They stand in the order of their names, as in the configuration. */
 const struct namespace *namespaces_named(const struct namespaces *all, const char *name)
 {
-	for (size_t i = 0; i < all->n; i++)
-		if (strcmp(all->items[i].conf->name, name) == 0)
-			return &all->items[i];
-	return NULL;
+	return bsearch(name, all->items, all->n, sizeof(*all->items), compare_name);
 }
 
 /* ---- there ---- */
@@ -367,7 +368,7 @@ static void put_hash(const struct view *v, const char *p, size_t len, size_t n_b
 	char hex[2 * crypto_generichash_BYTES + 1];
 
 	crypto_generichash(hash, sizeof(hash), (const unsigned char *)p, len, v->all->hash_key,
-			   sizeof(v->all->hash_key));
+			   crypto_generichash_KEYBYTES);
 	sodium_bin2hex(hex, sizeof(hex), hash, n_bytes);
 	buf_put(out, hex, 2 * n_bytes);
 }

@@ -45,7 +45,8 @@ struct namespace
 
 struct namespaces;
 
-/* Copies nothing: `config` must live as long. hash_key: 32 bytes for hash_keys, NULL where no namespace has it. */
+/* Copies nothing: `config` and hash_key must live as long. hash_key: 32 bytes for hash_keys, NULL where no namespace
+ * has it. */
 struct namespaces *namespaces_new(const struct config *config, const unsigned char *hash_key);
 void namespaces_free(struct namespaces **all);
 

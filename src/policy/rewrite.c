@@ -72,10 +72,20 @@ const char *rewrite_number(struct rewrite *r, int64_t n, size_t *len)
 	return text;
 }
 
-/* All arguments that are complete. */
+/* How many arguments of a head say all: up to its key. What comes behind is not looked at, and goes as it is. */
+static uint32_t args_of_head(const struct rewrite *r, const struct rewrite_input *in)
+{
+	uint32_t last = 1;
+
+	if (r->cmd->n_specs > 0 && r->cmd->specs->begin == KEY_BEGIN_INDEX && r->cmd->specs->begin_index > 0)
+		last = (uint32_t)r->cmd->specs->begin_index;
+	return last + 1 < in->n_seen ? last + 1 : in->n_seen - 1;
+}
+
+/* All arguments, or those of a head. */
 static void read_args(struct rewrite *r, const struct rewrite_input *in)
 {
-	uint32_t n = in->partial ? in->n_seen - 1 : in->argc;
+	uint32_t n = in->partial ? args_of_head(r, in) : in->argc;
 	struct arg_cursor cur;
 
 	need_args(r, n + SPARE_ARGS);
@@ -134,7 +144,7 @@ static void take_key(void *ctx, uint32_t index, unsigned flags)
 		r->keys = xreallocarray(r->keys, r->room_keys, sizeof(*r->keys));
 	}
 	key = &r->keys[r->n_keys++];
-	*key = (struct rewrite_key){.index = index, .flags = flags};
+	*key = (struct rewrite_key){.index = index, .flags = flags, .db = -1};
 	key->client = key->name = r->args[index].p;
 	key->client_len = key->len = r->args[index].len;
 	key->at = view_key(&r->view, key->client, key->client_len);
@@ -190,6 +200,8 @@ static bool head_is_enough(const struct rewrite *r)
 
 	if (r->cmd->names == NAMES_CHANNEL)
 		return r->argc > 1 && !channel_seals(&r->view, r->args[1].p, r->args[1].len);
+	if (r->cmd->names != NAMES_NONE) /* SORT_RO: what is still to come may name keys, too */
+		return false;
 	if (r->cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE ||
 	    spec->last_key != 0 || (uint32_t)spec->begin_index >= r->argc)
 		return false;
@@ -198,14 +210,17 @@ static bool head_is_enough(const struct rewrite *r)
 		return true;
 	if (at.ns->flags & NS_SEALS)
 		return false;
-	return r->cmd->ttl == TTL_NONE || (r->cmd->ttl == TTL_SET && r->argc + r->argc_to_come == 3);
+	if (r->cmd->ttl == TTL_NONE) /* a read may have to renew */
+		return !(r->cmd->flags & CMD_READONLY && at.ns->flags & NS_SLIDING);
+	return r->cmd->ttl == TTL_ASKS || (r->cmd->ttl == TTL_SET && r->argc + r->argc_to_come == 3);
 }
 
 static bool find_keys(struct rewrite *r)
 {
 	if (r->cmd->names == NAMES_CHANNEL)
 		return true;
-	if (r->cmd->flags & CMD_UNKNOWN)
+	/* Answered as Redis would; should the upstream have it, nobody knows its keys. */
+	if (r->cmd->flags & CMD_UNKNOWN || (r->cmd->n_subcommands > 0 && r->argc > 1))
 		return !is_confined(r) || rewrite_refuse(r, reply_error_text(ERROR_KEYS_UNKNOWN));
 	if (r->tail) { /* command_keys() wants all arguments: see head_is_enough() */
 		take_key(r, (uint32_t)r->cmd->specs->begin_index, r->cmd->specs->flags);

@@ -42,6 +42,7 @@ struct rewrite_key {
 	const char *name; /* upstream */
 	size_t len;
 	int64_t ttl_ms; /* it is to be given this behind the command; 0: nothing */
+	int db;		/* in this database; -1: the client's */
 	bool slides;	/* a read renews it, when it is time */
 };
 
@@ -114,6 +115,9 @@ struct fix *rewrite_fix(struct rewrite *r);
 bool rewrite_names(struct rewrite *r);
 bool rewrite_ttl(struct rewrite *r);
 bool rewrite_seal(struct rewrite *r);
+
+/* A number out of a generator that needs no secrets; its state is not 0. */
+uint64_t ttl_random(uint64_t *state);
 
 /* The namespace's ttl for one key, with jitter and within max_ttl. */
 int64_t ttl_jittered_ms(const struct namespace_config *conf, uint64_t *random);

@@ -8,6 +8,7 @@
 #include "resp/number.h"
 
 #include <string.h>
+#include <strings.h>
 
 static bool is_sealed(const struct rewrite_key *key)
 {
@@ -52,8 +53,14 @@ static void seal_each_key(struct rewrite *r)
 			seal(r, &r->keys[k], SEAL_STRING, 0, r->keys[k].index + 1);
 }
 
+/* "*", or what begins like an ID: what else stands there is an option that we do not know. */
+static bool is_entry_id(const struct arg *arg)
+{
+	return (arg->len == 1 && *arg->p == '*') || (arg->len > 0 && *arg->p >= '0' && *arg->p <= '9');
+}
+
 /* XADD key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [MAXLEN | MINLEN [= | ~] n [LIMIT n]] id field value ... */
-static void seal_entry(struct rewrite *r)
+static bool seal_entry(struct rewrite *r)
 {
 	uint32_t i = 2;
 
@@ -69,7 +76,10 @@ static void seal_entry(struct rewrite *r)
 			break;
 		}
 	}
+	if (i < r->argc && !is_entry_id(&r->args[i]))
+		return refused(r);
 	seal_pairs(r, SEAL_ENTRY, i + 1);
+	return true;
 }
 
 /* Where the fields begin behind "FIELDS n"; argc: nowhere. */
@@ -112,14 +122,26 @@ static bool has_word(const struct rewrite *r, uint32_t i, const char *word)
 	return false;
 }
 
+/* Options of SET (IFEQ, IFNE ...) that compare the value. */
+static bool compares(const struct rewrite *r)
+{
+	for (uint32_t i = 3; i < r->argc; i++)
+		if (r->args[i].len > 2 && strncasecmp(r->args[i].p, "IF", 2) == 0)
+			return true;
+	return false;
+}
+
 /* Strings: arguments have been rewritten by ttl.c already, so the value of SET may stand elsewhere. */
-static void seal_string(struct rewrite *r, const struct rewrite_key *key)
+static bool seal_string(struct rewrite *r, const struct rewrite_key *key)
 {
 	uint32_t i = r->cmd->seal == SEAL_VALUE_3 || rewrite_arg_is(r, 0, "PSETEX") ? 3 : 2;
 
+	if (r->cmd->ttl == TTL_SET && compares(r))
+		return refused(r);
 	seal(r, key, SEAL_STRING, 0, i);
 	if (rewrite_arg_is(r, 0, "GETSET") || (r->cmd->ttl == TTL_SET && has_word(r, 3, "GET")))
 		open_reply(r, SEAL_GET, r->argc, 0);
+	return true;
 }
 
 static bool seal_of_one_key(struct rewrite *r)
@@ -130,8 +152,7 @@ static bool seal_of_one_key(struct rewrite *r)
 	switch (how) {
 	case SEAL_VALUE_2:
 	case SEAL_VALUE_3:
-		seal_string(r, key);
-		return true;
+		return seal_string(r, key);
 	case SEAL_LENGTH:
 		rewrite_set(r, 0, "GET", 3);
 		break;
@@ -162,8 +183,11 @@ static bool seal_of_one_key(struct rewrite *r)
 			return true;
 		break;
 	case SEAL_FIELD_SCAN:
-		if (has_word(r, 3, "NOVALUES"))
-			return true;
+		for (uint32_t i = 3; i < r->argc; i++) {
+			if (rewrite_arg_is(r, i, "NOVALUES"))
+				return true;
+			i += rewrite_arg_is(r, i, "MATCH") || rewrite_arg_is(r, i, "COUNT");
+		}
 		break;
 	case SEAL_ELEMENTS:
 		for (uint32_t i = 2; i < r->argc; i++)
@@ -173,8 +197,7 @@ static bool seal_of_one_key(struct rewrite *r)
 		seal(r, key, SEAL_ELEMENT, 0, 3);
 		return true;
 	case SEAL_ENTRY_ADD:
-		seal_entry(r);
-		return true;
+		return seal_entry(r);
 	default:
 		break;
 	}

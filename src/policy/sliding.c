@@ -31,7 +31,7 @@ void sliding_free(struct sliding **s)
 	*s = NULL;
 }
 
-bool sliding_claim(struct sliding *s, const char *key, size_t len, int64_t now_ms, int64_t interval_ms)
+bool sliding_claim(struct sliding *s, uint64_t where, const char *key, size_t len, int64_t now_ms, int64_t interval_ms)
 {
 	unsigned char hash[crypto_shorthash_BYTES];
 	uint32_t now = (uint32_t)(now_ms / TICK_MS) | 1; /* 0: never */
@@ -41,6 +41,7 @@ bool sliding_claim(struct sliding *s, const char *key, size_t len, int64_t now_m
 	crypto_shorthash(hash, (const unsigned char *)key, len, s->seed);
 	for (unsigned i = 0; i < sizeof(hash); i++)
 		h = h << 8 | hash[i];
+	h ^= where * 0x9e3779b97f4a7c15u;
 	place = &s->places[h % PLACES];
 	was = atomic_load_explicit(place, memory_order_relaxed);
 	is = (h & 0xffffffff00000000u) | now;

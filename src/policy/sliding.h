@@ -16,9 +16,9 @@ struct sliding *sliding_new(void);
 void sliding_free(struct sliding **s);
 
 /*
- * Whether the caller is the one to renew this key now: it was not done within interval_ms. Any thread; of several at
- * once one is told so. now_ms: monotonic.
+ * Whether the caller is the one to renew this key of the database `where` now: it was not done within interval_ms. Any
+ * thread; of several at once one is told so. now_ms: monotonic.
  */
-bool sliding_claim(struct sliding *s, const char *key, size_t len, int64_t now_ms, int64_t interval_ms);
+bool sliding_claim(struct sliding *s, uint64_t where, const char *key, size_t len, int64_t now_ms, int64_t interval_ms);
 
 #endif

@@ -11,13 +11,18 @@
 #include "resp/number.h"
 #include "resp/write.h"
 
-/* xorshift64*: jitter needs no secrets. */
-static double random_unit(uint64_t *state)
+/* xorshift64*. */
+uint64_t ttl_random(uint64_t *state)
 {
 	*state ^= *state >> 12;
 	*state ^= *state << 25;
 	*state ^= *state >> 27;
-	return (double)(*state * 0x2545f4914f6cdd1du >> 11) / 9007199254740992.0;
+	return *state * 0x2545f4914f6cdd1du;
+}
+
+static double random_unit(uint64_t *state)
+{
+	return (double)(ttl_random(state) >> 11) / 9007199254740992.0;
 }
 
 int64_t ttl_jittered_ms(const struct namespace_config *conf, uint64_t *random)
@@ -76,10 +81,21 @@ static const struct expiry_option {
 	bool at;
 } expiry_options[] = {{"EX", 1000, false}, {"PX", 1, false}, {"EXAT", 1000, true}, {"PXAT", 1, true}};
 
+/* Behind the option at argument i. Some take one, which may be any word. */
+static uint32_t next_option(const struct rewrite *r, uint32_t i)
+{
+	static const char *const takers[] = {"IFEQ", "IFNE", "IFDEQ", "IFDNE"};
+
+	for (size_t k = 0; k < sizeof(takers) / sizeof(*takers); k++)
+		if (rewrite_arg_is(r, i, takers[k]))
+			return i + 2;
+	return i + 1;
+}
+
 /* Whether one stands from argument i on; it is limited. */
 static bool limit_option(struct rewrite *r, const struct rewrite_key *key, uint32_t i)
 {
-	for (; i < r->argc; i++) {
+	for (; i < r->argc; i = next_option(r, i)) {
 		for (size_t k = 0; k < sizeof(expiry_options) / sizeof(*expiry_options); k++) {
 			const struct expiry_option *o = &expiry_options[k];
 
@@ -94,7 +110,7 @@ static bool limit_option(struct rewrite *r, const struct rewrite_key *key, uint3
 
 static bool has_word(const struct rewrite *r, uint32_t i, const char *word)
 {
-	for (; i < r->argc; i++)
+	for (; i < r->argc; i = next_option(r, i))
 		if (rewrite_arg_is(r, i, word))
 			return true;
 	return false;
@@ -163,6 +179,18 @@ static void ttl_after(struct rewrite *r)
 			after(r, &r->keys[i]);
 }
 
+/* COPY source destination [DB n] [REPLACE] */
+static void ttl_of_copy(struct rewrite *r)
+{
+	int64_t db;
+
+	ttl_after(r);
+	for (uint32_t i = 3; i + 1 < r->argc; i++)
+		if (rewrite_arg_is(r, i, "DB") && parse_int64(r->args[i + 1].p, r->args[i + 1].len, &db) && db >= 0 &&
+		    db < INT32_MAX)
+			r->keys[r->n_keys - 1].db = (int)db;
+}
+
 static void slide(struct rewrite *r)
 {
 	if (!(r->cmd->flags & CMD_READONLY))
@@ -192,6 +220,9 @@ bool rewrite_ttl(struct rewrite *r)
 		break;
 	case TTL_AFTER:
 		ttl_after(r);
+		break;
+	case TTL_COPY:
+		ttl_of_copy(r);
 		break;
 	case TTL_SET:
 		ttl_of_set(r, key);

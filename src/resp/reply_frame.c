@@ -214,23 +214,27 @@ enum reply_status reply_frame_feed(struct reply_frame *f, const char *data, size
 
 bool reply_cursor_next(struct reply_cursor *cur, struct reply_item *item)
 {
-	const char *p = cur->p, *cr;
+	const char *p = cur->p, *lf;
 	unsigned char kind;
 
 	if (p >= cur->end)
 		return false;
 	kind = kinds[(unsigned char)*p];
-	cr = memchr(p, '\r', (size_t)(cur->end - p));
-	if (kind == KIND_BAD || !cr || cr + 2 > cur->end)
+	lf = memchr(p, '\n', (size_t)(cur->end - p)); /* lines end where the framer says so */
+	if (kind == KIND_BAD || !lf)
 		return false;
-	*item = (struct reply_item){.type = *p, .text = p + 1, .len = (size_t)(cr - p - 1)};
-	cur->p = cr + 2;
+	*item = (struct reply_item){.type = *p, .text = p + 1, .len = (size_t)(lf - p - 1)};
+	if (item->len > 0 && lf[-1] == '\r')
+		item->len--;
+	cur->p = lf + 1;
 	if (kind == KIND_TEXT) {
 		item->number = *p == '_' ? -1 : 0;
 		return true;
 	}
-	if (!parse_int64(item->text, item->len, &item->number))
-		return false;
+	if (!parse_int64(item->text, item->len, &item->number)) {
+		item->number = 0;
+		return kind == KIND_INT; /* ":+5" */
+	}
 	if (kind != KIND_BULK || item->number < 0)
 		return true;
 	if (item->number > BULK_MAX || (size_t)item->number + 2 > (size_t)(cur->end - cur->p))
@@ -246,6 +250,8 @@ bool reply_cursor_skip(struct reply_cursor *cur)
 	struct reply_frame f = {0};
 	size_t used = 0;
 
+	if (cur->p >= cur->end)
+		return false;
 	if (reply_frame_feed(&f, cur->p, (size_t)(cur->end - cur->p), &used) != REPLY_DONE)
 		return false;
 	cur->p += used;

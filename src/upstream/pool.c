@@ -211,14 +211,23 @@ enum pool_status pool_mirror(struct pool *p, int db, struct link **out)
 	return open_special(p, LINK_MIRROR, 2, db, out);
 }
 
+/* Whether answers are owed to somebody: those that are dropped keep nobody waiting. */
+static bool is_owed(const struct link *l)
+{
+	for (const struct request *r = l->head; r; r = r->next_in_link)
+		if (r->client || r->cmd)
+			return true;
+	return false;
+}
+
 void pool_release(struct pool *p, struct link *l)
 {
 	assert(l->kind == LINK_DEDICATED);
 	l->owner = NULL;
 	if (l->state == LINK_CLOSED)
 		return;
-	if (l->tainted || l->n_queue > 0 || l->state != LINK_READY || p->closing || l->out.bytes > 0 || l->paused ||
-	    reply_frame_busy(&l->rf)) {
+	if (l->tainted || l->state != LINK_READY || p->closing || l->out.bytes > 0 || l->paused ||
+	    reply_frame_busy(&l->rf) || is_owed(l)) {
 		link_drop(l, l->tainted ? "left in a state of its own" : "left while busy");
 		return;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A configuration with the certificates and keys that it names: see upstream.h. */
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,9 +52,22 @@ static bool open_upstream(struct shared_config *s, size_t i, char *why, size_t w
 	return s->upstream_tls[i];
 }
 
+/* The ring has them now, in memory of its own; their names stay. */
+static void forget_keys(struct encryption_config *conf)
+{
+	for (size_t i = 0; i < conf->keys.n; i++) {
+		char *secret = strchr(conf->keys.items[i], ':');
+
+		if (secret)
+			sodium_memzero(secret + 1, strlen(secret + 1));
+	}
+	sodium_memzero(conf->hash_key, strlen(conf->hash_key));
+}
+
 static bool open_namespaces(struct shared_config *s, char *why, size_t why_size)
 {
 	s->keyring = keyring_new(&s->config->encryption, why, why_size);
+	forget_keys(&s->config->encryption);
 	if (s->keyring)
 		s->namespaces = namespaces_new(s->config, keyring_hash_key(s->keyring));
 	return s->keyring;

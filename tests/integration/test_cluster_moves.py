@@ -119,6 +119,35 @@ def test_new_keys_are_asked_for_until_their_slot_has_moved(move, conn):
     assert conn.cmd("MGET", *move.keys[:2]) == [b"1", b"2"]
 
 
+def test_what_is_new_in_a_moving_slot_expires(cluster, move):
+    """In a namespace with ttl: the command that gives it one goes where the key goes, and not again and again."""
+    with cluster.keyweir('read_timeout = "2s"\n', "[namespace.default]\nttl = \"1h\"\n") as proxy, proxy.client() as conn:
+        move.begin()
+        assert conn.cmd("INCR", move.keys[2]) == 1
+        before = sum(cluster.calls("asking").values())
+        conn.send("MSET", move.keys[0], 1, move.keys[1], 2)
+        with pytest.raises(TimeoutError):
+            conn.read(0.8)
+        assert sum(cluster.calls("asking").values()) - before < 200
+        move.finish()
+        assert conn.read(5) == "OK"
+        assert all(conn.cmd("PTTL", key) > 3200000 for key in move.keys[:3])
+
+
+def test_a_large_command_in_a_transaction(cluster):
+    """It is queued when all of it has come, and the bytes of others do not get between."""
+    key = cluster.key_on(cluster.masters()[0])
+    with cluster.keyweir(workers=1) as proxy, proxy.client() as conn, proxy.client() as other:
+        request = encode("SET", key, b"x" * 400000)
+        conn.send("MULTI")
+        conn.send_raw(request[:300000])
+        assert other.cmd("SET", key, "mine") == "OK"
+        conn.send_raw(request[300000:])
+        conn.send("EXEC")
+        assert [conn.read() for _ in range(3)] == ["OK", "QUEUED", ["OK"]]
+        assert other.cmd("STRLEN", key) == 400000 and other.cmd("PING") == "PONG"
+
+
 def test_what_waits_does_not_come_after_what_was_sent_behind_it(cluster, move, conn):
     """A part that Redis wants to see again later, and a write to the same key that is on its way already."""
     other = cluster.key_on(cluster.masters()[2])

@@ -2,8 +2,8 @@
 """Namespaces beside what else there is: several upstreams, an upstream that is away, large values, WATCH, counters."""
 import pytest
 
-from harness.resp import RespError, encode
-from harness.servers import Keyweir, Redis, wait_until
+from harness.resp import Conn, RespError, encode
+from harness.servers import Keyweir, Redis, free_port, wait_until
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 CONFIG = """
@@ -122,3 +122,129 @@ def test_a_reload_in_the_middle_of_a_pipeline(both):
             replies = [conn.read() for _ in range(40)]
             assert replies == ["OK", None] * 20
     assert all(other.cmd("PTTL", key) > 0 for key in other.cmd("KEYS", "*"))
+
+
+# ---- what a review found ----
+
+BOUND = '[[server.listener]]\naddress = "127.0.0.1:%d"\nnamespace = "product"\n'
+
+
+def test_a_reply_that_comes_too_late(fresh_redis, fresh_keyweir):
+    """What the reply needs goes with the one who is told -TIMEOUT, and not with the late reply as well."""
+    redis = fresh_redis()
+    proxy = fresh_keyweir(redis, 'read_timeout = "200ms"\n[namespace.product]\nprefix = "shop:product:"\nttl = "1h"\n')
+    with proxy.client() as conn, proxy.client() as other:
+        conn.cmd("SET", "product:1", "x")
+        redis.freeze()
+        for c in (conn, other):
+            c.send_raw(encode("RANDOMKEY") + encode("SETNX", "product:2", "x") + encode("SCAN", 0, "MATCH", "product:*"))
+        assert [c.read().split()[0] for c in (conn, other) for _ in range(3)] == ["TIMEOUT"] * 6
+        redis.thaw()
+        wait_until(lambda: conn.cmd("KEYS", "product:1") == [b"product:1"])
+    assert proxy.stop() is None
+
+
+def test_a_large_read_is_no_way_out(fresh_redis, fresh_keyweir):
+    """A command of the proxy's own does not come in the middle of a large argument."""
+    redis = fresh_redis()
+    proxy = fresh_keyweir(redis, '[namespace.product]\nprefix = "shop:product:"\nttl = "1h"\nsliding = true\n')
+    inner = encode("SET", "outside", "x")
+    with proxy.client() as conn:
+        conn.cmd("HSET", "product:h", "f", "v")
+        for words in (["HEXISTS", "product:h"], ["HGET", "product:h"]):
+            assert conn.cmd(*words, b"x" * 400000 + b"\r\n" + inner) in (0, None)
+        assert conn.cmd("HGET", "product:h", "f") == b"v"
+    assert redis.cmd("KEYS", "*") == [b"shop:product:h"]
+
+
+def test_strict_shows_no_other_keys(fresh_redis, fresh_keyweir):
+    redis = fresh_redis()
+    proxy = fresh_keyweir(redis, '[server]\nstrict = true\n[namespace.product]\n')
+    redis.cmd("MSET", "product:1", "x", "other:1", "x", "other:2", "x")
+    with proxy.client() as conn:
+        assert conn.cmd("KEYS", "*") == [b"product:1"] and conn.cmd("KEYS", "other:*") == []
+        assert conn.cmd("SCAN", 0, "COUNT", 100) == [b"0", [b"product:1"]]
+        assert {conn.cmd("RANDOMKEY") for _ in range(20)} == {b"product:1"}
+        assert conn.cmd("KEYWEIR", "UPSTREAM", "main", "GET", "other:1").startswith("NOPERM")
+
+
+def test_pubsub_of_a_namespace_elsewhere(fresh_redis, fresh_keyweir):
+    """Messages go over [upstream.main], whatever upstream the listener's namespace is on."""
+    port, main, other = free_port(), fresh_redis(), fresh_redis()
+    fresh_keyweir(main, '[upstream.b]\nurl = "%s"\n[namespace.product]\nupstream = "b"\nchannel_prefix = "c:"\n' % other.url + BOUND % port)
+    with Conn(port=port) as one, Conn(port=port) as two:
+        assert one.cmd("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+        assert two.cmd("PUBLISH", "news", "x") == 1 and one.read() == [b"message", b"news", b"x"]
+        assert two.cmd("PUBSUB", "CHANNELS") == [b"news"] and two.cmd("PUBSUB", "NUMSUB", "news") == [b"news", 1]
+        assert two.cmd("SET", "k", "v") == "OK" and other.cmd("KEYS", "*") == [b"product:k"]
+
+
+def test_sliding_does_not_disturb_watch(fresh_redis, fresh_keyweir):
+    proxy = fresh_keyweir(fresh_redis(), '[namespace.product]\nttl = "10s"\nsliding = true\n')
+    with proxy.client() as conn:
+        conn.cmd("SET", "product:1", "1", "EX", 2)
+        conn.cmd("WATCH", "product:1"), conn.cmd("GET", "product:1"), conn.cmd("MULTI"), conn.cmd("INCR", "product:1")
+        assert conn.cmd("EXEC") == [2]
+
+
+def test_sliding_knows_databases_apart(fresh_redis, fresh_keyweir):
+    redis = fresh_redis()
+    proxy = fresh_keyweir(redis, '[namespace.product]\nttl = "100s"\nttl_jitter = 0\nsliding = true\n')
+    with proxy.client() as one, proxy.client() as two, redis.client() as direct:
+        two.cmd("SELECT", 1), direct.cmd("SELECT", 1)
+        for conn in (one, two):
+            conn.cmd("SET", "product:k", "v", "EX", 50)
+            assert conn.cmd("GET", "product:k") == b"v"
+        wait_until(lambda: direct.cmd("PTTL", "product:k") > 90000, what="it was renewed in both")
+
+
+def test_setnx_while_redis_is_away(fresh_redis, fresh_keyweir):
+    redis = fresh_redis()
+    proxy = fresh_keyweir(redis, 'read_timeout = "200ms"\n[namespace.product]\nttl = "1h"\non_failure = "miss"\n')
+    with proxy.client() as conn:
+        assert conn.cmd("SETNX", "product:1", "x") == 1 and conn.cmd("SETNX", "product:1", "x") == 0
+        redis.freeze()
+        assert conn.cmd("SETNX", "product:2", "x") == 1
+        redis.thaw()
+
+
+def test_blocking_keeps_its_connection(fresh_redis, fresh_keyweir):
+    redis = fresh_redis()
+    proxy = fresh_keyweir(redis, '[namespace.product]\nttl = "1h"\n')
+    with proxy.client() as conn:
+        conn.cmd("RPUSH", "product:l", *range(40))
+        conn.cmd("BLPOP", "product:l", 1)
+        before = redis.cmd("INFO", "stats").split(b"total_connections_received:")[1].split()[0]
+        for _ in range(20):
+            assert conn.cmd("BLPOP", "product:l", 1)[0] == b"product:l"
+        after = redis.cmd("INFO", "stats").split(b"total_connections_received:")[1].split()[0]
+    assert int(after) - int(before) <= 3
+
+
+def test_copies_to_another_database_expire(fresh_redis, fresh_keyweir):
+    redis = fresh_redis()
+    proxy = fresh_keyweir(redis, '[namespace.product]\nttl = "1h"\n')
+    with proxy.client() as conn, redis.client() as direct:
+        direct.cmd("SET", "plain", "x"), direct.cmd("SELECT", 3)
+        assert conn.cmd("COPY", "plain", "product:c", "DB", 3) == 1
+        assert direct.cmd("PTTL", "product:c") > 0
+        assert conn.pipeline([["MULTI"], ["COPY", "plain", "product:d", "DB", 3], ["GET", "plain"], ["EXEC"], ["GET", "plain"]])[-2:] == [
+            b"*2\r\n:1\r\n$1\r\nx\r\n", b"$1\r\nx\r\n"]
+        assert direct.cmd("PTTL", "product:d") > 0
+
+
+def test_random_keys_of_a_small_namespace(fresh_redis, fresh_keyweir):
+    port, redis = free_port(), fresh_redis()
+    fresh_keyweir(redis, '[namespace.product]\nprefix = "shop:product:"\n' + BOUND % port)
+    redis.cmd("MSET", *[w for i in range(5000) for w in ("other:%d" % i, "x")])
+    with Conn(port=port) as conn:
+        conn.cmd("MSET", *[w for i in range(5) for w in ("k%d" % i, "x")])
+        assert len({conn.cmd("RANDOMKEY") for _ in range(60)}) == 5
+        assert conn.cmd("KEYS", "") == [] and conn.cmd("DBSIZE") == 5
+
+
+def test_sealed_scan_of_a_field_called_as_an_option(both, conn):
+    conn.cmd("HSET", "secret:h", "novalues", "v")
+    assert conn.cmd("HSCAN", "secret:h", 0, "MATCH", "novalues") == [b"0", [b"novalues", b"v"]]
+    assert conn.cmd("XADD", "secret:x", "IDMP", "p", "i", "*", "f", "v").startswith("ENCRYPTED")
+    assert conn.cmd("SET", "secret:s", "v", "IFEQ", "old").startswith("ENCRYPTED")
