@@ -179,23 +179,31 @@ bool absent_make_of(struct client *c, const struct command *cmd, struct slice by
 	return true;
 }
 
-bool absent_stand_in(struct request *r, const struct outq *sent)
+static bool may_stand_in(const struct request *r)
 {
-	struct client *c = r->client;
-	struct buf bytes = {0}, reply = {0};
-	bool ok;
+	return r->cmd && r->cmd->absent != ABSENT_ERROR && !r->on_reply &&
+	       !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_BEGUN)) &&
+	       (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) != REQUEST_UNIT;
+}
 
-	if (!r->cmd || r->cmd->absent == ABSENT_ERROR || r->on_reply ||
-	    r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_BEGUN) ||
-	    (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) == REQUEST_UNIT)
-		return false;
-	ok = outq_peek(sent, r->pos, (size_t)r->len, &bytes) &&
-	     absent_make_of(c, r->cmd, policy_inner(r, &bytes), r->flags & REQUEST_MISS, &reply);
-	buf_release(&bytes);
-	if (!ok)
+bool absent_stand_in_of(struct request *r, const struct buf *bytes)
+{
+	struct buf reply = {0};
+
+	if (!may_stand_in(r) ||
+	    !absent_make_of(r->client, r->cmd, policy_inner(r, bytes), r->flags & REQUEST_MISS, &reply))
 		return false;
 	buf_release(&r->reply);
 	r->reply = reply;
 	policy_fix_free(&r->fix); /* it is in the client's form already */
 	return true;
+}
+
+bool absent_stand_in(struct request *r, const struct outq *sent)
+{
+	struct buf bytes = {0};
+	bool ok = may_stand_in(r) && outq_peek(sent, r->pos, (size_t)r->len, &bytes) && absent_stand_in_of(r, &bytes);
+
+	buf_release(&bytes);
+	return ok;
 }

@@ -15,8 +15,11 @@ bool absent_answer(struct client *c, const struct call *call);
 bool absent_make(struct client *c, const struct call *call, struct buf *out);
 bool absent_make_of(struct client *c, const struct command *cmd, struct slice bytes, bool misses, struct buf *out);
 
-/* r was sent, and will not be answered; its bytes are in `sent`. True: r->reply is the answer, which is not given yet.
+/*
+ * r was sent, and will not be answered; its bytes are in `sent`, or given. True: r->reply is the answer, which is not
+ * given yet.
  */
 bool absent_stand_in(struct request *r, const struct outq *sent);
+bool absent_stand_in_of(struct request *r, const struct buf *bytes);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "client/absent.h"
 #include "client/join.h"
 #include "client/policy.h"
 #include "client/scripts.h"
@@ -208,7 +209,7 @@ static struct route *find_route(struct worker *w, const struct upstream *up)
 }
 
 /* Nothing came of it: the client is told. */
-static void give_up(struct request *r, const char *text)
+static void give_up(struct request *r, const struct buf *bytes, const char *text)
 {
 	struct client *c = r->client;
 
@@ -217,7 +218,10 @@ static void give_up(struct request *r, const char *text)
 	if (c->wait == WAIT_DRAIN || c->wait == WAIT_ROOM)
 		client_resume_soon(c);
 	client_maybe_unbind(c);
-	client_fail_request(r, text);
+	if (absent_stand_in_of(r, bytes))
+		client_answered_absent(r);
+	else
+		client_fail_request(r, text);
 }
 
 static void try_parked(struct worker *w, struct parked *p)
@@ -232,7 +236,7 @@ static void try_parked(struct worker *w, struct parked *p)
 	else if (pool && !pool_is_down(pool) && send_to(r, pool, &p->bytes, NULL))
 		;
 	else if (!route || (r->deadline_us > 0 && w->now_us >= r->deadline_us)) /* or its upstream is no more */
-		give_up(r, pool && pool->down ? pool->why : reply_error_text(ERROR_NO_MASTER));
+		give_up(r, &p->bytes, pool && pool->down ? pool->why : reply_error_text(ERROR_NO_MASTER));
 	else
 		park(r, p->up, &p->bytes);
 	parked_free(p);

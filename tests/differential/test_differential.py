@@ -74,7 +74,7 @@ REFUSED_WHEN_BOUND = {
     "role": "the whole server's", "nosuch": "where the keys of an unknown command are nobody knows",
     "client|kill": "clients of others", "client|unblock": "clients of others", "client|pause": "clients of others",
     "client|unpause": "clients of others", "client|list": "clients of others", "client|no-evict": "the whole server's",
-    "function|flush": "functions of others", "function|dump": "functions of others", "function|delete": "functions of others",
+    "function|flush": "functions of others", "function|dump": "functions of others",
     "function|restore": "functions of others", "function|stats": "scripts of others", "function|kill": "scripts of others",
     "script|kill": "scripts of others", "cluster|getkeysinslot": "keys of others", "cluster|countkeysinslot": "keys of others",
     "slowlog|get": "commands of others", "slowlog|len": "commands of others", "slowlog|reset": "commands of others",

@@ -260,10 +260,10 @@ class Cluster:
     def repair(self):
         """After a test that failed half-way: everybody runs again."""
         for node in self.all:
-            if node.frozen:
-                self.cont(node)
             if not node.alive():
                 self.restart(node)
+            elif node.frozen:
+                self.cont(node)
         self.wait_ok()
 
     # ---- resharding, step by step as redis-cli does it ----

@@ -148,6 +148,20 @@ def test_a_large_command_in_a_transaction(cluster):
         assert other.cmd("STRLEN", key) == 400000 and other.cmd("PING") == "PONG"
 
 
+def test_what_waited_in_vain_reads_as_absent(cluster):
+    """on_failure = "miss" holds also for a command that was on its way when its shard went, and waited for another."""
+    victim = cluster.masters()[0]
+    key = cluster.key_on(victim)
+    with cluster.keyweir('read_timeout = "1s"\n', "[namespace.default]\non_failure = \"miss\"\n") as proxy, proxy.client() as conn:
+        conn.cmd("SET", key, "v")
+        victim.freeze()
+        conn.send("GET", key)
+        time.sleep(0.1)  # it is on its way: nothing tells of that
+        for node in [*cluster.replicas_of(victim), victim]:
+            cluster.kill(node)
+        assert conn.read(5) is None
+
+
 def test_what_waits_does_not_come_after_what_was_sent_behind_it(cluster, move, conn):
     """A part that Redis wants to see again later, and a write to the same key that is on its way already."""
     other = cluster.key_on(cluster.masters()[2])
