@@ -39,6 +39,7 @@ SOURCES := \
 	src/client/client_io.c \
 	src/client/client_list.c \
 	src/client/client_reply.c \
+	src/client/client_timeout.c \
 	src/client/client_tls.c \
 	src/client/cluster_cmd.c \
 	src/client/config_cmd.c \
@@ -87,6 +88,7 @@ SOURCES := \
 	src/net/transport.c \
 	src/policy/channel.c \
 	src/policy/fix.c \
+	src/policy/fix_values.c \
 	src/policy/glob.c \
 	src/policy/names.c \
 	src/policy/namespace.c \

@@ -260,9 +260,12 @@ void client_push_ref(struct client *c, struct rcbuf *rb, size_t skip);
 void client_on_reply(struct request *r, const char *data, size_t len, struct link *l, bool done);
 void client_on_reply_before(struct request *r, const char *data, size_t len, struct link *l, bool done);
 size_t client_on_plain_replies(struct link *l, const char *data, size_t len);
-void client_on_timed_out(struct request *r);
+void client_on_timed_out(struct request *r); /* client_timeout.c */
 void client_fail_request(struct request *r, const char *text);
 void client_answered_absent(struct request *r); /* r->reply is made up: see absent.h */
+
+/* r's reply is complete, or given up: r leaves its link's accounts, and what it held up goes on. */
+void client_leave_link(struct client *c, struct request *r);
 
 /* Tells that something must be written. */
 static inline void client_mark_dirty(struct client *c)

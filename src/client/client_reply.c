@@ -263,8 +263,7 @@ static void left_link(struct client *c)
 		client_mark_dirty(c);
 }
 
-/* The reply is complete: the request leaves its link's accounts. */
-static inline void leave_link(struct client *c, struct request *r)
+void client_leave_link(struct client *c, struct request *r)
 {
 	adjust_window(c);
 	client_leave_lane(c, r);
@@ -353,7 +352,7 @@ static void answered(struct client *c, struct request *r, char type, int64_t num
 
 	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
 		slowlog_add(c, r, r->link);
-	leave_link(c, r);
+	client_leave_link(c, r);
 	if (r->flags & REQUEST_WRITE && c->wrote_us)
 		c->wrote_us = c->w->now_us;
 	if (r->flags & REQUEST_PART) {
@@ -602,78 +601,4 @@ void client_fail_request(struct request *r, const char *text)
 		r->on_reply(r, '-', 0);
 	if (!c->closed)
 		client_request_done(r);
-}
-
-/* r stays in its link's queue, an orphan; leaving may be the end of the link, and so of r. */
-static void part_timed_out(struct client *c, struct request *r, struct link *l)
-{
-	struct request part = *r;
-	bool made = absent_stand_in(&part, &l->out);
-
-	if (!made)
-		buf_release(&part.reply);
-	r->client = NULL;
-	r->on_reply = NULL;
-	r->fix = NULL;
-	r->reply = (struct buf){0};
-	leave_link(c, &part);
-	if (made)
-		fanout_part_made(&part);
-	else
-		fanout_part_failed(&part, reply_error_text(ERROR_TIMED_OUT));
-}
-
-void client_on_timed_out(struct request *r)
-{
-	struct client *c = r->client;
-	struct link *l = r->link;
-	struct request *stand_in;
-	bool made;
-
-	/*
-	 * The request's place in the link's queue stays taken by an orphan, so that the late reply is dropped; the
-	 * client's queue gets a stand-in with the error.
-	 */
-	redirect_stale(c->w, l->pool->server->up);
-	/* The time it stood in our own queue is not Redis's fault; that in which no connection came about is. */
-	if (l->state != LINK_READY || r->pos + r->len <= outq_written_pos(&l->out))
-		node_failed(l->pool->server, c->w->now_us);
-	if (l->kind == LINK_DEDICATED)
-		l->tainted = true;
-	if (r->flags & REQUEST_PART) {
-		part_timed_out(c, r, l);
-		return;
-	}
-	if ((r->flags & REQUEST_BEGUN) && !(r->flags & (REQUEST_COLLECT | REQUEST_CUT))) {
-		client_close(c);
-		return;
-	}
-	stand_in = request_new(&c->w->requests);
-	*stand_in = *r;
-	stand_in->next_in_link = NULL;
-	stand_in->reply = (struct buf){0};
-	if (c->head == r) {
-		c->head = stand_in;
-	} else {
-		struct request *before = c->head;
-
-		while (before->next != r)
-			before = before->next;
-		before->next = stand_in;
-	}
-	if (c->tail == r)
-		c->tail = stand_in;
-	if (c->upload == r)
-		c->upload = stand_in;
-	r->client = NULL;
-	r->next = NULL;
-	r->on_reply = NULL;
-	r->fix = NULL; /* the stand-in's now */
-	buf_release(&r->reply);
-	made = absent_stand_in(stand_in, &l->out);
-	leave_link(c, stand_in);
-	if (made)
-		client_answered_absent(stand_in);
-	else
-		client_fail_request(stand_in, reply_error_text(ERROR_TIMED_OUT));
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "policy/fix_private.h"
 #include "policy/glob.h"
 #include "resp/errors.h"
 #include "resp/reply_frame.h"
@@ -66,95 +67,6 @@ void fix_free(struct fix **fixp)
 	}
 	arena_release(&fix->text);
 	free(fix);
-}
-
-/* ---- walking ---- */
-
-struct walk {
-	const struct fix *fix;
-	struct reply_cursor cur;
-	struct buf *out;
-	const char *error;
-};
-
-static bool is_array(const struct reply_item *item)
-{
-	return (item->type == '*' || item->type == '~' || item->type == '>' || item->type == '%') && item->number >= 0;
-}
-
-static uint64_t elements(const struct reply_item *item)
-{
-	return (uint64_t)item->number * (item->type == '%' ? 2 : 1);
-}
-
-/* The next element, and past all that is in it; where it began in *from. False: there is none. */
-static bool next(struct walk *w, struct reply_item *item, const char **from)
-{
-	*from = w->cur.p;
-	if (!reply_cursor_next(&w->cur, item))
-		return false;
-	if (!is_array(item) && item->type != '|')
-		return true;
-	w->cur.p = *from;
-	return reply_cursor_skip(&w->cur);
-}
-
-static bool is_bulk(const struct reply_item *item)
-{
-	return item->type == '$' && item->number >= 0;
-}
-
-static void copy_from(struct walk *w, const char *from)
-{
-	buf_put(w->out, from, (size_t)(w->cur.p - from));
-}
-
-/* One whole element as it is. */
-static void copy(struct walk *w)
-{
-	const char *from = w->cur.p;
-
-	if (reply_cursor_skip(&w->cur))
-		copy_from(w, from);
-	else
-		w->cur.p = w->cur.end;
-}
-
-static void copy_some(struct walk *w, uint64_t n)
-{
-	for (uint64_t i = 0; i < n; i++)
-		copy(w);
-}
-
-/* The head of an array, not copied; what is no array is, whole. Returns whether it is one, how long in *n. */
-static bool enter_anew(struct walk *w, uint64_t *n)
-{
-	const char *from = w->cur.p;
-	struct reply_item item;
-
-	if (!reply_cursor_next(&w->cur, &item) || !is_array(&item)) {
-		w->cur.p = from;
-		copy(w);
-		return false;
-	}
-	*n = elements(&item);
-	return true;
-}
-
-/* The same, copied. */
-static bool enter(struct walk *w, uint64_t *n)
-{
-	const char *from = w->cur.p;
-
-	if (!enter_anew(w, n))
-		return false;
-	copy_from(w, from);
-	return true;
-}
-
-static const char *text_of(const struct buf *b)
-{
-	return b->data ? buf_head(b) : "";
 }
 
 /* ---- names ---- */
@@ -246,206 +158,12 @@ static void random_key(struct walk *w)
 	resp_null(w->out, w->fix->proto);
 }
 
-/* ---- values ---- */
-
-/* A value that is the whole reply is opened where it is to lie: the length is written in front of it afterwards. */
-static enum open_status open_alone(struct walk *w, const struct seal_place *at, const struct reply_item *item)
-{
-	struct buf *out = w->out;
-	char head[32];
-	enum open_status status;
-	size_t n;
-
-	if (!buf_reserve(out, item->len + sizeof(head) + 2))
-		return OPEN_BROKEN;
-	out->start = out->end = sizeof(head);
-	status = seal_open(w->fix->ring, at, item->text, item->len, out);
-	if (status == OPEN_BROKEN) {
-		out->start = out->end = 0;
-		return status;
-	}
-	n = (size_t)snprintf(head, sizeof(head), "$%zu\r\n", buf_len(out));
-	buf_put(out, "\r\n", 2);
-	out->start -= n;
-	memcpy(buf_head(out), head, n);
-	return status;
-}
-
-static enum open_status open_among(struct walk *w, const struct seal_place *at, const struct reply_item *item)
-{
-	struct buf value = {0};
-	enum open_status status = seal_open(w->fix->ring, at, item->text, item->len, &value);
-
-	if (status != OPEN_BROKEN)
-		resp_bulk(w->out, text_of(&value), buf_len(&value));
-	buf_release(&value);
-	return status;
-}
-
-/* The next element, a value (or null, or something else that is copied). */
-static void value(struct walk *w, enum seal_kind kind, const struct fix_key *key, struct slice field)
-{
-	struct seal_place at = {.kind = kind, .field = field.p, .field_len = field.len};
-	struct reply_item item;
-	const char *from;
-
-	if (!next(w, &item, &from))
-		return;
-	if (!is_bulk(&item) || !key || !key->sealed) {
-		w->cur.p = from;
-		copy(w);
-		return;
-	}
-	at.key = key->upstream.p;
-	at.key_len = key->upstream.len;
-	if ((buf_len(w->out) == 0 ? open_alone : open_among)(w, &at, &item) == OPEN_BROKEN)
-		w->error = reply_error_text(ERROR_NOT_OPENED);
-}
-
-static const struct slice no_field = {NULL, 0};
-
-static void length(struct walk *w, enum seal_kind kind)
-{
-	struct buf text = {0}, *out = w->out;
-	struct reply_item item;
-	struct slice field = w->fix->n_fields > 0 ? w->fix->fields[0] : no_field;
-	struct reply_cursor cur;
-
-	w->out = &text;
-	value(w, kind, &w->fix->keys[0], field);
-	w->out = out;
-	cur = (struct reply_cursor){text_of(&text), text_of(&text) + buf_len(&text)};
-	if (!w->error && reply_cursor_next(&cur, &item))
-		resp_int(out, is_bulk(&item) ? (int64_t)item.len : 0);
-	buf_release(&text);
-}
-
-static void values_by_key(struct walk *w)
-{
-	uint64_t n;
-
-	if (!enter(w, &n))
-		return;
-	for (uint64_t i = 0; i < n && i < w->fix->n_keys; i++)
-		value(w, SEAL_STRING, &w->fix->keys[i], no_field);
-	copy_some(w, n > w->fix->n_keys ? n - w->fix->n_keys : 0);
-}
-
-static void values_by_field(struct walk *w)
-{
-	uint64_t n;
-
-	if (!enter(w, &n))
-		return;
-	for (uint64_t i = 0; i < n && i < w->fix->n_fields; i++)
-		value(w, SEAL_FIELD, &w->fix->keys[0], w->fix->fields[i]);
-	copy_some(w, n > w->fix->n_fields ? n - w->fix->n_fields : 0);
-}
-
-/* The next element is a field's name; it is copied, too, unless it is to be left out. */
-static struct slice field_name(struct walk *w, bool out)
-{
-	struct reply_item item;
-	const char *from;
-
-	if (!next(w, &item, &from))
-		return no_field;
-	if (out)
-		copy_from(w, from);
-	return is_bulk(&item) ? (struct slice){item.text, item.len} : no_field;
-}
-
-static void fields_and_values(struct walk *w, enum seal_kind kind, const struct fix_key *key, uint64_t n)
-{
-	for (uint64_t i = 0; i + 1 < n; i += 2) {
-		struct slice field = field_name(w, true);
-
-		value(w, kind, key, field);
-	}
-	copy_some(w, n % 2);
-}
-
-/* Fields and values: flat, a map, or an array of pairs (HRANDFIELD in RESP3). */
-static void field_map(struct walk *w, enum seal_kind kind, const struct fix_key *key)
-{
-	struct reply_cursor ahead;
-	struct reply_item item;
-	uint64_t n, n_pair;
-
-	if (!enter(w, &n))
-		return;
-	ahead = w->cur;
-	if (n == 0 || !reply_cursor_next(&ahead, &item) || !is_array(&item)) {
-		fields_and_values(w, kind, key, n);
-		return;
-	}
-	for (uint64_t i = 0; i < n; i++)
-		if (enter(w, &n_pair))
-			fields_and_values(w, kind, key, n_pair);
-}
-
-static void scanned_fields(struct walk *w, const struct fix_key *key)
-{
-	field_map(w, SEAL_FIELD, key);
-}
-
-/* HGETALL's reply as HVALS has it. */
-static void field_values(struct walk *w)
-{
-	uint64_t n;
-
-	if (!enter_anew(w, &n))
-		return;
-	resp_array(w->out, n / 2);
-	for (uint64_t i = 0; i + 1 < n; i += 2) {
-		struct slice field = field_name(w, false);
-
-		value(w, SEAL_FIELD, &w->fix->keys[0], field);
-	}
-}
-
-/* One element, or an array of them. */
-static void list_elements(struct walk *w, const struct fix_key *key)
-{
-	struct reply_cursor ahead = w->cur;
-	struct reply_item item;
-	uint64_t n;
-
-	if (reply_cursor_next(&ahead, &item) && !is_array(&item)) {
-		value(w, SEAL_ELEMENT, key, no_field);
-		return;
-	}
-	if (!enter(w, &n))
-		return;
-	for (uint64_t i = 0; i < n; i++)
-		value(w, SEAL_ELEMENT, key, no_field);
-}
-
-/* [[id, [field, value ...]], ...]; what is no entry (XCLAIM JUSTID, a deleted one) is copied. */
-static void entries(struct walk *w, const struct fix_key *key)
-{
-	uint64_t n, parts;
-
-	if (!enter(w, &n))
-		return;
-	for (uint64_t i = 0; i < n; i++) {
-		if (!enter(w, &parts))
-			continue;
-		for (uint64_t k = 0; k < parts; k++) {
-			if (k == 1)
-				field_map(w, SEAL_ENTRY, key);
-			else
-				copy(w);
-		}
-	}
-}
-
 /* ---- both ---- */
 
 static void what_was_popped(struct walk *w, const struct fix_key *key)
 {
 	if (w->fix->seal == SEAL_ELEMENT_POP || w->fix->seal == SEAL_ELEMENT_MPOP)
-		list_elements(w, key);
+		fix_list_elements(w, key);
 	else
 		copy(w);
 }
@@ -466,7 +184,7 @@ static void popped(struct walk *w)
 static void of_stream(struct walk *w, const struct fix_key *key)
 {
 	if (w->fix->seal == SEAL_ENTRY_STREAMS)
-		entries(w, key);
+		fix_entries(w, key);
 	else
 		copy(w);
 }
@@ -515,40 +233,40 @@ static void of_seal(struct walk *w)
 
 	switch ((enum command_seal)w->fix->seal) {
 	case SEAL_GET:
-		value(w, SEAL_STRING, key, no_field);
+		fix_value(w, SEAL_STRING, key, no_field);
 		break;
 	case SEAL_GET_MANY:
-		values_by_key(w);
+		fix_values_by_key(w);
 		break;
 	case SEAL_LENGTH:
-		length(w, SEAL_STRING);
+		fix_length(w, SEAL_STRING);
 		break;
 	case SEAL_FIELD_GET:
-		value(w, SEAL_FIELD, key, w->fix->n_fields > 0 ? w->fix->fields[0] : no_field);
+		fix_value(w, SEAL_FIELD, key, w->fix->n_fields > 0 ? w->fix->fields[0] : no_field);
 		break;
 	case SEAL_FIELD_MANY:
-		values_by_field(w);
+		fix_values_by_field(w);
 		break;
 	case SEAL_FIELD_MAP:
-		field_map(w, SEAL_FIELD, key);
+		fix_field_map(w, SEAL_FIELD, key);
 		break;
 	case SEAL_FIELD_SCAN:
-		behind_cursor(w, scanned_fields, key);
+		behind_cursor(w, fix_scanned_fields, key);
 		break;
 	case SEAL_FIELD_VALUES:
-		field_values(w);
+		fix_field_values(w);
 		break;
 	case SEAL_FIELD_LENGTH:
-		length(w, SEAL_FIELD);
+		fix_length(w, SEAL_FIELD);
 		break;
 	case SEAL_ELEMENT_GET:
-		list_elements(w, key);
+		fix_list_elements(w, key);
 		break;
 	case SEAL_ENTRY_GET:
-		entries(w, key);
+		fix_entries(w, key);
 		break;
 	case SEAL_ENTRY_AUTO:
-		behind_cursor(w, entries, key);
+		behind_cursor(w, fix_entries, key);
 		break;
 	case SEAL_ELEMENT_POP:
 	case SEAL_ELEMENT_MPOP:
