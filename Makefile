@@ -18,6 +18,7 @@ SOURCES := \
 	src/reload.c \
 	src/request.c \
 	src/rewrap.c \
+	src/rewrap_daemon.c \
 	src/rewrap_key.c \
 	src/server.c \
 	src/snapshot.c \

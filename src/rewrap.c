@@ -2,7 +2,6 @@
 /* The walk over a namespace, and what is told of it: see rewrap.h. What is done with a key: rewrap_key.c. */
 #include "rewrap.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <getopt.h>
 #include <hiredis/hiredis.h>
@@ -16,14 +15,11 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "config/address.h"
 #include "config/config.h"
 #include "policy/namespace.h"
+#include "rewrap_daemon.h"
 #include "rewrap_key.h"
 
-enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = 78 };
-
-#define REPLY_SECONDS 120
 #define BATCH	      100 /* keys asked for at once; a walk that goes on does as many twice at most */
 #define BAR_WIDTH     30
 #define SHOW_US	      100000  /* on a terminal */
@@ -33,11 +29,15 @@ enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = 78 };
 #define CURSOR_MAX    24
 #define SERVER_MAX    9 /* the beginning of a run_id */
 
+#define NO_DB	  (-1)
+#define DB_DIGITS 10
+
 /*
- * Where the walk stands; as text [MATCH:]CURSOR[@SERVER]. A cursor means something to the process that made it only:
- * when Redis was restarted, or has another master, the walk begins anew. (In a Cluster SCAN itself sees to that.)
+ * Where the walk stands; as text [DB/][MATCH:]CURSOR[@SERVER]. A cursor means something to the process that made it
+ * only: when Redis was restarted, or has another master, the walk begins anew. (In a Cluster SCAN itself sees to that.)
  */
 struct position {
+	long db;      /* NO_DB: the first that has keys */
 	size_t match; /* index in the namespace's prefixes */
 	char cursor[CURSOR_MAX];
 	char server[SERVER_MAX]; /* "": any */
@@ -123,6 +123,12 @@ static int failed(const struct walk *w, const char *doing, const char *why)
 	return EXIT_FAILED;
 }
 
+/* Clients SELECT databases of upstream main only; elsewhere there is that of the url, in a cluster just one. */
+static bool has_databases(const struct walk *w)
+{
+	return w->ns->conf->upstream_index == 0 && w->config->upstreams[0].mode != UPSTREAM_CLUSTER;
+}
+
 static void tell_how_to_go_on(const struct walk *w)
 {
 	printf("To go on: keyweir rewrap");
@@ -131,6 +137,8 @@ static void tell_how_to_go_on(const struct walk *w)
 	if (w->args->address)
 		printf(" --address %s", w->args->address);
 	printf(" --from ");
+	if (w->at.db != NO_DB && has_databases(w))
+		printf("%ld/", w->at.db);
 	if (w->at.match > 0)
 		printf("%zu:", w->at.match);
 	printf("%s%s%s %s\n", w->at.cursor, *w->at.server ? "@" : "", w->at.server, w->args->name);
@@ -147,54 +155,6 @@ static void sum_up(struct walk *w)
 
 /* ---- the daemon ---- */
 
-static redisContext *connect_to(const struct listen_address *at)
-{
-	static const unsigned char any[16];
-	struct timeval timeout = {.tv_sec = 10};
-	char host[INET6_ADDRSTRLEN];
-
-	if (at->family == AF_UNIX)
-		return redisConnectUnixWithTimeout(at->path, timeout);
-	if (memcmp(at->ip, any, at->family == AF_INET ? 4 : 16) == 0)
-		snprintf(host, sizeof(host), "%s", at->family == AF_INET ? "127.0.0.1" : "::1");
-	else
-		inet_ntop(at->family, at->ip, host, sizeof(host));
-	return redisConnectWithTimeout(host, at->port, timeout);
-}
-
-/* The first that speaks without TLS; NULL: there is none. */
-static const char *plain_address(const struct config *config)
-{
-	struct listen_address at;
-
-	for (size_t i = 0; i < config->server.listen.n; i++)
-		if (!listen_address_parse(config->server.listen.items[i], &at) && !at.tls)
-			return config->server.listen.items[i];
-	return NULL;
-}
-
-static int open_link(struct walk *w)
-{
-	const char *text = w->args->address ? w->args->address : plain_address(w->config);
-	struct timeval timeout = {.tv_sec = REPLY_SECONDS};
-	struct listen_address at;
-	const char *why;
-
-	if (!text) {
-		fputs("keyweir: server.listen has no address without TLS; give one with --address\n", stderr);
-		return EXIT_USAGE;
-	}
-	why = listen_address_parse(text, &at);
-	if (why || at.tls) {
-		fprintf(stderr, "keyweir: %s %s\n", text, why ? why : "is one with TLS, which rewrap does not speak");
-		return EXIT_USAGE;
-	}
-	w->link.c = connect_to(&at);
-	if (!w->link.c || w->link.c->err || redisSetTimeout(w->link.c, timeout) != REDIS_OK)
-		return failed(w, text, w->link.c ? w->link.c->errstr : "out of memory");
-	return EXIT_FINE;
-}
-
 /* A command without keys, to the namespace's upstream. NULL: the connection is lost. */
 static redisReply *ask(struct walk *w, int argc, const char **argv)
 {
@@ -207,32 +167,30 @@ static redisReply *ask(struct walk *w, int argc, const char **argv)
 			     : redisCommandArgv(w->link.c, argc + 3, all, NULL);
 }
 
-static void ask_size(struct walk *w)
+/* A section of INFO; an error only after some patience. NULL: the connection is lost. */
+static redisReply *ask_info(struct walk *w, const char *section)
 {
-	redisReply *reply = ask(w, 1, (const char *[]){"DBSIZE"});
+	struct rewrap_patience patience = {0};
+	redisReply *reply;
 
-	if (reply && reply->type == REDIS_REPLY_INTEGER)
-		w->n_bound = (uint64_t)reply->integer;
-	if (reply)
+	for (;;) {
+		reply = ask(w, 2, (const char *[]){"INFO", section});
+		if (!reply || reply->type != REDIS_REPLY_ERROR || !rewrap_after_error(&patience))
+			return reply;
 		freeReplyObject(reply);
+	}
 }
 
 /* Which process it is; "" where that says nothing, or nobody answers. */
 static void ask_server(struct walk *w, char out[SERVER_MAX])
 {
-	struct rewrap_patience patience = {0};
-	redisReply *reply = NULL;
+	redisReply *reply;
 	const char *id;
 
 	*out = '\0';
 	if (w->config->upstreams[w->ns->conf->upstream_index].mode == UPSTREAM_CLUSTER)
 		return;
-	for (;;) {
-		reply = ask(w, 2, (const char *[]){"INFO", "server"});
-		if (!reply || reply->type != REDIS_REPLY_ERROR || !rewrap_after_error(&patience))
-			break;
-		freeReplyObject(reply);
-	}
+	reply = ask_info(w, "server");
 	id = reply && reply->type == REDIS_REPLY_STRING ? strstr(reply->str, "run_id:") : NULL;
 	if (id)
 		snprintf(out, SERVER_MAX, "%s", id + strlen("run_id:"));
@@ -251,10 +209,108 @@ static bool check_server(struct walk *w)
 	if (!same) {
 		clear_bar(w);
 		fputs("keyweir: Redis was started anew: from the beginning\n", stderr);
-		w->at = (struct position){.cursor = "0"};
+		w->at = (struct position){.db = NO_DB, .cursor = "0"};
 	}
 	memcpy(w->at.server, server, sizeof(server));
 	return same;
+}
+
+/* ---- databases ---- */
+
+enum entered { ENTERED, NO_MORE, ENTER_FAILED };
+
+/* Of the lines "dbN:keys=M,...": the least N that is not below `least`, NO_DB: none; and how many keys those have. */
+static long find_database(const char *keyspace, long least, uint64_t *n_keys)
+{
+	long found = NO_DB;
+
+	*n_keys = 0;
+	for (const char *line = strstr(keyspace, "\ndb"); line; line = strstr(line + 1, "\ndb")) {
+		char *end;
+		long db = strtol(line + 3, &end, 10);
+
+		if (strncmp(end, ":keys=", 6) != 0 || db < least)
+			continue;
+		*n_keys += strtoull(end + 6, NULL, 10);
+		if (found == NO_DB || db < found)
+			found = db;
+	}
+	return found;
+}
+
+static bool select_database(struct walk *w, long db)
+{
+	struct rewrap_patience patience = {0};
+	redisReply *reply;
+	bool ok;
+
+	for (;;) {
+		reply = redisCommand(w->link.c, "SELECT %ld", db);
+		if (!reply)
+			return !failed(w, "the connection is lost", w->link.c->errstr);
+		ok = reply->type != REDIS_REPLY_ERROR;
+		if (ok || !rewrap_error_passes(reply->str) || !rewrap_after_error(&patience))
+			break;
+		freeReplyObject(reply);
+	}
+	if (!ok)
+		failed(w, "SELECT", reply->str);
+	freeReplyObject(reply);
+	return ok;
+}
+
+static enum entered enter_database(struct walk *w, const redisReply *keyspace)
+{
+	uint64_t n_keys;
+	long db;
+
+	if (keyspace->type != REDIS_REPLY_STRING) {
+		failed(w, "INFO", keyspace->type == REDIS_REPLY_ERROR ? keyspace->str : "no such answer is known");
+		return ENTER_FAILED;
+	}
+	db = find_database(keyspace->str, w->at.db == NO_DB ? 0 : w->at.db, &n_keys);
+	if (db == NO_DB)
+		return NO_MORE;
+	if (w->at.db != NO_DB && db != w->at.db) { /* the cursor was another's */
+		w->at.match = 0;
+		snprintf(w->at.cursor, sizeof(w->at.cursor), "0");
+	}
+	w->at.db = db;
+	return select_database(w, db) ? ENTERED : ENTER_FAILED;
+}
+
+/* The database where the walk stands, or, when there is nothing in it, the next one. What failed was told. */
+static enum entered enter(struct walk *w)
+{
+	enum entered entered;
+	redisReply *reply;
+
+	if (!has_databases(w)) { /* one, whatever its number */
+		if (w->at.db > 0)
+			return NO_MORE;
+		w->at.db = 0;
+		return ENTERED;
+	}
+	reply = ask_info(w, "keyspace");
+	if (!reply) {
+		failed(w, "the connection is lost", w->link.c->errstr);
+		return ENTER_FAILED;
+	}
+	entered = enter_database(w, reply);
+	freeReplyObject(reply);
+	return entered;
+}
+
+static void ask_size(struct walk *w)
+{
+	redisReply *reply = has_databases(w) ? ask_info(w, "keyspace") : ask(w, 1, (const char *[]){"DBSIZE"});
+
+	if (reply && reply->type == REDIS_REPLY_INTEGER)
+		w->n_bound = (uint64_t)reply->integer;
+	else if (reply && reply->type == REDIS_REPLY_STRING)
+		find_database(reply->str, 0, &w->n_bound);
+	if (reply)
+		freeReplyObject(reply);
 }
 
 /* ---- the walk ---- */
@@ -374,10 +430,9 @@ static redisReply *scan(struct walk *w)
 	return reply;
 }
 
-/* Whether it went through to the end. */
-static bool walk(struct walk *w)
+/* False: it can't go on. True: to the end, where at is the next database, or the beginning of all. */
+static bool walk_database(struct walk *w)
 {
-	check_server(w);
 	while (w->at.match < n_matches(w->ns)) {
 		redisReply *reply = stopped ? NULL : scan(w);
 		bool ok = reply && do_batch(w, reply->element[1]);
@@ -388,11 +443,28 @@ static bool walk(struct walk *w)
 			freeReplyObject(reply);
 		if (!ok)
 			return false;
-		if (strcmp(w->at.cursor, "0") == 0 && check_server(w))
+		if (strcmp(w->at.cursor, "0") == 0) {
+			if (!check_server(w))
+				return true;
 			w->at.match++;
+		}
 		show(w, false);
 	}
+	w->at.match = 0;
+	w->at.db++;
 	return true;
+}
+
+/* Whether it went through to the end. */
+static bool walk(struct walk *w)
+{
+	enum entered entered;
+
+	check_server(w);
+	while ((entered = enter(w)) == ENTERED)
+		if (!walk_database(w))
+			return false;
+	return entered == NO_MORE;
 }
 
 /* ---- the command line ---- */
@@ -406,12 +478,17 @@ static int usage(const char *what, const char *of)
 	return EXIT_USAGE;
 }
 
-/* [MATCH:]CURSOR[@SERVER] */
+/* [DB/][MATCH:]CURSOR[@SERVER] */
 static bool parse_position(const char *text, struct position *out)
 {
 	static const char digits[] = "0123456789";
 	size_t len = strspn(text, digits);
 
+	if (len > 0 && len < DB_DIGITS && text[len] == '/') {
+		out->db = strtol(text, NULL, 10);
+		text += len + 1;
+		len = strspn(text, digits);
+	}
 	if (len > 0 && len < CURSOR_MAX && text[len] == ':') {
 		out->match = strtoul(text, NULL, 10);
 		text += len + 1;
@@ -461,7 +538,7 @@ static int check_namespace(struct walk *w)
 	if (!w->ns)
 		return usage("there is no namespace ", w->args->name);
 	conf = w->ns->conf;
-	if (w->at.match >= n_matches(w->ns))
+	if (w->at.match >= n_matches(w->ns) || (w->at.db != NO_DB && !has_databases(w)))
 		return usage("--from is not of this namespace", "");
 	if (conf->hash_keys)
 		return failed(w, conf->name, "with hash_keys nobody knows its keys by name: it can't be walked");
@@ -494,7 +571,9 @@ static int run(struct walk *w)
 	int status = check_namespace(w);
 
 	if (status == EXIT_FINE)
-		status = open_link(w);
+		status = daemon_connect(w->config, w->args->address, &w->link.c);
+	if (status == EXIT_FINE)
+		status = daemon_check(w->link.c, w->config);
 	if (status != EXIT_FINE)
 		return status;
 	catch_signals();
@@ -506,12 +585,13 @@ static int run(struct walk *w)
 	}
 	show(w, w->terminal);
 	sum_up(w);
-	return w->n_left + w->n_failed > 0 ? EXIT_FAILED : EXIT_FINE;
+	status = daemon_check(w->link.c, w->config); /* it may have been reloaded meanwhile */
+	return status != EXIT_FINE || w->n_left + w->n_failed > 0 ? EXIT_FAILED : EXIT_FINE;
 }
 
 int rewrap(int argc, char **argv)
 {
-	struct arguments args = {.from = {.cursor = "0"}};
+	struct arguments args = {.from = {.db = NO_DB, .cursor = "0"}};
 	struct problem_list problems = {0};
 	struct config_source source = {0};
 	struct walk w = {.args = &args, .terminal = isatty(STDERR_FILENO)};

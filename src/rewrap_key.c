@@ -306,12 +306,23 @@ static enum step hash_begin(struct job *j, const redisReply *scan, struct replie
 							     : STEP_DONE;
 }
 
+/* Whether a field has ended since HSCAN (-2): writing it would bring it back, for ever. */
+static bool field_ended(const redisReply *times)
+{
+	for (size_t i = 0; times && i < times->elements; i++)
+		if (times->element[i]->type == REDIS_REPLY_INTEGER && times->element[i]->integer == -2)
+			return true;
+	return false;
+}
+
 static enum step hash_write(struct job *j, const redisReply *scan)
 {
 	const redisReply *times;
 	struct replies r;
 	enum step step = hash_begin(j, scan, &r, &times);
 
+	if (step == STEP_DONE && field_ended(times))
+		step = STEP_AGAIN;
 	if (step == STEP_DONE) {
 		append_hset(j, scan);
 		step = execute(j, "HSET", 1 + append_field_ttls(j, scan, times), STEP_DONE);

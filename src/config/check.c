@@ -214,6 +214,9 @@ static void check_listener_namespace(struct loader *l, size_t i)
 		complain(l, s, at, "is %s, but there is no [namespace.%s]", name, name);
 	else if (strcmp(name, "default") == 0 && !*l->config->namespaces[n].prefix)
 		complain(l, s, at, "is default, which has no prefix: its clients would see the keys of all others");
+	else if (!*l->config->namespaces[n].channel_prefix)
+		problem_add(&l->config->warnings, at,
+			    "[namespace.%s] has no channel_prefix: clients of its listener hear every channel", name);
 }
 
 static void check_listeners(struct loader *l)

@@ -4,6 +4,8 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "base/mem.h"
 #include "config/load.h"
@@ -69,7 +71,23 @@ static void check_keys(struct loader *l)
 		check_name(l, s, i, keys->items[i], setting_of(l, s)->items[i]);
 }
 
-/* ---- keys_file ---- */
+/* ---- files ---- */
+
+/* No mistake, but a warning. With an ACL the group's bits say something else: systemd hands over credentials so. */
+static void check_private(struct loader *l, struct slot s, const char *path)
+{
+	struct stat st;
+	mode_t others = S_IRGRP | S_IROTH;
+
+	if (!*path || stat(path, &st) != 0)
+		return;
+	if (getxattr(path, "system.posix_acl_access", NULL, 0) > 0)
+		others = S_IROTH;
+	if (st.st_mode & others)
+		problem_add(&l->config->warnings, setting_of(l, s)->at,
+			    "encryption.%s: %s is readable by more than its owner (mode %04o): chmod 600 it", s.o->key,
+			    path, (unsigned)st.st_mode & 07777);
+}
 
 static void add_key(struct loader *l, struct slot s, const char *line, struct place at)
 {
@@ -161,4 +179,6 @@ void check_encryption(struct loader *l)
 	check_keys(l);
 	read_keys_file(l);
 	check_hash_key(l);
+	check_private(l, slot_of(OPTION_encryption_keys_file, 0), l->config->encryption.keys_file);
+	check_private(l, slot_of(OPTION_encryption_hash_key_file, 0), l->config->encryption.hash_key_file);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Namespaces, [encryption] and [[server.listener]] in the configuration, and the rules between them. */
 #include <math.h>
+#include <sys/stat.h>
 
 #include "config/value.h"
 #include "config_help.h"
@@ -306,6 +307,36 @@ START_TEST(hash_key_file)
 }
 END_TEST
 
+/* Somebody may have reasons: warnings. */
+START_TEST(readable_key_files)
+{
+	static const mode_t modes[] = {0600, 0400, 0640, 0604, 0644};
+	char *name = temporary("a:" KEY "\n", strlen("a:" KEY "\n")), *hash = temporary(KEY "\n", strlen(KEY "\n"));
+	char *text = xasprintf("[encryption]\nkeys_file = \"%s\"\nhash_key_file = \"%s\"\n", name, hash), *said;
+
+	for (size_t i = 0; i < COUNT(modes); i++) {
+		ck_assert_int_eq(chmod(name, modes[i]), 0);
+		said = xasprintf("t.toml:2:13: encryption.keys_file: %s is readable by more than its owner "
+				 "(mode %04o): chmod 600 it\n",
+				 name, (unsigned)modes[i]);
+		warned(text, modes[i] & 077 ? said : "");
+		free(said);
+	}
+	ck_assert_int_eq(chmod(name, 0600), 0);
+	ck_assert_int_eq(chmod(hash, 0644), 0);
+	said = xasprintf("t.toml:3:17: encryption.hash_key_file: %s is readable by more than its owner (mode 0644): "
+			 "chmod 600 it\n",
+			 hash);
+	warned(text, said);
+	free(said);
+	free(text);
+	unlink(name);
+	unlink(hash);
+	free(name);
+	free(hash);
+}
+END_TEST
+
 /* ---- [[server.listener]] ---- */
 
 START_TEST(listeners)
@@ -331,6 +362,14 @@ START_TEST(listeners)
 	ck_assert_uint_eq(config->server.n_listeners, 1);
 	good("[server]\nlistener = []\n");
 	ck_assert_uint_eq(config->server.n_listeners, 0);
+}
+END_TEST
+
+START_TEST(listeners_that_hear_everything)
+{
+	warned(LISTENER("127.0.0.1:1", "a") "[namespace.a]\n",
+	       "t.toml:3:13: [namespace.a] has no channel_prefix: clients of its listener hear every channel\n");
+	warned(LISTENER("127.0.0.1:1", "a") "[namespace.a]\nchannel_prefix = \"a:\"\n", "");
 }
 END_TEST
 
@@ -434,7 +473,9 @@ int main(void)
 	tcase_add_test(encryption, secrets);
 	tcase_add_test(encryption, key_files);
 	tcase_add_test(encryption, hash_key_file);
+	tcase_add_test(encryption, readable_key_files);
 	tcase_add_test(listen, listeners);
+	tcase_add_test(listen, listeners_that_hear_everything);
 	tcase_add_test(listen, listener_mistakes);
 	tcase_add_test(listen, set_listeners);
 	return run_cases("config namespaces", cases, COUNT(cases));
