@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Requests whose time is over. The place in the link's queue stays taken by an orphan, so that the late reply is dropped
- * and not given to the next; the client's queue gets a stand-in with the error.
+ * Requests whose time is over. The place in the link's queue stays taken by an orphan, so that the late reply is
+ * dropped and not given to the next; the client's queue gets a stand-in with the error.
  */
 #include "client/absent.h"
 #include "client/client.h"

@@ -548,9 +548,9 @@ START_TEST(partial)
 	use_sealed("[namespace.p]\nprefix = \"s:\"\n[namespace.t]\nttl = 60\nttl_jitter = 0\nprefix = \"T:\"\n"
 		   "[namespace.e]\nencrypt = true\nencrypt_messages = true\n[namespace.r]\nreadonly = true\n",
 		   NULL);
-	HEADS({"SET p:1 value", "SET s:1"}, {"SET p:1 v NX", "SET s:1 v"}, {"SET x value", "SET x"},
+	HEADS({"SET p:1 value", "SET s:1"}, {"SET p:1 v NX", "SET s:1"}, {"SET x value", "SET x"},
 	      {"SET t:1 value", "PSETEX T:1 60000"}, {"SET t:1 value NX", "..."}, {"SETNX t:1 value", "..."},
-	      {"HSET p:1 f value", "HSET s:1 f"}, {"HSET t:1 f value", "..."}, {"GET p:long", "..."},
+	      {"HSET p:1 f value", "HSET s:1"}, {"HSET t:1 f value", "..."}, {"GET p:long", "..."},
 	      {"SET e:1 value", "..."}, {"SET r:1 value", "!NS_READONLY"}, {"MSET p:1 value", "..."},
 	      {"DEL p:1 p:2", "..."}, {"PUBLISH p:1 message", "PUBLISH p:1"}, {"PUBLISH e:1 message", "..."},
 	      {"SORT_RO p:1 BY nosort", "..."}, {"NOSUCH p:1 value", "..."}, {"EVAL x 1 p:1", "..."});
