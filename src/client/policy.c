@@ -66,12 +66,17 @@ static bool hides_names(const struct client *c)
 	return view.bound || namespaces_strict(view.all) || namespaces_rename(view.all);
 }
 
+static bool arity_fits(const struct call *call)
+{
+	return command_arity_ok(call->cmd, call->frame->argc) ||
+	       (call->cmd->flags & CMD_GROWS && (int64_t)call->frame->argc > call->cmd->arity);
+}
+
 bool policy_allows(struct client *c, const struct call *call)
 {
 	if (!policy_wants(call->cmd))
 		return true;
-	return command_arity_ok(call->cmd, call->frame->argc) ? rewrite(c, call, true) == REWRITE_FINE
-							      : !hides_names(c);
+	return arity_fits(call) ? rewrite(c, call, true) == REWRITE_FINE : !hides_names(c);
 }
 
 static enum verdict refuse(struct client *c, const struct call *call, const char *text)
@@ -150,7 +155,7 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 	size_t forced = c->forced_route;
 	enum verdict verdict;
 
-	if (!command_arity_ok(call->cmd, call->frame->argc))
+	if (!arity_fits(call))
 		return wrong_arity(c, call, next);
 	switch (rewrite(c, call, false)) {
 	case REWRITE_REFUSED:

@@ -39,6 +39,7 @@ enum command_flag {
 	CMD_MOVABLEKEYS = 1 << 18,
 	CMD_ALLOW_BUSY = 1 << 19,
 	CMD_NO_MANDATORY_KEYS = 1 << 20,
+	CMD_GROWS = 1 << 22,   /* ours: servers newer than the table take more arguments */
 	CMD_UNKNOWN = 1 << 21, /* ours: not in the table; forwarded alone, over a dedicated link */
 };
 

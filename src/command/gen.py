@@ -245,9 +245,6 @@ def set_columns(rows, overrides):
                 seen.add(name)
                 own = rows[name].symbol if value == "own_name" else value
                 setattr(rows[name], column, constant(prefix, own))
-    for arity, names in overrides["arity"].items():
-        for name in names:
-            rows[name].arity = int(arity)
     for name, (request, response) in overrides["tips"].items():
         rows[name].request, rows[name].response = constant("REQUEST_", request), constant("RESPONSE_", response)
     for flag, names in overrides["flags"].items():

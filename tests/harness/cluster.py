@@ -318,14 +318,14 @@ class Cluster:
         return node
 
     def remove_node(self, node):
-        """As redis-cli del-node: all forget it, it is reset. When nobody sends it anything more, it ends: who has the
-        old map until then hears CLUSTERDOWN, and a write that meets the end itself may have been executed."""
+        """As redis-cli del-node: all forget it, it is reset, and here it also ends; but first nobody asks it any more.
+        Who still has the old map hears MOVED and fetches the new one, within a second."""
         assert not node.me().slots, "%r still has slots" % node
+        wait_until(lambda: _is_quiet(node), 20, "nobody asks %r any more" % node)
         for other in self.nodes():
             if other is not node:
                 must(other.cmd("CLUSTER", "FORGET", node.id))
         node.cmd("CLUSTER", "RESET", "SOFT")
-        wait_until(lambda: _is_quiet(node), 20, "nobody writes to %r any more" % node)
         self.all.remove(node)
         node.stop()
 
