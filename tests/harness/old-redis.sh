@@ -16,7 +16,8 @@ echo "deb [signed-by=$key] http://deb.debian.org/debian bullseye main" >"$folder
 
 apt() { # command of apt-get ...
 	apt-get -q -o Dir::Etc::sourcelist="$folder/apt/sources.list" -o Dir::Etc::sourceparts=- \
-		-o Dir::State::Lists="$folder/apt/lists" -o Dir::Cache="$folder/apt/cache" -o APT::Sandbox::User=root "$@"
+		-o Dir::State::Lists="$folder/apt/lists" -o Dir::Cache="$folder/apt/cache" -o APT::Sandbox::User=root \
+		-o Acquire::Retries=0 -o Acquire::http::Timeout=10 "$@"
 }
 
 apt update
