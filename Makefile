@@ -24,6 +24,7 @@ SOURCES := \
 	src/snapshot.c \
 	src/upstreams.c \
 	src/worker.c \
+	src/worker_routes.c \
 	src/base/arena.c \
 	src/base/buf.c \
 	src/base/log.c \

@@ -23,6 +23,7 @@
 #include "net/transport.h"
 #include "server.h"
 #include "upstream/route.h"
+#include "worker_routes.h"
 
 #define FAST_TICK_US	    20000
 #define SLOW_TICK_US	    250000
@@ -58,11 +59,6 @@ void worker_wake_tick(struct worker *w)
 		return;
 	w->fast_tick = true;
 	arm_tick(w);
-}
-
-struct pool *worker_main_pool(struct worker *w)
-{
-	return w->only ? w->only : route_master(&w->routes[0], -1);
 }
 
 static bool list_is_busy(const struct list *head)
@@ -155,80 +151,7 @@ static void tick_clients(struct worker *w)
 	}
 }
 
-/* ---- leaving pools ---- */
-
-static bool is_routed(const struct worker *w, const struct upstream *up)
-{
-	for (size_t i = 0; i < w->n_routes; i++)
-		if (w->routes[i].up == up)
-			return true;
-	return false;
-}
-
-struct search {
-	const struct node *node;
-	bool found;
-};
-
-static void look_for(void *ctx, struct node *n, bool master)
-{
-	struct search *s = ctx;
-
-	(void)master;
-	s->found = s->found || n == s->node;
-}
-
-/* A master that has become a replica hears all messages of its Cluster as before: subscriptions stay where they are. */
-static bool is_member(const struct worker *w, const struct node *n)
-{
-	struct search s = {n, false};
-
-	for (size_t i = 0; i < w->n_routes; i++)
-		topology_each(w->routes[i].topo, look_for, &s);
-	return s.found;
-}
-
-/* Links to a server that is no longer ours answer what they have; everybody who waits tries another one. */
-static void leave_pool(struct worker *w, struct pool *p)
-{
-	LIST_EACH (pos, next, &p->waiting) {
-		struct pool_wait *wait = container_of(pos, struct pool_wait, node);
-
-		pool_wait_cancel(wait);
-		wait->resume(wait, true);
-	}
-	list_remove(&p->node);
-	list_append(&w->old_pools, &p->node);
-	/*
-	 * "Disconnect all clients from the old master": Sentinel client guidelines. Where the upstream itself is gone
-	 * the configuration is another one, not the master.
-	 */
-	p->left = is_routed(w, p->server->up);
-	if (p->server->conf->mode == UPSTREAM_SENTINEL && !p->readonly && is_routed(w, p->server->up))
-		pool_drop_all(p, "Sentinel says that the master is another one");
-	else
-		pool_retire_all(p, is_member(w, p->server));
-}
-
 /* ---- ticks ---- */
-
-static void tick_pools(struct worker *w)
-{
-	LIST_EACH (pos, next, &w->pools) {
-		struct pool *p = container_of(pos, struct pool, node);
-
-		pool_tick(p, w->now_us);
-		if (!p->seen && w->now_us >= p->keep_until_us) /* a redirection named it, and no map has */
-			leave_pool(w, p);
-	}
-	LIST_EACH (pos, next, &w->old_pools) {
-		struct pool *p = container_of(pos, struct pool, node);
-
-		pool_tick(p, w->now_us);
-		if (pool_is_empty(p))
-			pool_free(&p);
-	}
-}
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -237,7 +160,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	worker_now(w, clock_now_us());
-	tick_pools(w);
+	worker_tick_pools(w);
 	redirect_tick(w, false);
 	mirror_tick(w);
 	hub_tick(w->hub);
@@ -405,49 +328,6 @@ static void *worker_main(void *arg)
 
 /* ---- life ---- */
 
-static void leave_routes(struct worker *w)
-{
-	for (size_t i = 0; i < w->n_routes; i++)
-		route_fini(&w->routes[i]);
-	free(w->routes);
-}
-
-/*
- * One server for everything, and nothing to look at in a command to know it. Never where there is a mirror, which is
- * an upstream of its own.
- */
-static struct pool *only_pool(const struct worker *w)
-{
-	const struct route *r = &w->routes[0];
-	const struct upstream_config *conf = r->up->conf;
-
-	if (w->n_routes > 1 || r->topo->slots || r->topo->n_shards == 0 || conf->read_from != READ_FROM_MASTER)
-		return NULL;
-	return r->masters[0];
-}
-
-static void make_routes(struct worker *w)
-{
-	const struct snapshot *s = w->snapshot;
-
-	LIST_EACH (pos, next, &w->pools)
-		container_of(pos, struct pool, node)->seen = false;
-	w->n_routes = s->n_views;
-	w->routes = xcalloc(w->n_routes, sizeof(*w->routes));
-	for (size_t i = 0; i < w->n_routes; i++)
-		route_init(&w->routes[i], w, s->views[i].up, s->views[i].topo);
-	LIST_EACH (pos, next, &w->pools) {
-		struct pool *p = container_of(pos, struct pool, node);
-
-		if (!p->seen && w->now_us >= p->keep_until_us)
-			leave_pool(w, p);
-	}
-	w->only = only_pool(w);
-	w->generation++;
-	mirror_take_routes(w);
-}
-
-/* Takes over the caller's reference. */
 static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 {
 	const struct namespaces *old = w->snapshot ? w->snapshot->holder->namespaces : NULL;
@@ -457,7 +337,7 @@ static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 	w->policy = namespaces_active(snapshot->holder->namespaces);
 	namespace_stats_renew(w, old);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
-	make_routes(w);
+	worker_make_routes(w);
 }
 
 bool worker_init(struct worker *w, unsigned id, struct server *server, struct snapshot *snapshot)
@@ -524,23 +404,13 @@ void worker_close_clients(struct worker *w)
 		client_close(container_of(pos, struct client, node));
 }
 
-static void free_pools(struct list *pools)
-{
-	LIST_EACH (pos, next, pools) {
-		struct pool *p = container_of(pos, struct pool, node);
-
-		pool_free(&p);
-	}
-}
-
 void worker_fini(struct worker *w)
 {
 	hub_free(&w->hub);
 	mirror_stop(w);
 	redirect_drop_all(w);
-	leave_routes(w);
-	free_pools(&w->pools);
-	free_pools(&w->old_pools);
+	worker_leave_routes(w);
+	worker_free_pools(w);
 	reap(w);
 	mirror_drop_all(w);
 	event_free(w->mailbox_event);

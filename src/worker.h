@@ -122,6 +122,9 @@ bool worker_start(struct worker *w);
 /* The pool for what has no key: a master of [upstream.main]. NULL: none is known now. */
 struct pool *worker_main_pool(struct worker *w);
 
+/* The route of an upstream; NULL: it is no more. */
+struct route *worker_route(struct worker *w, const struct upstream *up);
+
 /* Something is in flight: time-outs must be looked at often. */
 void worker_wake_tick(struct worker *w);
 

@@ -200,14 +200,6 @@ static void parked_free(struct parked *p)
 	free(p);
 }
 
-static struct route *find_route(struct worker *w, const struct upstream *up)
-{
-	for (size_t i = 0; i < w->n_routes; i++)
-		if (w->routes[i].up == up)
-			return &w->routes[i];
-	return NULL;
-}
-
 /* Nothing came of it: the client is told. */
 static void give_up(struct request *r, const struct buf *bytes, const char *text)
 {
@@ -227,7 +219,7 @@ static void give_up(struct request *r, const struct buf *bytes, const char *text
 static void try_parked(struct worker *w, struct parked *p)
 {
 	struct request *r = p->request;
-	struct route *route = find_route(w, p->up);
+	struct route *route = worker_route(w, p->up);
 	struct pool *pool = route ? route_master(route, r->slot) : NULL;
 
 	unpark(p);
@@ -340,7 +332,7 @@ static struct pool *pool_at(struct worker *w, struct upstream *up, const struct 
 bool redirect_send(struct request *r, struct upstream *up, const struct buf *bytes)
 {
 	struct worker *w = r->client->w;
-	struct route *route = find_route(w, up);
+	struct route *route = worker_route(w, up);
 	struct pool *p = route ? route_master(route, r->slot) : NULL;
 
 	if (p && !pool_is_down(p) && send_to(r, p, bytes, NULL))
@@ -415,7 +407,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 	if (what != REDIRECT_LATER && parse_endpoint(line, len, l->pool->server, &at))
 		p = pool_at(w, up, &at, may_lead_anywhere(r->cmd, r->slot));
 	if (l->pool->readonly) { /* what a replica can't answer, its master can */
-		struct route *route = find_route(w, up);
+		struct route *route = worker_route(w, up);
 
 		p = route ? route_master(route, r->slot) : NULL;
 	}
