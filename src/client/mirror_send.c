@@ -22,10 +22,7 @@
 
 struct route *mirror_route(const struct mirror *m)
 {
-	for (size_t i = 0; i < m->w->n_routes; i++)
-		if (m->w->routes[i].up == m->up)
-			return &m->w->routes[i];
-	return NULL;
+	return worker_route(m->w, m->up);
 }
 
 void mirror_dropped(const struct mirror *m, const char *why)
