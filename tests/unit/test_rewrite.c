@@ -302,7 +302,7 @@ START_TEST(all_keys_of_a_namespace)
 	use("[namespace.p]\nprefix = \"s:\"\n", "p");
 	REQUESTS({"DBSIZE", "EVAL return #redis.call('KEYS',ARGV[1]) 0 s:*"}, {"FLUSHDB", "EVAL SCRIPT 0 s:*"},
 		 {"FLUSHALL sync", "EVAL SCRIPT 0 s:*"}, {"FLUSHDB NOW", NULL}, {"FLUSHALL ASYNC SYNC", NULL},
-		 {"RANDOMKEY", "EVAL SCRIPT 0 s:* s: 7"});
+		 {"RANDOMKEY", "EVAL SCRIPT 0 s:* s: 2048636310"});
 	use("[namespace.p]\nprefix = \"s:\"\n", NULL);
 	REQUESTS({"DBSIZE", NULL}, {"FLUSHDB", NULL}, {"RANDOMKEY", "EVAL SCRIPT 0"});
 	use("[namespace.p]\nttl = 9\n", NULL);
