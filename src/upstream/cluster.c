@@ -29,6 +29,7 @@
 #define CONNECT_MS	500
 #define ANSWER_MS	1000
 #define SEED_PORT	6379
+#define HOLED_MAX	3 /* where there is no other node to ask */
 
 struct cluster {
 	struct finder finder;
@@ -51,7 +52,9 @@ struct cluster {
 	uint64_t seen_epoch; /* of the map in use, and all slots served then */
 	long seen_ok;
 	unsigned n_older; /* nodes in a row that had an older map */
-	bool told;	  /* that no node answers */
+	unsigned n_holed; /* maps in a row with a new hole, and whose the last was */
+	char holed[300];
+	bool told; /* that no node answers */
 };
 
 static void go_on(struct cluster *c);
@@ -88,10 +91,10 @@ static struct node *choose(struct cluster *c)
 	size_t i;
 
 	topology_each(watch_topology(c->watch), add_candidate, &all);
-	i = c->next++ % (all.n_up + c->n_seeds + all.n_others);
 	/* While nothing fails the seeds need not be bothered. */
 	if (all.n_up > 0 && c->n_failed < all.n_up)
-		return all.up[i % all.n_up];
+		return all.up[c->next++ % all.n_up];
+	i = c->next++ % (all.n_up + c->n_seeds + all.n_others);
 	if (i < c->n_seeds)
 		return c->seeds[i];
 	i -= c->n_seeds;
@@ -122,11 +125,44 @@ static bool all_served(const struct topology *t)
 	return t->n_shards > 0;
 }
 
+static const struct node *master_of(const struct topology *t, unsigned slot)
+{
+	return t->slots && t->slots[slot] < t->n_shards ? t->shards[t->slots[slot]].master : NULL;
+}
+
+/* Whether a slot would have no master whose master is there. */
+static bool has_new_hole(const struct topology *now, const struct topology *fresh)
+{
+	for (unsigned slot = 0; slot < SLOTS; slot++) {
+		const struct node *n = master_of(now, slot);
+
+		if (n && atomic_load(&n->state) != NODE_DOWN && !master_of(fresh, slot))
+			return true;
+	}
+	return false;
+}
+
+/* A node that heard of half a failover knows less for a moment: not before another one says the same is it believed. */
+static bool is_doubtful(struct cluster *c)
+{
+	bool other = c->n_holed > 0 && strcmp(c->holed, c->node->label) != 0;
+
+	snprintf(c->holed, sizeof(c->holed), "%s", c->node->label);
+	return !other && ++c->n_holed < HOLED_MAX;
+}
+
 static void take_map(struct cluster *c, struct topology *fresh)
 {
 	const struct topology *now = watch_topology(c->watch);
 
 	fresh->epoch = c->epoch;
+	if (now->n_shards > 0 && has_new_hole(now, fresh) && is_doubtful(c)) {
+		topology_unref(&fresh);
+		hang_up(c);
+		c->wanted = true;
+		return;
+	}
+	c->n_holed = 0;
 	if (now->n_shards > 0 && fresh->epoch < now->epoch && ++c->n_older <= now->n_shards / 2) {
 		topology_unref(&fresh);
 		hang_up(c); /* he was cut off: another one */

@@ -286,6 +286,21 @@ def test_a_script_waits_for_the_map_to_name_its_new_master(cluster, move, conn):
     cluster.wait_ok()
 
 
+def test_a_hole_in_one_map_is_not_believed(cluster):
+    """While a failover goes round a node may know of no master for a slot that has one."""
+    owner, other = cluster.masters()[:2]
+    key = cluster.key_on(owner)
+    with cluster.keyweir('health_check = "1s"\n', seeds=[other]) as proxy, proxy.client() as conn:
+        conn.cmd("SET", key, "v")
+        until, before = time.monotonic() + 4.5, sum(cluster.map_fetches().values())
+        while time.monotonic() < until:
+            other.cmd("CLUSTER", "DELSLOTS", slot_of(key))
+            assert conn.cmd("GET", key) == b"v"
+            time.sleep(0.02)
+        assert sum(cluster.map_fetches().values()) - before >= 3
+    cluster.wait_ok()
+
+
 def test_replicas_serve_reads(cluster):
     tables = '[log]\nlevel = "debug"\n'
     head = 'read_from = "replica"\nread_your_writes = "400ms"\nhealth_check = "200ms"\n'
