@@ -161,6 +161,7 @@ def test_a_node_is_added_and_one_removed(cluster, keyweir):
         some_load(load)
         assert cluster.node_of_slot(mine) is new
         cluster.migrate_slots(new, masters[0], slots)
+        cluster.wait_quiet(new)
         cluster.remove_node(new)
         some_load(load)
     never_refused(load)

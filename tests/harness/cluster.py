@@ -318,16 +318,18 @@ class Cluster:
         return node
 
     def remove_node(self, node):
-        """As redis-cli del-node: all forget it, it is reset, and here it also ends; but first nobody asks it any more.
-        Who still has the old map hears MOVED and fetches the new one, within a second."""
+        """As redis-cli del-node: all forget it, it is reset, and here it also ends."""
         assert not node.me().slots, "%r still has slots" % node
-        wait_until(lambda: _is_quiet(node), 20, "nobody asks %r any more" % node)
         for other in self.nodes():
             if other is not node:
                 must(other.cmd("CLUSTER", "FORGET", node.id))
         node.cmd("CLUSTER", "RESET", "SOFT")
         self.all.remove(node)
         node.stop()
+
+    def wait_quiet(self, node):
+        """Until no client asks it for anything: who still has an old map hears MOVED, and fetches a new one."""
+        wait_until(lambda: _is_quiet(node), 20, "nobody asks %r any more" % node)
 
     def calls(self, *names, nodes=None):
         """How often each node has run these commands: {node: count}."""

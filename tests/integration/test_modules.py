@@ -58,9 +58,9 @@ def test_loaded_and_unloaded_under_way(module, fresh_redis, fresh_keyweir):
             assert client.cmd("KW.SET", "k", round_) == "OK"
             wait_until(lambda: client.cmd("NOSUCH").startswith("ERR unknown") and
                        learns(keyweir) == before + 2 * round_ + 1)
-            client.send("KW.SLEEP", 1000)  # under way while the module's commands are forgotten
+            client.send("KW.SLEEP", 300)  # under way while the module's commands are forgotten
             with keyweir.client() as other:
-                wait_until(lambda: b"cmd=kw.sleep" in direct.cmd("CLIENT", "LIST").lower())
+                wait_until(lambda: b"cmd=kw.sleep" in other.cmd("CLIENT", "LIST"), what="it is on its way")
                 assert direct.cmd("MODULE", "UNLOAD", "kw") == "OK"
                 wait_until(lambda: other.cmd("NOSUCH").startswith("ERR unknown") and
                            learns(keyweir) == before + 2 * round_ + 2)
