@@ -64,6 +64,7 @@ SOURCES := \
 	src/client/policy.c \
 	src/client/redact.c \
 	src/client/redirect.c \
+	src/client/refusal.c \
 	src/client/retry.c \
 	src/client/scan.c \
 	src/client/scripts.c \

@@ -328,6 +328,7 @@ static void *worker_main(void *arg)
 
 /* ---- life ---- */
 
+/* Takes over the caller's reference. */
 static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 {
 	const struct namespaces *old = w->snapshot ? w->snapshot->holder->namespaces : NULL;

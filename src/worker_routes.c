@@ -110,8 +110,6 @@ void worker_make_routes(struct worker *w)
 	mirror_take_routes(w);
 }
 
-/* Takes over the caller's reference. */
-
 void worker_tick_pools(struct worker *w)
 {
 	LIST_EACH (pos, next, &w->pools) {

@@ -32,16 +32,28 @@ static bool has_option(const struct call *call, uint32_t from, const char *word)
 	return false;
 }
 
+/* What is always the same, in RESP2 and RESP3. */
+static const char *const constants[][2] = {
+	[ABSENT_ERROR] = {"", ""},
+	[ABSENT_NULL] = {"$-1\r\n", "_\r\n"},
+	[ABSENT_NULL_ARRAY] = {"*-1\r\n", "_\r\n"},
+	[ABSENT_SCAN] = {"*2\r\n$1\r\n0\r\n*0\r\n", "*2\r\n$1\r\n0\r\n*0\r\n"},
+	[ABSENT_ARRAY] = {"*0\r\n", "*0\r\n"},
+	[ABSENT_MAP] = {"*0\r\n", "%0\r\n"},
+	[ABSENT_SET] = {"*0\r\n", "~0\r\n"},
+	[ABSENT_EMPTY] = {"$0\r\n\r\n", "$0\r\n\r\n"},
+	[ABSENT_NONE] = {"+none\r\n", "+none\r\n"},
+	[ABSENT_ZERO] = {":0\r\n", ":0\r\n"},
+	[ABSENT_NO_TTL] = {":-2\r\n", ":-2\r\n"},
+	[ABSENT_OK] = {"+OK\r\n", "+OK\r\n"},
+	[ABSENT_ONE] = {":1\r\n", ":1\r\n"},
+};
+
 static void put(struct client *c, const struct call *call, struct buf *b)
 {
 	uint32_t argc = call->frame->argc;
 
 	switch ((enum command_absent)call->cmd->absent) {
-	case ABSENT_ERROR:
-		break;
-	case ABSENT_NULL:
-		resp_null(b, c->proto);
-		break;
 	case ABSENT_NULL_OR_ARRAY:
 		if (argc > 2 && (call->cmd->arity == -2 || has_option(call, 3, "COUNT")))
 			resp_array(b, 0);
@@ -53,16 +65,8 @@ static void put(struct client *c, const struct call *call, struct buf *b)
 		for (uint32_t i = 2; i < argc; i++)
 			put_null_array(c, b);
 		break;
-	case ABSENT_NULL_ARRAY:
-		put_null_array(c, b);
-		break;
 	case ABSENT_BITPOS:
 		resp_int(b, call_arg_is(call, 2, "0") ? 0 : -1);
-		break;
-	case ABSENT_SCAN:
-		resp_array(b, 2);
-		resp_bulks(b, "0");
-		resp_array(b, 0);
 		break;
 	case ABSENT_SET_OPTIONS:
 		if (has_option(call, 3, "GET"))
@@ -79,35 +83,11 @@ static void put(struct client *c, const struct call *call, struct buf *b)
 	case ABSENT_ZERO_EACH_ARG:
 		put_each(c, argc - 2, true, b);
 		break;
-	case ABSENT_ARRAY:
-		resp_array(b, 0);
-		break;
-	case ABSENT_MAP:
-		resp_map(b, c->proto, 0);
-		break;
-	case ABSENT_SET:
-		buf_puts(b, c->proto == 3 ? "~0\r\n" : "*0\r\n");
-		break;
-	case ABSENT_EMPTY:
-		resp_bulks(b, "");
-		break;
-	case ABSENT_NONE:
-		resp_simple(b, "none");
-		break;
-	case ABSENT_ZERO:
-		resp_int(b, 0);
-		break;
-	case ABSENT_NO_TTL:
-		resp_int(b, -2);
-		break;
-	case ABSENT_OK:
-		resp_simple(b, "OK");
-		break;
-	case ABSENT_ONE:
-		resp_int(b, 1);
-		break;
 	case ABSENT_COUNT_KEYS:
 		resp_int(b, (int64_t)argc - 1);
+		break;
+	default:
+		buf_puts(b, constants[call->cmd->absent][c->proto == 3]);
 		break;
 	}
 }

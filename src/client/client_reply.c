@@ -107,11 +107,10 @@ static inline void account(struct client *c, struct request *r, char type, int64
 /* The same of a reply that was gathered. */
 static void account_gathered(struct client *c, struct request *r)
 {
-	struct reply_cursor cur = {buf_head(&r->reply), buf_head(&r->reply) + buf_len(&r->reply)};
 	struct reply_item item = {.type = '+'};
 
-	if (r->ns > 0 && buf_len(&r->reply) > 0)
-		reply_cursor_next(&cur, &item);
+	if (r->ns > 0)
+		item = reply_first(buf_head(&r->reply), buf_len(&r->reply), '+');
 	account(c, r, item.type, item.number, buf_len(&r->reply));
 }
 

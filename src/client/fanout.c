@@ -10,6 +10,7 @@
 #include "client/absent.h"
 #include "client/join.h"
 #include "client/policy.h"
+#include "client/refusal.h"
 #include "client/scan.h"
 #include "client/scripts.h"
 #include "client/target.h"
@@ -332,7 +333,7 @@ static enum verdict fanout_by_key(struct client *c, const struct call *call)
 	if (!split_call(c, call, &s)) {
 		char text[96];
 
-		snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call->cmd->name);
+		refusal_arity(call, text, sizeof(text));
 		client_reply_error(c, call, text);
 		return CALL_DONE;
 	}
@@ -550,10 +551,8 @@ void fanout_part_done(struct request *r, char type, int64_t number)
 
 static void take_made(struct fan_part *p, struct buf *reply)
 {
-	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
-	struct reply_item item = {.type = '-'};
+	struct reply_item item = reply_first(buf_head(reply), buf_len(reply), '-');
 
-	reply_cursor_next(&cur, &item);
 	p->type = item.type;
 	p->number = item.number;
 	p->reply = *reply;

@@ -23,15 +23,19 @@ static bool is_bare(const struct client *c, const struct link *l)
 	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
 }
 
+/* Whether the frame knows where cmd's one key is. */
+static bool key_is_at_hand(const struct command *cmd)
+{
+	return command_has_one_place(cmd) && cmd->specs->begin_index < FRAME_ARGS && !(cmd->specs->flags & KEY_NOT_KEY);
+}
+
 /* Whether cmd's one key says all about where it goes. */
 static bool goes_by_slot(const struct client *c, const struct command *cmd)
 {
 	const struct route *r = &c->w->routes[0];
-	const struct key_spec *spec = cmd->specs;
 
 	return c->w->n_routes == 1 && r->topo->slots && r->up->conf->read_from == READ_FROM_MASTER &&
-	       cmd->n_specs == 1 && spec->begin == KEY_BEGIN_INDEX && spec->find == KEY_FIND_RANGE &&
-	       spec->last_key == 0 && spec->begin_index < FRAME_ARGS && !(spec->flags & KEY_NOT_KEY);
+	       key_is_at_hand(cmd);
 }
 
 /* The link for a key of this slot, when it is there and nothing is to be waited for. */
@@ -110,11 +114,7 @@ struct named_run {
 /* Whether the command can go the short way at all. */
 static bool named_run_fits(const struct client *c, const struct command *cmd, struct named_run *run)
 {
-	const struct key_spec *spec = cmd->specs;
-
-	if (cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE ||
-	    spec->last_key != 0 || spec->begin_index >= FRAME_ARGS || spec->flags & KEY_NOT_KEY ||
-	    cmd->names != NAMES_NONE)
+	if (!key_is_at_hand(cmd) || cmd->names != NAMES_NONE)
 		return false;
 	*run = (struct named_run){cmd, client_view(c), NS_SEALS | NS_HASHES, cmd->ttl == TTL_SET};
 	if (command_may_write(cmd))

@@ -3,7 +3,6 @@
 #include "client/policy.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include "base/mem.h"
 #include "client/dispatch.h"
 #include "client/namespace_stats.h"
+#include "client/refusal.h"
 #include "client/target.h"
 #include "client/unit.h"
 #include "policy/sliding.h"
@@ -90,31 +90,15 @@ static enum verdict refuse(struct client *c, const struct call *call, const char
 	return CALL_DONE;
 }
 
-/* As Redis words it (rejectCommandFormat in commandCheckExistence). */
-static void unknown_subcommand_text(const struct call *call, struct buf *text)
-{
-	const char *sub;
-	size_t len;
-
-	sub = call_arg(call, 1, &len);
-	buf_printf(text, "ERR unknown subcommand '%.*s'. Try ", len > 128 ? 128 : (int)len, sub ? sub : "");
-	for (const char *p = call->cmd->name; *p; p++)
-		buf_printf(text, "%c", toupper((unsigned char)*p));
-	buf_put(text, " HELP.", sizeof(" HELP."));
-	for (char *p = buf_head(text); *p; p++)
-		if (*p == '\r' || *p == '\n')
-			*p = ' ';
-}
-
 /* Nobody knows its keys: it is answered here as Redis does, and should the upstream have it, it is learnt. */
 static enum verdict refuse_unknown(struct client *c, const struct call *call)
 {
 	struct buf text = {0};
 
 	if (call->cmd->flags & CMD_UNKNOWN)
-		unit_unknown_text(call, &text);
+		refusal_unknown_command(call, &text);
 	else
-		unknown_subcommand_text(call, &text);
+		refusal_unknown_subcommand(call, &text);
 	server_ask_learn(c->w->server);
 	refuse(c, call, buf_head(&text));
 	buf_release(&text);
@@ -143,7 +127,7 @@ static enum verdict wrong_arity(struct client *c, const struct call *call, polic
 
 	if (!hides_names(c))
 		return next(c, call);
-	snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call->cmd->name);
+	refusal_arity(call, text, sizeof(text));
 	return refuse(c, call, text);
 }
 
@@ -208,7 +192,7 @@ void policy_attach(struct request *r, const struct call *call)
 /* Which database of which upstream. */
 static uint64_t place_hash(const struct client *c, const struct pool *p)
 {
-	return (uint64_t)client_db_on(c, p) << 32 | (uint32_t)(p->server->up - (struct upstream *)NULL);
+	return (uint64_t)(uintptr_t)p->server->up + (uint64_t)client_db_on(c, p);
 }
 
 static void put_select(struct buf *out, int db)
@@ -323,16 +307,13 @@ void policy_unwrap_for_asking(struct request *r, struct buf *bytes)
 
 /* ---- the reply ---- */
 
-/* What stands first in r->reply. */
+/* What the reply is, that stands in r->reply now. */
 static void look(const struct request *r, char *type, int64_t *number)
 {
-	struct reply_cursor cur = {buf_head(&r->reply), buf_head(&r->reply) + buf_len(&r->reply)};
-	struct reply_item item = {.type = '-'};
+	struct reply_item item = reply_first(buf_head(&r->reply), buf_len(&r->reply), '-');
 
-	if (buf_len(&r->reply) > 0)
-		reply_cursor_next(&cur, &item);
 	*type = item.type;
-	*number = item.type == '%' ? item.number : item.number;
+	*number = item.number;
 }
 
 void policy_unwrap(struct request *r, char *type, int64_t *number)

@@ -174,7 +174,7 @@ enum target_status target_of_call(struct client *c, const struct call *call, str
 	/* One key at a fixed place, or one shard channel: nearly every command. */
 	if (call->rw && call->rw->n_keys > 0)
 		return of_all_keys(c, call, t);
-	if (cmd->n_specs > 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE || spec->last_key != 0)
+	if (!command_has_one_place(cmd))
 		return of_all_keys(c, call, t);
 	key = call_arg(call, (uint32_t)spec->begin_index, &len);
 	if (!key)

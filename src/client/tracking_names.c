@@ -233,16 +233,6 @@ void tracking_see_error(const struct client *c, struct buf *reply)
 
 /* ---- another configuration ---- */
 
-static bool are_same(const struct string_list *a, const struct string_list *b)
-{
-	if (a->n != b->n)
-		return false;
-	for (size_t i = 0; i < a->n; i++)
-		if (strcmp(a->items[i], b->items[i]) != 0)
-			return false;
-	return true;
-}
-
 /* Whether both hash alike: by the same secret. */
 static bool hash_alike(const struct view *a, const struct namespace *in_a, const struct view *b,
 		       const struct namespace *in_b)
@@ -282,7 +272,7 @@ bool tracking_names_differ(const struct view *a, const struct view *b)
 		const struct namespace *in_a = namespaces_at(a->all, i), *in_b = namespaces_at(b->all, i);
 
 		if (strcmp(in_a->conf->name, in_b->conf->name) != 0 || (in_a->flags ^ in_b->flags) & NS_RENAMES ||
-		    !are_same(&in_a->conf->match, &in_b->conf->match) || !name_alike(a, in_a, b, in_b))
+		    !string_list_same(&in_a->conf->match, &in_b->conf->match) || !name_alike(a, in_a, b, in_b))
 			return true;
 	}
 	return false;

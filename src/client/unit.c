@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "client/dispatch.h"
 #include "client/policy.h"
+#include "client/refusal.h"
 #include "client/target.h"
 #include "resp/write.h"
 #include "server.h"
@@ -91,28 +92,11 @@ static enum verdict refuse(struct client *c, const struct call *call, const char
 	return CALL_DONE;
 }
 
-void unit_unknown_text(const struct call *call, struct buf *text)
-{
-	const char *arg;
-	size_t len;
-
-	arg = call_arg(call, 0, &len);
-	buf_printf(text, "ERR unknown command '%.*s', with args beginning with: ", len > 128 ? 128 : (int)len, arg);
-	for (uint32_t i = 1; i < call->frame->argc && buf_len(text) < 256; i++) {
-		arg = call_arg(call, i, &len);
-		buf_printf(text, "'%.*s' ", len > 128 ? 128 : (int)len, arg);
-	}
-	buf_put(text, "", 1);
-	for (char *p = buf_head(text); *p; p++)
-		if (*p == '\r' || *p == '\n')
-			*p = ' ';
-}
-
 static enum verdict refuse_unknown(struct client *c, const struct call *call)
 {
 	struct buf text = {0};
 
-	unit_unknown_text(call, &text);
+	refusal_unknown_command(call, &text);
 	server_ask_learn(c->w->server);
 	refuse(c, call, buf_head(&text));
 	buf_release(&text);
@@ -123,7 +107,7 @@ static enum verdict refuse_arity(struct client *c, const struct call *call)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", call->cmd->name);
+	refusal_arity(call, text, sizeof(text));
 	return refuse(c, call, text);
 }
 

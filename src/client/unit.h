@@ -20,9 +20,6 @@ enum verdict unit_queue(struct client *c, const struct call *call);
 /* How many commands stand in these bytes, MULTI and EXEC counted. */
 uint32_t unit_commands(const char *bytes, size_t len);
 
-/* What Redis says of an unknown command, as a C string (rejectCommandFormat in processCommand). */
-void unit_unknown_text(const struct call *call, struct buf *text);
-
 /* A command was refused before it came here: EXEC must fail. */
 void unit_spoil(struct client *c);
 

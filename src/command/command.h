@@ -309,6 +309,15 @@ static inline bool command_may_write(const struct command *cmd)
 	return cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE);
 }
 
+/* Whether its one key (or shard channel) stands at a fixed place, specs->begin_index. */
+static inline bool command_has_one_place(const struct command *cmd)
+{
+	const struct key_spec *spec = cmd->specs;
+
+	return cmd->n_specs == 1 && spec->begin == KEY_BEGIN_INDEX && spec->find == KEY_FIND_RANGE &&
+	       spec->last_key == 0;
+}
+
 #define COMMAND_ID_MAX 2048 /* built-in and learnt together */
 
 struct command_set; /* commands learnt from an upstream */

@@ -32,6 +32,8 @@ struct string_list {
 	size_t n;
 };
 
+bool string_list_same(const struct string_list *a, const struct string_list *b); /* in the same order */
+
 /* [server.tls]: what "tls:" listeners show, and want to see. */
 struct server_tls_config {
 	char *cert; /* file names; "": none */

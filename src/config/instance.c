@@ -235,3 +235,13 @@ void config_free(struct config **configp)
 	problems_free(&config->warnings);
 	free(config);
 }
+
+bool string_list_same(const struct string_list *a, const struct string_list *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++)
+		if (strcmp(a->items[i], b->items[i]) != 0)
+			return false;
+	return true;
+}

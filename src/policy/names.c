@@ -45,15 +45,6 @@ static bool names_differ(const struct rewrite *r)
 	return r->view.bound || namespaces_rename(r->view.all) || namespaces_strict(r->view.all);
 }
 
-static struct slice keep(struct rewrite *r, const struct buf *b)
-{
-	char *copy = arena_alloc(&r->arena, buf_len(b) + 1);
-
-	if (buf_len(b) > 0)
-		memcpy(copy, buf_head(b), buf_len(b));
-	return (struct slice){copy, buf_len(b)};
-}
-
 /* Argument i is a pattern of keys; i == argc: there is none, and one is needed on a bound listener only. */
 static bool rewrite_pattern(struct rewrite *r, uint32_t i, enum command_names what)
 {
@@ -63,8 +54,7 @@ static bool rewrite_pattern(struct rewrite *r, uint32_t i, enum command_names wh
 	bool exact;
 
 	exact = view_pattern(&r->view, pattern.p, pattern.len, &out, &r->where);
-	asked = keep(r, &out);
-	buf_release(&out);
+	asked = rewrite_keep(r, &out);
 	if (is_hashed(r->where))
 		return rewrite_refuse(r, reply_error_text(ERROR_NAMES_HASHED));
 	if (given) {
@@ -116,8 +106,7 @@ static bool sort_pattern(struct rewrite *r, uint32_t i)
 		return true;
 	buf_put(&out, at.put, at.put_len);
 	buf_put(&out, p + at.cut, r->args[i].len - at.cut);
-	name = keep(r, &out);
-	buf_release(&out);
+	name = rewrite_keep(r, &out);
 	rewrite_set(r, i, name.p, name.len);
 	return true;
 }
@@ -156,8 +145,7 @@ static void send_script_of_all(struct rewrite *r, const char *script)
 
 	pattern_escape(&out, r->view.bound->prefix, r->view.bound->prefix_len);
 	buf_put(&out, "*", 1);
-	pattern = keep(r, &out);
-	buf_release(&out);
+	pattern = rewrite_keep(r, &out);
 	send_script(r, script);
 	rewrite_insert(r, 3, pattern.p, pattern.len);
 }
@@ -199,8 +187,7 @@ static void names_of_publish(struct rewrite *r)
 
 	r->where = NULL;
 	channel_put(&r->view, client.p, client.len, &out);
-	upstream = keep(r, &out);
-	buf_release(&out);
+	upstream = rewrite_keep(r, &out);
 	if (upstream.len != client.len || memcmp(upstream.p, client.p, client.len) != 0)
 		rewrite_set(r, 1, upstream.p, upstream.len);
 	if (r->argc != 3 || !channel_seals(&r->view, client.p, client.len))

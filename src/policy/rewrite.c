@@ -64,12 +64,41 @@ void rewrite_insert(struct rewrite *r, uint32_t i, const char *p, size_t len)
 	rewrite_set(r, i, p, len);
 }
 
+uint32_t rewrite_next_option(const struct rewrite *r, uint32_t i)
+{
+	static const char *const takers[] = {"IFEQ", "IFNE", "IFDEQ", "IFDNE"};
+
+	for (size_t k = 0; k < sizeof(takers) / sizeof(*takers); k++)
+		if (rewrite_arg_is(r, i, takers[k]))
+			return i + 2;
+	return i + 1;
+}
+
+bool rewrite_has_option(const struct rewrite *r, uint32_t i, const char *word)
+{
+	for (; i < r->argc; i = rewrite_next_option(r, i))
+		if (rewrite_arg_is(r, i, word))
+			return true;
+	return false;
+}
+
 const char *rewrite_number(struct rewrite *r, int64_t n, size_t *len)
 {
 	char *text = arena_alloc(&r->arena, 24);
 
 	*len = (size_t)snprintf(text, 24, "%lld", (long long)n);
 	return text;
+}
+
+struct slice rewrite_keep(struct rewrite *r, struct buf *b)
+{
+	size_t len = buf_len(b);
+	char *copy = arena_alloc(&r->arena, len + 1);
+
+	if (len > 0)
+		memcpy(copy, buf_head(b), len);
+	buf_release(b);
+	return (struct slice){copy, len};
 }
 
 /* How many arguments of a head say all: up to its key. What comes behind is not looked at, and goes as it is. */
@@ -159,16 +188,14 @@ static bool writes(const struct rewrite *r)
 static void rename_key(struct rewrite *r, struct rewrite_key *key)
 {
 	struct buf name = {0};
-	char *copy;
+	struct slice kept;
 
 	if (name_place_is_same(&key->at))
 		return;
 	name_place_put(&r->view, &key->at, key->client, key->client_len, &name);
-	key->len = buf_len(&name);
-	copy = arena_alloc(&r->arena, key->len + 1);
-	memcpy(copy, buf_head(&name), key->len);
-	buf_release(&name);
-	key->name = copy;
+	kept = rewrite_keep(r, &name);
+	key->name = kept.p;
+	key->len = kept.len;
 	rewrite_set(r, key->index, key->name, key->len);
 }
 
@@ -177,7 +204,7 @@ static bool rewrite_keys(struct rewrite *r)
 	for (uint32_t i = 0; i < r->n_keys; i++) {
 		struct rewrite_key *key = &r->keys[i];
 
-		if (!key->at.ns && r->view.all && namespaces_strict(r->view.all))
+		if (!key->at.ns && namespaces_strict(r->view.all))
 			return rewrite_refuse(r, reply_error_text(ERROR_STRICT));
 		if (key->at.ns && key->at.ns->flags & NS_READONLY && writes(r) && !(key->flags & KEY_RO))
 			return rewrite_refuse(r, reply_error_text(ERROR_NS_READONLY));
@@ -202,8 +229,7 @@ static bool head_is_enough(const struct rewrite *r)
 		return r->argc > 1 && !channel_seals(&r->view, r->args[1].p, r->args[1].len);
 	if (r->cmd->names != NAMES_NONE) /* SORT_RO: what is still to come may name keys, too */
 		return false;
-	if (r->cmd->n_specs != 1 || spec->begin != KEY_BEGIN_INDEX || spec->find != KEY_FIND_RANGE ||
-	    spec->last_key != 0 || (uint32_t)spec->begin_index >= r->argc)
+	if (!command_has_one_place(r->cmd) || (uint32_t)spec->begin_index >= r->argc)
 		return false;
 	at = view_key(&r->view, r->args[spec->begin_index].p, r->args[spec->begin_index].len);
 	if (!at.ns || !(at.ns->flags & (NS_TTL | NS_MAX_TTL | NS_SLIDING | NS_SEALS)))

@@ -108,6 +108,13 @@ void rewrite_set(struct rewrite *r, uint32_t i, const char *p, size_t len);
 void rewrite_insert(struct rewrite *r, uint32_t i, const char *p, size_t len);
 const char *rewrite_number(struct rewrite *r, int64_t n, size_t *len); /* as text */
 
+/* Behind the option at argument i; some options take one, which may be any word. Whether `word` is one from i on. */
+uint32_t rewrite_next_option(const struct rewrite *r, uint32_t i);
+bool rewrite_has_option(const struct rewrite *r, uint32_t i, const char *word);
+
+/* What is in b, for as long as the request; b is released. */
+struct slice rewrite_keep(struct rewrite *r, struct buf *b);
+
 /* The fix, made when it is first needed. */
 struct fix *rewrite_fix(struct rewrite *r);
 

@@ -114,14 +114,6 @@ static bool moves_within_a_key(const struct rewrite *r)
 	       memcmp(r->keys[0].name, r->keys[1].name, r->keys[0].len) == 0;
 }
 
-static bool has_word(const struct rewrite *r, uint32_t i, const char *word)
-{
-	for (; i < r->argc; i++)
-		if (rewrite_arg_is(r, i, word))
-			return true;
-	return false;
-}
-
 /* Options of SET (IFEQ, IFNE ...) that compare the value. */
 static bool compares(const struct rewrite *r)
 {
@@ -139,7 +131,7 @@ static bool seal_string(struct rewrite *r, const struct rewrite_key *key)
 	if (r->cmd->ttl == TTL_SET && compares(r))
 		return refused(r);
 	seal(r, key, SEAL_STRING, 0, i);
-	if (rewrite_arg_is(r, 0, "GETSET") || (r->cmd->ttl == TTL_SET && has_word(r, 3, "GET")))
+	if (rewrite_arg_is(r, 0, "GETSET") || (r->cmd->ttl == TTL_SET && rewrite_has_option(r, 3, "GET")))
 		open_reply(r, SEAL_GET, r->argc, 0);
 	return true;
 }
@@ -179,7 +171,7 @@ static bool seal_of_one_key(struct rewrite *r)
 		open_reply(r, SEAL_FIELD_MANY, after_fields(r), r->argc);
 		return true;
 	case SEAL_FIELD_MAP:
-		if (r->cmd->arity != 2 && !has_word(r, 3, "WITHVALUES")) /* HRANDFIELD: fields only */
+		if (r->cmd->arity != 2 && !rewrite_has_option(r, 3, "WITHVALUES")) /* HRANDFIELD: fields only */
 			return true;
 		break;
 	case SEAL_FIELD_SCAN:

@@ -81,21 +81,10 @@ static const struct expiry_option {
 	bool at;
 } expiry_options[] = {{"EX", 1000, false}, {"PX", 1, false}, {"EXAT", 1000, true}, {"PXAT", 1, true}};
 
-/* Behind the option at argument i. Some take one, which may be any word. */
-static uint32_t next_option(const struct rewrite *r, uint32_t i)
-{
-	static const char *const takers[] = {"IFEQ", "IFNE", "IFDEQ", "IFDNE"};
-
-	for (size_t k = 0; k < sizeof(takers) / sizeof(*takers); k++)
-		if (rewrite_arg_is(r, i, takers[k]))
-			return i + 2;
-	return i + 1;
-}
-
 /* Whether one stands from argument i on; it is limited. */
 static bool limit_option(struct rewrite *r, const struct rewrite_key *key, uint32_t i)
 {
-	for (; i < r->argc; i = next_option(r, i)) {
+	for (; i < r->argc; i = rewrite_next_option(r, i)) {
 		for (size_t k = 0; k < sizeof(expiry_options) / sizeof(*expiry_options); k++) {
 			const struct expiry_option *o = &expiry_options[k];
 
@@ -105,14 +94,6 @@ static bool limit_option(struct rewrite *r, const struct rewrite_key *key, uint3
 			return true;
 		}
 	}
-	return false;
-}
-
-static bool has_word(const struct rewrite *r, uint32_t i, const char *word)
-{
-	for (; i < r->argc; i = next_option(r, i))
-		if (rewrite_arg_is(r, i, word))
-			return true;
 	return false;
 }
 
@@ -132,7 +113,7 @@ static void ttl_of_set(struct rewrite *r, struct rewrite_key *key)
 
 	if (limit_option(r, key, 3) || !has(key, NS_TTL))
 		return;
-	if (has_word(r, 3, "KEEPTTL")) {
+	if (rewrite_has_option(r, 3, "KEEPTTL")) {
 		after(r, key);
 	} else if (r->argc + r->argc_to_come == 3) {
 		/* The same in a command whose value comes last: also a large one, of which only the head is here. */
@@ -157,14 +138,14 @@ static void ttl_of_setnx(struct rewrite *r, struct rewrite_key *key)
 
 static void ttl_of_getex(struct rewrite *r, struct rewrite_key *key)
 {
-	if (!limit_option(r, key, 2) && has_word(r, 2, "PERSIST"))
+	if (!limit_option(r, key, 2) && rewrite_has_option(r, 2, "PERSIST"))
 		after(r, key);
 }
 
 /* RESTORE key ttl value [REPLACE] [ABSTTL] ...: 0 is none. */
 static void ttl_of_restore(struct rewrite *r, struct rewrite_key *key)
 {
-	bool at = has_word(r, 4, "ABSTTL");
+	bool at = rewrite_has_option(r, 4, "ABSTTL");
 	int64_t n;
 
 	limit(r, key, 2, 1, at);

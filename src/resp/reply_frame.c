@@ -245,6 +245,16 @@ bool reply_cursor_next(struct reply_cursor *cur, struct reply_item *item)
 	return true;
 }
 
+struct reply_item reply_first(const char *text, size_t len, char none)
+{
+	struct reply_cursor cur = {text, text + len};
+	struct reply_item item = {.type = none};
+
+	if (len > 0)
+		reply_cursor_next(&cur, &item);
+	return item;
+}
+
 bool reply_cursor_skip(struct reply_cursor *cur)
 {
 	struct reply_frame f = {0};

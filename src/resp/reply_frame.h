@@ -87,6 +87,9 @@ struct reply_cursor {
 /* Next element, depth first. False at the end or when what stands there is no reply. */
 bool reply_cursor_next(struct reply_cursor *cur, struct reply_item *item);
 
+/* The first element of a reply that lies at text; its type is `none` when there is none. */
+struct reply_item reply_first(const char *text, size_t len, char none);
+
 /* Skips one whole element with all that is in it. */
 bool reply_cursor_skip(struct reply_cursor *cur);
 

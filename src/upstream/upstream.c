@@ -84,16 +84,6 @@ static bool same_string(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static bool same_list(const struct string_list *a, const struct string_list *b)
-{
-	if (a->n != b->n)
-		return false;
-	for (size_t i = 0; i < a->n; i++)
-		if (strcmp(a->items[i], b->items[i]) != 0)
-			return false;
-	return true;
-}
-
 static bool same_target(const struct upstream_url *a, const struct upstream_url *b)
 {
 	return same_string(a->host, b->host) && same_string(a->username, b->username) &&
@@ -125,7 +115,7 @@ static bool same_numbers(const struct upstream_config *a, const struct upstream_
 bool upstream_same(const struct upstream_config *a, const struct upstream_config *b)
 {
 	return same_string(a->name, b->name) && same_target(&a->target, &b->target) && same_numbers(a, b) &&
-	       same_tls(&a->tls, &b->tls) && same_list(&a->nodes, &b->nodes) && same_string(a->service, b->service) &&
-	       same_string(a->sentinel_username, b->sentinel_username) &&
+	       same_tls(&a->tls, &b->tls) && string_list_same(&a->nodes, &b->nodes) &&
+	       same_string(a->service, b->service) && same_string(a->sentinel_username, b->sentinel_username) &&
 	       same_string(a->sentinel_password, b->sentinel_password) && same_string(a->mirror_to, b->mirror_to);
 }
