@@ -247,6 +247,14 @@ enum command_names {
 	NAMES_REFUSED, /* refused where there are namespaces: it would carry keys away under their upstream names */
 };
 
+/* Our own column "cache": whether the near-cache keeps its reply. */
+enum command_cache {
+	CACHE_NONE,
+	CACHE_KEY, /* it reads argument 1, its one key, and the same arguments give the same reply until that changes */
+	CACHE_MANY,  /* MGET: an array of what CACHE_KEY's GET says of each */
+	CACHE_ALONE, /* as CACHE_KEY, when it names one key only: EXISTS */
+};
+
 /* Our own column "seal": where values stand in a namespace with encrypt, in the request and in the reply. */
 enum command_seal {
 	SEAL_REFUSED, /* it computes on values, or would leave some in the clear */
@@ -297,6 +305,7 @@ struct command {
 	uint8_t ttl;	  /* enum command_ttl */
 	uint8_t names;	  /* enum command_names */
 	uint8_t seal;	  /* enum command_seal */
+	uint8_t cache;	  /* enum command_cache */
 	uint8_t n_specs;
 	const struct key_spec *specs;
 	const struct command *subcommands; /* array of n_subcommands, sorted by name; NULL when it has none */

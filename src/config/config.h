@@ -24,7 +24,7 @@ enum upstream_mode { UPSTREAM_STANDALONE, UPSTREAM_SENTINEL, UPSTREAM_CLUSTER };
 enum read_from { READ_FROM_MASTER, READ_FROM_PREFER_REPLICA, READ_FROM_REPLICA, READ_FROM_NEAREST };
 enum mirror_what { MIRROR_WRITES, MIRROR_ALL };
 enum client_cert { CLIENT_CERT_NONE, CLIENT_CERT_OPTIONAL, CLIENT_CERT_REQUIRED };
-enum on_failure { ON_FAILURE_ERROR, ON_FAILURE_MISS };
+enum on_failure { ON_FAILURE_ERROR, ON_FAILURE_STALE, ON_FAILURE_MISS };
 
 /* A list of strings; items are owned by the struct that holds the list. */
 struct string_list {
@@ -136,12 +136,23 @@ struct namespace_config {
 	bool encrypt_messages;
 	bool readonly;
 	bool hash_keys;
+	bool near_cache;
+	int64_t race_condition_ttl_ms; /* 0: off */
+	int64_t stale_if_error_ms;
 };
 
 /* [[server.listener]]: its clients see one namespace as a whole Redis. */
 struct listener_config {
 	char *address;
 	char *namespace; /* name */
+};
+
+/* [near_cache] */
+struct near_cache_config {
+	int64_t max_memory_bytes; /* 0: there is none */
+	int64_t max_value_bytes;  /* of a reply */
+	int64_t max_ttl_ms;
+	int64_t max_staleness_ms; /* servers without CLIENT TRACKING; 0: nothing of theirs is kept */
 };
 
 /* [encryption] */
@@ -179,6 +190,7 @@ struct config {
 	size_t n_upstreams;
 	struct namespace_config *namespaces; /* by name, as the other upstreams are */
 	size_t n_namespaces;
+	struct near_cache_config near_cache;
 	struct encryption_config encryption;
 	struct log_config log;
 	struct problem_list warnings; /* nothing wrong, but not what somebody thinks either */

@@ -226,6 +226,9 @@ void *schema_field(struct config *config, struct slot s)
 	case IN_namespace:
 		base = &config->namespaces[s.i];
 		break;
+	case IN_near_cache:
+		base = &config->near_cache;
+		break;
 	case IN_encryption:
 		base = &config->encryption;
 		break;

@@ -186,6 +186,7 @@ static uint32_t flags_of(const struct namespace_config *conf)
 	flags |= conf->readonly ? NS_READONLY : 0;
 	flags |= conf->on_failure == ON_FAILURE_MISS ? NS_MISS : 0;
 	flags |= conf->encrypt_messages ? NS_SEALS_MESSAGES : 0;
+	flags |= conf->near_cache ? NS_NEAR : 0;
 	return flags;
 }
 
@@ -253,6 +254,8 @@ struct namespaces *namespaces_new(const struct config *config, const unsigned ch
 		ns->conf = conf;
 		ns->id = (unsigned)i;
 		ns->flags = flags_of(conf);
+		if (config->near_cache.max_memory_bytes == 0)
+			ns->flags &= ~(uint32_t)NS_NEAR;
 		ns->prefix = *conf->prefix ? conf->prefix : conf->match.n > 0 ? conf->match.items[0] : "";
 		ns->prefix_len = strlen(ns->prefix);
 		all->renames = all->renames || ns->flags & NS_RENAMES;

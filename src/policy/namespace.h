@@ -32,6 +32,7 @@ enum namespace_flag {
 	NS_READONLY = 1 << 6,
 	NS_MISS = 1 << 7,	    /* on_failure = "miss" */
 	NS_SEALS_MESSAGES = 1 << 8, /* encrypt_messages */
+	NS_NEAR = 1 << 9,	    /* near_cache, and there is memory for it */
 };
 
 struct namespace

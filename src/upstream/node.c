@@ -105,11 +105,14 @@ static char *make_label(const struct upstream *u, const char *host, int port)
 
 struct node *node_new(struct upstream *u, const char *host, int port)
 {
+	static atomic_uint last_id;
 	struct node *n = xcalloc(1, sizeof(*n));
 	const struct upstream_url *t = &u->conf->target;
 	bool is_target = t->host && strcmp(t->host, host) == 0 && (t->unix_socket ? 0 : t->port) == port;
 
 	atomic_init(&n->refs, 1);
+	n->id = atomic_fetch_add(&last_id, 1) + 1;
+	truth_init(&n->truth);
 	list_init(&n->in_upstream);
 	n->up = upstream_ref(u);
 	n->conf = u->conf;

@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "net/addr.h"
 #include "net/tls.h"
+#include "upstream/truth.h"
 
 #define NODE_ADDRESSES_MAX 8
 
@@ -33,6 +34,8 @@ struct upstream;
 
 struct node {
 	atomic_uint refs;
+	uint32_t id;	    /* never used again */
+	struct truth truth; /* of what it said */
 	struct list in_upstream;
 	struct upstream *up;		    /* a reference */
 	const struct upstream_config *conf; /* the upstream's */

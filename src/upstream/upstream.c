@@ -9,9 +9,11 @@
 
 struct upstream *upstream_new(struct shared_config *holder, const struct upstream_config *conf, unsigned n_workers)
 {
+	static atomic_uint last_id;
 	struct upstream *u = xcalloc(1, sizeof(*u));
 
 	atomic_init(&u->refs, 1);
+	u->id = atomic_fetch_add(&last_id, 1) + 1;
 	u->holder = shared_config_ref(holder);
 	u->conf = conf;
 	u->tls = holder->upstream_tls[conf - holder->config->upstreams];

@@ -22,6 +22,7 @@
 
 struct upstream {
 	atomic_uint refs;
+	uint32_t id;		      /* never used again */
 	struct shared_config *holder; /* keeps conf alive */
 	const struct upstream_config *conf;
 	struct tls *tls; /* the holder's; NULL: plain */

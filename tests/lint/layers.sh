@@ -20,14 +20,15 @@ allow net base
 allow config base net
 allow command resp base
 allow policy command resp config base
+allow cache base
 allow upstream policy net resp command config base
-allow client policy upstream net resp command config base
+allow client cache policy upstream net resp command config base
 
 # Of the top, middle layers see these only; nobody sees the control thread but the top itself.
-if grep -nE '#include "control' base/* resp/* net/* config/* command/* policy/* upstream/* client/*; then
+if grep -nE '#include "control' base/* resp/* net/* config/* command/* policy/* cache/* upstream/* client/*; then
 	bad=1
 fi
-if grep -nE '#include "(worker|server|request|snapshot)\.h"' base/* resp/* net/* config/* command/* policy/*; then
+if grep -nE '#include "(worker|server|request|snapshot)\.h"' base/* resp/* net/* config/* command/* policy/* cache/*; then
 	bad=1
 fi
 exit $bad
