@@ -61,6 +61,12 @@ SOURCES := \
 	src/client/mirror_send.c \
 	src/client/monitor.c \
 	src/client/namespace_stats.c \
+	src/client/near_fetch.c \
+	src/client/near_last.c \
+	src/client/near_look.c \
+	src/client/near_many.c \
+	src/client/near_wait.c \
+	src/client/near_write.c \
 	src/client/policy.c \
 	src/client/redact.c \
 	src/client/redirect.c \

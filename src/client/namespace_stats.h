@@ -15,6 +15,10 @@ struct namespace_counts {
 	uint64_t deletes; /* those that remove */
 	uint64_t errors;  /* replies that were errors, and refusals */
 	uint64_t bytes;	  /* of requests and replies, as they are upstream */
+	uint64_t near_hits;
+	uint64_t near_misses;
+	uint64_t near_joined;
+	uint64_t near_stale;
 };
 
 /* The worker has another configuration. */

@@ -157,7 +157,7 @@ static enum target_status of_all_keys(struct client *c, const struct call *call,
 	/* Positions that can't be determined: Redis says what is wrong with the command. */
 	target_each_key(call, take_key, &all);
 	*t = all.t;
-	t->slides = call->rw && call->rw->has_after;
+	t->master = (call->rw && call->rw->has_after) || (call->near && call->near->fetch);
 	return all.status;
 }
 
@@ -205,7 +205,7 @@ static bool may_read_replica(const struct client *c, const struct command *cmd, 
 {
 	int64_t own_writes_us = t->route->up->conf->read_your_writes_ms * 1000;
 
-	if (!t->keyed || t->slides || !(cmd->flags & CMD_READONLY) || cmd->flags & CMD_MAY_REPLICATE ||
+	if (!t->keyed || t->master || !(cmd->flags & CMD_READONLY) || cmd->flags & CMD_MAY_REPLICATE ||
 	    cmd->handler != HANDLER_FORWARD || c->bound)
 		return false;
 	return c->wrote_us == 0 || c->w->now_us - c->wrote_us >= own_writes_us;
