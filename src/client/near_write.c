@@ -177,7 +177,7 @@ static void settle_touched(struct worker *w, struct request *r)
 {
 	struct near_touched *t = r->near->touched;
 
-	for (uint32_t i = 0; i < t->n; i++)
+	for (uint32_t i = 0; i < t->n && w->near; i++)
 		store_forget_hash(w->near, t->hashes[i], STORE_OWN_WRITE);
 	if (t->flushed)
 		end_truths(w, t->flushed);
