@@ -32,6 +32,13 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/cache/chunks.c \
+	src/cache/fifo.c \
+	src/cache/flight.c \
+	src/cache/item.c \
+	src/cache/store.c \
+	src/cache/store_land.c \
+	src/cache/store_look.c \
 	src/client/absent.c \
 	src/client/blocking.c \
 	src/client/client.c \
