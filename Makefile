@@ -127,6 +127,7 @@ SOURCES := \
 	src/config/check.c \
 	src/config/check_encryption.c \
 	src/config/check_namespace.c \
+	src/config/check_near_cache.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \
