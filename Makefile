@@ -34,6 +34,7 @@ SOURCES := \
 	src/base/outq.c \
 	src/client/absent.c \
 	src/client/blocking.c \
+	src/client/cache_cmd.c \
 	src/client/client.c \
 	src/client/client_admin.c \
 	src/client/client_cmd.c \
