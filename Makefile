@@ -41,6 +41,7 @@ SOURCES := \
 	src/cache/store_look.c \
 	src/client/absent.c \
 	src/client/blocking.c \
+	src/client/cache_cmd.c \
 	src/client/client.c \
 	src/client/client_admin.c \
 	src/client/client_cmd.c \
@@ -140,6 +141,7 @@ SOURCES := \
 	src/config/check.c \
 	src/config/check_encryption.c \
 	src/config/check_namespace.c \
+	src/config/check_near_cache.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \

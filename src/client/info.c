@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cache/store.h"
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/stats.h"
@@ -47,8 +48,25 @@ static void own_fields(struct server *s, struct field out[N_FIELDS])
 	memcpy(out, fields, sizeof(fields));
 }
 
-static void put_own_section(struct server *s, struct buf *b)
+static void put_near_cache(const struct shared_config *holder, struct buf *b)
 {
+	struct store *store = holder->store;
+	struct store_counts n;
+	uint64_t items = 0;
+
+	for (unsigned i = 0; store && i < namespaces_count(holder->namespaces); i++) {
+		store_counts(store, i, &n);
+		items += n.items;
+	}
+	buf_printf(b,
+		   "keyweir_near_cache_bytes:%zu\r\nkeyweir_near_cache_max_bytes:%zu\r\n"
+		   "keyweir_near_cache_items:%llu\r\n",
+		   store ? store_bytes(store) : 0, store ? store_bytes_max(store) : 0, (unsigned long long)items);
+}
+
+static void put_own_section(const struct worker *w, struct buf *b)
+{
+	const struct server *s = w->server;
 	struct totals t;
 
 	stats_totals(s, &t);
@@ -57,6 +75,7 @@ static void put_own_section(struct server *s, struct buf *b)
 #define COUNTER(name, help) buf_printf(b, "keyweir_" #name ":%llu\r\n", (unsigned long long)t.name);
 #include "counters.def"
 #undef COUNTER
+	put_near_cache(w->snapshot->holder, b);
 }
 
 /*
@@ -111,7 +130,7 @@ static void info_answered(struct request *r, char type, int64_t number)
 	if (r->arg) {
 		if (buf_len(&text) > 0)
 			buf_puts(&text, "\r\n");
-		put_own_section(c->w->server, &text);
+		put_own_section(c->w, &text);
 	}
 	resp_verbatim(&b, c->proto, text.data ? buf_head(&text) : "", buf_len(&text));
 	buf_release(&text);
@@ -132,7 +151,7 @@ static void without_upstream(struct client *c, const struct call *call)
 	for (int i = 0; i < N_FIELDS; i++)
 		buf_printf(&text, "%s:%llu\r\n", fields[i].name, (unsigned long long)fields[i].value);
 	buf_puts(&text, "\r\n# Persistence\r\nloading:0\r\n\r\n# Replication\r\nrole:master\r\n\r\n");
-	put_own_section(c->w->server, &text);
+	put_own_section(c->w, &text);
 	resp_verbatim(&b, c->proto, buf_head(&text), buf_len(&text));
 	buf_release(&text);
 	client_reply(c, call, &b);

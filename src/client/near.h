@@ -33,8 +33,8 @@ struct route;
 /* Whether the client may be answered from memory at all, as it stands. */
 static inline bool near_may_read(const struct client *c)
 {
-	return !c->bound && c->tx == TX_NONE && c->tx_run == 0 && c->forced_route == 0 && !c->upload && !c->discarding &&
-	       c->near.n_fencing == 0;
+	return !c->bound && c->tx == TX_NONE && c->tx_run == 0 && c->forced_route == 0 && !c->upload &&
+	       !c->discarding && c->near.n_fencing == 0;
 }
 
 /*
@@ -127,7 +127,8 @@ bool near_is_busy(struct client *c, uint64_t hash);
 bool near_ask(struct client *c, const struct near_place *at, struct store_ask *ask);
 
 struct near_fetch *near_fetch_new(uint32_t n_max);
-void near_fetch_add(struct worker *w, struct near_fetch *f, struct flight *flight, const struct near_place *at, uint32_t index);
+void near_fetch_add(struct worker *w, struct near_fetch *f, struct flight *flight, const struct near_place *at,
+		    uint32_t index);
 void near_fetch_drop(struct worker *w, struct near_fetch **f); /* its flights come to nothing */
 
 /* Tells those who wait: the reply (NULL: each asks for itself), or the error that the one had who asked for them. */

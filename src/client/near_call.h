@@ -37,8 +37,8 @@ struct near {
 
 /* Of a client. */
 struct near_client {
-	uint64_t busy[4]; /* keys that it has something on the way for, as a Bloom filter with one hash */
-	int64_t fence_us; /* what was fetched before may be older than what it has written; 0: nothing may */
+	uint64_t busy[4];   /* keys that it has something on the way for, as a Bloom filter with one hash */
+	int64_t fence_us;   /* what was fetched before may be older than what it has written; 0: nothing may */
 	uint32_t n_fencing; /* writes on the way that must be answered before it reads from memory */
 };
 

@@ -179,8 +179,7 @@ static void fetch_free(struct near_fetch **fp)
 static void land_empty(struct worker *w, struct near_fetch **f, bool too_large, const char *error)
 {
 	for (uint32_t i = 0; i < (*f)->n; i++) {
-		struct store_landing nothing = {.too_large = too_large,
-						.expires_us = w->now_us + (*f)->keys[i].limit_us};
+		struct store_landing nothing = {.too_large = too_large, .now_us = w->now_us};
 		struct store_landed landed = {0};
 
 		if (!(*f)->keys[i].flight)
@@ -226,7 +225,7 @@ static bool is_in_any_proto(const struct command *cmd, const char *reply)
 static void land_reply(struct worker *w, const struct request *r, struct near_fetch *f, struct near_key *key,
 		       struct slice reply, struct store_landed *landed)
 {
-	struct store_landing landing = {0};
+	struct store_landing landing = {.now_us = w->now_us};
 	bool error = reply.len == 0 || *reply.p == '-' || *reply.p == '!';
 	bool limited = key->ttl_ms < 0 || key->ttl_ms > key->limit_us / 1000;
 
@@ -239,7 +238,11 @@ static void land_reply(struct worker *w, const struct request *r, struct near_fe
 		landing.any_proto = is_in_any_proto(r->cmd, reply.p);
 	}
 	land(w, f, key, &landing, landed);
+	if (buf_len(&landed->fallback) > 0)
+		reply = (struct slice){buf_head(&landed->fallback), buf_len(&landed->fallback)};
 	near_tell(landed->waiters, error ? NULL : reply.p, reply.len, NULL);
+	if (landed->makes)
+		buf_release(&landed->fallback);
 }
 
 /* An MGET's: a null may also be a key of another type, of which GET would say so. */
@@ -307,8 +310,8 @@ void near_hear(struct worker *w, struct request *r, const char *data, size_t len
 		return;
 	}
 	if (!done || buf_len(&f->reply) > 0) {
-		f->too_large = f->too_large || buf_len(&f->reply) + len > max_bytes(f) ||
-			       !buf_append(&f->reply, data, len);
+		f->too_large =
+			f->too_large || buf_len(&f->reply) + len > max_bytes(f) || !buf_append(&f->reply, data, len);
 		if (f->too_large)
 			buf_release(&f->reply);
 		reply = (struct slice){f->reply.data ? buf_head(&f->reply) : data, buf_len(&f->reply)};
@@ -330,7 +333,7 @@ void near_gathered(struct request *r)
 			buf_release(&r->reply);
 			r->reply = fallback;
 			if (r->ns > 0 && r->ns <= namespaces_count(w->snapshot->holder->namespaces))
-				w->namespace_counts[r->ns - 1].near_stale++;
+				namespace_stats_near_stale(w, r->ns - 1);
 		}
 	}
 	if (r->near->merge)

@@ -68,7 +68,7 @@ static bool last_of(struct client *c, struct store_request *q, const char *name,
 		return false;
 	}
 	put_hit(c->w, &hit, out);
-	c->w->namespace_counts[place.ns->id].near_stale++;
+	namespace_stats_near_stale(c->w, place.ns->id);
 	return true;
 }
 

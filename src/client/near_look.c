@@ -82,7 +82,7 @@ uint64_t near_write_key(struct client *c, const struct name_place *at, const cha
 		return 0;
 	hash = store_hash(c->w->near, c->w->routes[at->ns->conf->upstream_index].up->id, name, len);
 	near_note_busy(c, hash);
-	store_forget_hash(c->w->near, hash, STORE_OWN_WRITE);
+	store_forget_hash(c->w->near, hash, STORE_OWN_WRITE, c->w->now_us);
 	return hash;
 }
 
@@ -140,8 +140,9 @@ static void count_hit(struct client *c, const struct namespace *ns, const struct
 {
 	struct namespace_counts *n = &c->w->namespace_counts[ns->id];
 
-	n->near_hits++;
-	n->near_stale += hit->stale;
+	namespace_stats_near_hit(c->w, ns->id);
+	if (hit->stale)
+		namespace_stats_near_stale(c->w, ns->id);
 	n->bytes += hit->len;
 	finds_nothing(reply) ? n->misses++ : n->hits++;
 }
@@ -223,7 +224,7 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 		return false;
 	if (near_is_busy(c, at.key.hash) || !near_ask(c, &at, &ask)) {
 		near_note_busy(c, at.key.hash);
-		w->namespace_counts[at.ns->id].near_misses++;
+		namespace_stats_near_miss(w, at.ns->id);
 		return false;
 	}
 	ask.request = request_of(c, call->cmd, &at, (struct slice){call->bytes, call->len}, key);
@@ -238,7 +239,7 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 		return true;
 	case STORE_JOIN:
 		near_note_busy(c, at.key.hash);
-		w->namespace_counts[at.ns->id].near_joined++;
+		namespace_stats_near_joined(w, at.ns->id);
 		*verdict = near_wait(c, call);
 		return true;
 	case STORE_LEAD:
@@ -248,7 +249,7 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 		break;
 	}
 	near_note_busy(c, at.key.hash);
-	w->namespace_counts[at.ns->id].near_misses++;
+	namespace_stats_near_miss(w, at.ns->id);
 	return false;
 }
 

@@ -59,8 +59,9 @@ static bool take_hit(struct look *k, const struct namespace *ns, struct store_hi
 			buf_put(&k->merge->hits, p, n);
 		store_unpin(s, &hit->pinned);
 	}
-	k->c->w->namespace_counts[ns->id].near_hits++;
-	k->c->w->namespace_counts[ns->id].near_stale += hit->stale;
+	namespace_stats_near_hit(k->c->w, ns->id);
+	if (hit->stale)
+		namespace_stats_near_stale(k->c->w, ns->id);
 	k->merge->lengths[i] = hit->len;
 	k->merge->n_hits++;
 	return true;
@@ -79,7 +80,8 @@ static bool look_at(struct look *k, uint32_t i, const char *key, size_t len)
 	if (!near_find(c, key, len, room, &at))
 		return false;
 	ask.may_lead = k->leads;
-	ask.request = (struct store_request){.command = k->get, .db = at.db, .proto = c->proto, .args = "", .args_len = 0};
+	ask.request =
+		(struct store_request){.command = k->get, .db = at.db, .proto = c->proto, .args = "", .args_len = 0};
 	if (!near_is_busy(c, at.key.hash) && near_ask(c, &at, &ask)) {
 		ask.race_us = 0;
 		switch (store_look(c->w->near, &ask, &hit, &flight)) {
@@ -93,7 +95,7 @@ static bool look_at(struct look *k, uint32_t i, const char *key, size_t len)
 		}
 	}
 	near_note_busy(c, at.key.hash);
-	c->w->namespace_counts[at.ns->id].near_misses++;
+	namespace_stats_near_miss(c->w, at.ns->id);
 	return false;
 }
 

@@ -178,7 +178,7 @@ static void settle_touched(struct worker *w, struct request *r)
 	struct near_touched *t = r->near->touched;
 
 	for (uint32_t i = 0; i < t->n && w->near; i++)
-		store_forget_hash(w->near, t->hashes[i], STORE_OWN_WRITE);
+		store_forget_hash(w->near, t->hashes[i], STORE_OWN_WRITE, w->now_us);
 	if (t->flushed)
 		end_truths(w, t->flushed);
 	if (r->client)
@@ -191,7 +191,7 @@ static void settle_touched(struct worker *w, struct request *r)
 void near_settle(struct worker *w, struct request *r)
 {
 	if (r->wrote && w->near)
-		store_forget_hash(w->near, r->wrote, STORE_OWN_WRITE);
+		store_forget_hash(w->near, r->wrote, STORE_OWN_WRITE, w->now_us);
 	r->wrote = 0;
 	if (r->near && r->near->touched)
 		settle_touched(w, r);

@@ -2,6 +2,8 @@
 /* Which upstream, slot and node a command's keys mean: see target.h. */
 #include "client/target.h"
 
+#include "client/near_call.h"
+
 #include "policy/rewrite.h"
 
 #include <string.h>
@@ -46,9 +48,9 @@ const struct namespace_config *target_namespace(const struct worker *w, const ch
 struct target target_of_key(const struct client *c, const struct call *call, uint32_t i, const char *key, size_t len)
 {
 	struct target t = {.route = target_main(c), .slot = -1, .keyed = true};
-
-	t.slides = call->rw && call->rw->has_after;
 	const struct namespace_config *ns = NULL;
+
+	t.master = (call->rw && call->rw->has_after) || (call->near && call->near->fetch);
 
 	if (call->rw && c->forced_route == 0) /* its name upstream says nothing any more */
 		ns = i < call->rw->n_keys && call->rw->keys[i].at.ns ? call->rw->keys[i].at.ns->conf : NULL;
