@@ -15,6 +15,7 @@
 #include "keyweir_version.h"
 #include "resp/write.h"
 #include "server.h"
+#include "upstream/tracker.h"
 
 static void put_field(struct buf *b, const char *name, uint64_t value)
 {
@@ -78,7 +79,7 @@ static void put_node(void *ctx, struct node *n, bool master)
 	const struct node_writer *nw = ctx;
 	struct buf *b = nw->b;
 
-	resp_map(b, nw->proto, 12);
+	resp_map(b, nw->proto, 13);
 	resp_bulks(b, "name");
 	resp_bulks(b, nw->up->conf->name);
 	resp_bulks(b, "url");
@@ -99,6 +100,8 @@ static void put_node(void *ctx, struct node *n, bool master)
 	resp_bulks(b, "breaker");
 	resp_bulks(b, !atomic_load(&n->broken) ? "closed" : node_half_open(n, clock_now_us()) ? "half-open" : "open");
 	put_field(b, "breaker_opened", atomic_load(&n->n_opened));
+	resp_bulks(b, "tracking");
+	resp_bulks(b, tracking_mode_name((enum tracking_mode)atomic_load(&n->truth.mode)));
 }
 
 static enum verdict upstreams(struct client *c, const struct call *call)
