@@ -121,11 +121,13 @@ SOURCES := \
 	src/upstream/cluster.c \
 	src/upstream/cluster_map.c \
 	src/upstream/handshake.c \
+	src/upstream/invalidation.c \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
 	src/upstream/link_tls.c \
 	src/upstream/loaded.c \
 	src/upstream/node.c \
+	src/upstream/node_look.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \
 	src/upstream/route.c \
@@ -134,6 +136,9 @@ SOURCES := \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
 	src/upstream/topology.c \
+	src/upstream/tracker.c \
+	src/upstream/tracker_steps.c \
+	src/upstream/tracking_wire.c \
 	src/upstream/upstream.c \
 	src/upstream/watch.c \
 	src/config/address.c \

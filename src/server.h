@@ -68,7 +68,7 @@ void server_worker_stopped(struct server *s);
 /* A worker has marked an upstream's map as stale: the control thread looks at once. Any thread. */
 void server_ask_topology(struct server *s);
 
-/* Somebody waits for the tracking links to confirm (truth.ping_wanted). Any thread. */
+/* A worker has set ping_wanted in a node's truth, where it was not set: the node is asked at once. Any thread. */
 void server_ask_confirmation(struct server *s);
 
 /* An unknown command was seen: learn the upstream's COMMAND again, at most once a second. Any thread. */

@@ -15,6 +15,7 @@
 #include "keyweir_version.h"
 #include "resp/write.h"
 #include "server.h"
+#include "upstream/tracker.h"
 
 struct field {
 	const char *name;
@@ -64,6 +65,31 @@ static void put_near_cache(const struct shared_config *holder, struct buf *b)
 		   store ? store_bytes(store) : 0, store ? store_bytes_max(store) : 0, (unsigned long long)items);
 }
 
+/* Of an upstream's masters the one whose tracking is worst; without any there is none. */
+static enum tracking_mode worst_tracking(const struct snapshot *s, size_t i)
+{
+	static const enum tracking_mode from_bad[] = {TRACKING_LOST, TRACKING_NONE, TRACKING_REDIRECT, TRACKING_BCAST};
+	const struct topology *topo = s->views[i].topo;
+
+	if (topo->n_shards == 0 && namespaces_near(s->holder->namespaces, i))
+		return TRACKING_LOST;
+	for (size_t k = 0; k < sizeof(from_bad) / sizeof(*from_bad); k++)
+		for (unsigned n = 0; n < topo->n_shards; n++) {
+			const struct node *master = topo->shards[n].master;
+
+			if (master && atomic_load(&master->truth.mode) == (int)from_bad[k])
+				return from_bad[k];
+		}
+	return TRACKING_OFF;
+}
+
+static void put_tracking(const struct snapshot *s, struct buf *b)
+{
+	for (size_t i = 0; i < s->n_views; i++)
+		buf_printf(b, "tracking_%s:%s\r\n", s->views[i].up->conf->name,
+			   tracking_mode_name(worst_tracking(s, i)));
+}
+
 static void put_own_section(const struct worker *w, struct buf *b)
 {
 	const struct server *s = w->server;
@@ -76,6 +102,7 @@ static void put_own_section(const struct worker *w, struct buf *b)
 #include "counters.def"
 #undef COUNTER
 	put_near_cache(w->snapshot->holder, b);
+	put_tracking(w->snapshot, b);
 }
 
 /*

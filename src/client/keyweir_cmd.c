@@ -16,6 +16,7 @@
 #include "keyweir_version.h"
 #include "resp/write.h"
 #include "server.h"
+#include "upstream/tracker.h"
 
 /* Its name, which is no secret; "": nothing is sealed. */
 static void put_sealing_key(struct buf *b, const struct encryption_config *conf)
@@ -72,7 +73,7 @@ static void put_node(void *ctx, struct node *n, bool master)
 	const struct node_writer *nw = ctx;
 	struct buf *b = nw->b;
 
-	resp_map(b, nw->proto, 12);
+	resp_map(b, nw->proto, 13);
 	resp_field_text(b, "name", nw->up->conf->name);
 	resp_field_text(b, "url", n->label);
 	resp_field_text(b, "role", master ? "master" : "replica");
@@ -91,6 +92,7 @@ static void put_node(void *ctx, struct node *n, bool master)
 			: node_half_open(n, clock_now_us()) ? "half-open"
 							    : "open");
 	resp_field(b, "breaker_opened", atomic_load(&n->n_opened));
+	resp_field_text(b, "tracking", tracking_mode_name((enum tracking_mode)atomic_load(&n->truth.mode)));
 }
 
 static enum verdict upstreams(struct client *c, const struct call *call)

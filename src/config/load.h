@@ -77,8 +77,6 @@ void set_texts(struct loader *l, struct slot s, const char *const *texts, size_t
 /* As in the file, ${NAME} replaced. */
 void set_string(struct loader *l, struct slot s, const char *text, size_t len, struct place at);
 
-void list_clear(struct string_list *list);
-
 /* "a string", "a number": what a value is, for messages. */
 const char *node_kind(const struct toml_node *node);
 
