@@ -481,14 +481,14 @@ void client_on_reply_before(struct request *r, const char *data, size_t len, str
 /* Nothing but passing on is to be done for its reply. */
 static inline bool is_plain(const struct request *r, const struct client *c)
 {
-	return r->client == c && r == c->head && !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply &&
+	return r->client == c && r == c->head && !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->near &&
 	       !r->reply.data && r->cmd && !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
 }
 
 /* The same where there are many servers: a reply may come before its turn. */
 static inline bool is_plain_of_many(const struct request *r, const struct client *c)
 {
-	return !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->reply.data && r->cmd &&
+	return !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->near && !r->reply.data && r->cmd &&
 	       c->reply_bytes == 0 && !(c->extra && buf_len(&c->extra->deferred) > 0) &&
 	       !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
 }
