@@ -89,6 +89,7 @@ SOURCES := \
 	src/client/subscribe.c \
 	src/client/subscriptions.c \
 	src/client/target.c \
+	src/client/throttle.c \
 	src/client/tracking.c \
 	src/client/tracking_names.c \
 	src/client/transaction.c \

@@ -45,6 +45,7 @@ enum request_flag {
 	REQUEST_MIRROR = 1 << 14,  /* a copy for a mirror: no client, arg is its struct copy */
 	REQUEST_WRAPPED = 1 << 15, /* with UNIT: one command of the client's with some of ours, see client/policy.h */
 	REQUEST_MISS = 1 << 16,	   /* all its keys want on_failure = "miss" */
+	REQUEST_OWN_SCRIPT = 1 << 17, /* a script of ours by its SHA1: should the server lack it, it is loaded */
 };
 
 /*

@@ -455,6 +455,9 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 		if (lacks_script(r, l, type))
 			return;
 	}
+	if (__builtin_expect(r->flags & REQUEST_OWN_SCRIPT, 0) && type == '-' &&
+	    redirect_load_missing(r, l, buf_head(&r->reply), buf_len(&r->reply)))
+		return;
 	if (r->on_reply)
 		r->on_reply(r, type, number);
 	if (c->closed)

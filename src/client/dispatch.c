@@ -228,6 +228,8 @@ static enum verdict handle(struct client *c, const struct call *call)
 
 	if (__builtin_expect(cmd->handler == HANDLER_HTTP, 0))
 		return handle_HTTP(c, call);
+	if (__builtin_expect(cmd->handler == HANDLER_CL_THROTTLE, 0) && !call->partial)
+		return handle_CL_THROTTLE(c, call);
 	if (__builtin_expect(c->tx_run > 0, 0))
 		return transaction_run(c, call);
 	if (__builtin_expect(c->tx != TX_NONE, 0))

@@ -164,6 +164,8 @@ static enum verdict run_inner(struct client *c, const struct buf *bytes)
 	case HANDLER_DEDICATED:
 		return c->w->policy && policy_wants(inner.cmd) ? policy_run(c, &inner, handle_DEDICATED)
 							       : handle_DEDICATED(c, &inner);
+	case HANDLER_CL_THROTTLE:
+		return c->w->policy ? policy_run(c, &inner, handle_CL_THROTTLE) : handle_CL_THROTTLE(c, &inner);
 	default: /* it changes the state of a connection */
 		client_reply_own_error(c, &inner, ERROR_REFUSED);
 		return CALL_DONE;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client/dispatch.h"
+#include "client/throttle.h"
 #include "resp/reply_frame.h"
 #include "upstream/upstream.h"
 
@@ -76,7 +77,9 @@ unsigned scripts_missing(struct upstream *up, const char *line, size_t len, stru
 	if (len < sizeof(no_script) || memcmp(line, no_script, sizeof(no_script) - 1) != 0)
 		return 0;
 	sha = arg_of(request, 1, &sha_len);
-	return sha ? loaded_requests(up->loaded, LOADED_SCRIPT, sha, sha_len, out) : 0;
+	if (!sha)
+		return 0;
+	return throttle_put_load(sha, sha_len, out) ? 1 : loaded_requests(up->loaded, LOADED_SCRIPT, sha, sha_len, out);
 }
 
 enum verdict handle_SCRIPT_LOAD(struct client *c, const struct call *call)

@@ -70,6 +70,7 @@ struct link {
 	struct reply_frame rf;
 	uint8_t n_stash;      /* bytes of a first line that was cut by the end of a read, in rf.line */
 	bool push;	      /* the reply under way is a push */
+	bool has_throttle;    /* the script of CL.THROTTLE was sent */
 	struct buf heard;     /* the reply under way, where a mirror must know it */
 	struct client *owner; /* DEDICATED, FEED: whose it is; NULL while idle */
 	void *user;	      /* HUB: the hub */

@@ -146,7 +146,8 @@ memory|usage: ~MEMORY USAGE @s
 EITHER = {"xinfo|stream": "the first and last entry would have to be opened", "move": "the key's name stays",
           "hexpire": "newer", "hpexpire": "newer", "hexpireat": "newer", "hpexpireat": "newer", "hpersist": "newer",
           "httl": "newer", "hpttl": "newer", "hexpiretime": "newer", "hpexpiretime": "newer", "hgetdel": "newer",
-          "hgetex": "newer", "hsetex": "newer", "xdelex": "newer", "xackdel": "newer", "pfdebug": "internal"}
+          "hgetex": "newer", "hsetex": "newer", "xdelex": "newer", "xackdel": "newer", "pfdebug": "internal",
+          "cl.throttle": "its own state, and no Redis has it"}
 
 
 def supported():
