@@ -78,7 +78,7 @@ struct store *store_new(size_t max_bytes, size_t n_namespaces)
 	if (!s->counts)
 		abort();
 	memset(s->counts, 0, (n_namespaces + 1) * sizeof(struct counts));
-	randombytes_buf(s->seed, sizeof(s->seed));
+	randombytes_buf(&s->seed, sizeof(s->seed));
 	for (uint32_t i = 0; i < n_shards; i++)
 		shard_init(&s->shards[i], per_shard, s->chunks.tables + i * tables_len(per_shard));
 	return s;
@@ -106,12 +106,7 @@ _Static_assert(crypto_shorthash_BYTES == sizeof(uint64_t) && crypto_shorthash_KE
 
 uint64_t store_hash(const struct store *s, uint32_t upstream, const char *key, size_t len)
 {
-	unsigned char out[crypto_shorthash_BYTES];
-	uint64_t hash;
-
-	crypto_shorthash(out, (const unsigned char *)key, len, s->seed);
-	memcpy(&hash, out, sizeof(hash));
-	return hash ^ upstream * 0x9e3779b97f4a7c15ULL;
+	return siphash13(&s->seed, key, len) ^ upstream * 0x9e3779b97f4a7c15ULL;
 }
 
 /* ---- what is in a shard ---- */

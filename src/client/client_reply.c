@@ -162,6 +162,12 @@ void client_reply_raw(struct client *c, const struct call *call, const char *p, 
 	r->flags |= REQUEST_DONE;
 }
 
+void client_put_reply(struct client *c, const char *p, size_t len)
+{
+	put_out(c, p, len);
+	check_output(c);
+}
+
 void client_reply(struct client *c, const struct call *call, struct buf *b)
 {
 	client_reply_raw(c, call, b->data ? buf_head(b) : "", buf_len(b));
