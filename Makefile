@@ -32,7 +32,9 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/base/top_k.c \
 	src/client/absent.c \
+	src/client/big_keys.c \
 	src/client/blocking.c \
 	src/client/cache_cmd.c \
 	src/client/client.c \
@@ -50,10 +52,13 @@ SOURCES := \
 	src/client/fanout.c \
 	src/client/forward.c \
 	src/client/forward_run.c \
+	src/client/hot_keys.c \
 	src/client/hub.c \
 	src/client/hub_message.c \
 	src/client/info.c \
 	src/client/join.c \
+	src/client/key_names.c \
+	src/client/key_report.c \
 	src/client/keyweir_cmd.c \
 	src/client/latency.c \
 	src/client/mirror.c \

@@ -28,6 +28,8 @@
 
 struct event;
 struct event_base;
+struct big_keys;
+struct hot_keys;
 struct hub;
 struct pool;
 struct link_events;
@@ -80,6 +82,9 @@ struct worker {
 	struct buf rewritten;			   /* the request that is being dispatched, as it is upstream */
 	uint64_t random;			   /* state of a generator; no secrets */
 	struct namespace_counts *namespace_counts; /* by namespace.id */
+	uint32_t hot_left;			   /* commands until one is looked at, see client/hot_keys.h */
+	struct hot_keys *hot_keys;
+	struct big_keys *big_keys;
 	struct hub *hub;
 
 	char *scratch; /* SCRATCH_BYTES, what is read lands here */
