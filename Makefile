@@ -32,8 +32,16 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/cache/chunks.c \
+	src/cache/fifo.c \
+	src/cache/flight.c \
+	src/cache/item.c \
+	src/cache/store.c \
+	src/cache/store_land.c \
+	src/cache/store_look.c \
 	src/client/absent.c \
 	src/client/blocking.c \
+	src/client/cache_cmd.c \
 	src/client/client.c \
 	src/client/client_admin.c \
 	src/client/client_cmd.c \
@@ -61,6 +69,12 @@ SOURCES := \
 	src/client/mirror_send.c \
 	src/client/monitor.c \
 	src/client/namespace_stats.c \
+	src/client/near_fetch.c \
+	src/client/near_last.c \
+	src/client/near_look.c \
+	src/client/near_many.c \
+	src/client/near_wait.c \
+	src/client/near_write.c \
 	src/client/policy.c \
 	src/client/redact.c \
 	src/client/redirect.c \
@@ -107,11 +121,13 @@ SOURCES := \
 	src/upstream/cluster.c \
 	src/upstream/cluster_map.c \
 	src/upstream/handshake.c \
+	src/upstream/invalidation.c \
 	src/upstream/link.c \
 	src/upstream/link_io.c \
 	src/upstream/link_tls.c \
 	src/upstream/loaded.c \
 	src/upstream/node.c \
+	src/upstream/node_look.c \
 	src/upstream/pool.c \
 	src/upstream/probe.c \
 	src/upstream/route.c \
@@ -120,6 +136,9 @@ SOURCES := \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
 	src/upstream/topology.c \
+	src/upstream/tracker.c \
+	src/upstream/tracker_steps.c \
+	src/upstream/tracking_wire.c \
 	src/upstream/upstream.c \
 	src/upstream/watch.c \
 	src/config/address.c \
@@ -127,6 +146,7 @@ SOURCES := \
 	src/config/check.c \
 	src/config/check_encryption.c \
 	src/config/check_namespace.c \
+	src/config/check_near_cache.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \

@@ -22,5 +22,6 @@ void control_worker_stopped(struct control *ctl);
 void control_reload_asked(struct control *ctl, struct server_reload *reload);
 void control_learn(struct control *ctl);
 void control_topology_asked(struct control *ctl);
+void control_confirmation_asked(struct control *ctl);
 
 #endif

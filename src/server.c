@@ -95,6 +95,22 @@ void server_ask_topology(struct server *s)
 	mailbox_post(&s->control_mailbox, m);
 }
 
+static void run_confirmation(struct message *m, void *owner)
+{
+	struct server *s = owner;
+
+	free(m);
+	control_confirmation_asked(s->control);
+}
+
+void server_ask_confirmation(struct server *s)
+{
+	struct message *m = xcalloc(1, sizeof(*m));
+
+	m->run = run_confirmation;
+	mailbox_post(&s->control_mailbox, m);
+}
+
 static void run_learn(struct message *m, void *owner)
 {
 	struct server *s = owner;

@@ -68,6 +68,9 @@ void server_worker_stopped(struct server *s);
 /* A worker has marked an upstream's map as stale: the control thread looks at once. Any thread. */
 void server_ask_topology(struct server *s);
 
+/* A worker has set ping_wanted in a node's truth, where it was not set: the node is asked at once. Any thread. */
+void server_ask_confirmation(struct server *s);
+
 /* An unknown command was seen: learn the upstream's COMMAND again, at most once a second. Any thread. */
 void server_ask_learn(struct server *s);
 

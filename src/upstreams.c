@@ -6,7 +6,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cache/store.h"
 #include "control_private.h"
+#include "upstream/tracker.h"
 #include "worker.h"
 
 static void publish(struct control *ctl, struct snapshot *fresh)
@@ -39,8 +41,25 @@ static void on_learnt(void *ctx, struct command_set *set)
 	ctl->learnt[ctl->n_learnt++] = set;
 }
 
-static const struct watch_events main_events = {on_topology, on_learnt};
-static const struct watch_events other_events = {on_topology, NULL};
+/* A server says that a key has changed: what the near-cache has of it goes. */
+static void control_key_changed(struct control *ctl, struct upstream *up, const char *key, size_t len)
+{
+	struct store *store = ctl->snapshot->holder->store;
+	struct store_key k = {.upstream = up->id, .p = key, .len = len};
+
+	if (!store)
+		return;
+	k.hash = store_hash(store, up->id, key, len);
+	store_forget(store, &k, STORE_TRACKED, clock_now_us());
+}
+
+static void on_changed(void *ctx, struct upstream *up, const char *key, size_t len)
+{
+	control_key_changed(ctx, up, key, len);
+}
+
+static const struct watch_events main_events = {on_topology, on_learnt, on_changed};
+static const struct watch_events other_events = {on_topology, NULL, on_changed};
 
 void control_learn(struct control *ctl)
 {
@@ -80,6 +99,22 @@ static void wait_for_names(struct control *ctl)
 	}
 }
 
+/* What of the upstream's keys is kept near is tracked. */
+static void want_tracking(struct watch *w, const struct shared_config *holder, size_t i)
+{
+	struct tracker_wish wish = {.untracked = holder->config->near_cache.max_staleness_ms > 0};
+
+	namespaces_near_prefixes(holder->namespaces, i, &wish.prefixes);
+	watch_want(w, &wish);
+	string_list_clear(&wish.prefixes);
+}
+
+void control_confirmation_asked(struct control *ctl)
+{
+	for (size_t i = 0; i < ctl->n_watches; i++)
+		watch_confirm(ctl->watches[i]);
+}
+
 /* The watch of an upstream that stays as it is. */
 static struct watch *take_watch(struct control *ctl, const struct upstream_config *conf, const struct tls *tls)
 {
@@ -110,6 +145,7 @@ void control_change_upstreams(struct control *ctl, struct shared_config *holder)
 			watches[i] = watch_new(ctl->base, up, i == 0 ? &main_events : &other_events, ctl);
 			upstream_unref(&up);
 		}
+		want_tracking(watches[i], holder, i);
 		views[i] = (struct upstream_view){watch_upstream(watches[i]), watch_topology(watches[i])};
 	}
 	for (size_t i = 0; i < ctl->n_watches; i++)

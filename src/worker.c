@@ -19,6 +19,7 @@
 #include "client/hub.h"
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
+#include "client/near_wait.h"
 #include "client/redirect.h"
 #include "net/transport.h"
 #include "server.h"
@@ -336,6 +337,7 @@ static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 	w->snapshot = snapshot;
 	w->name_hint = (struct name_hint){0};
 	w->policy = namespaces_active(snapshot->holder->namespaces);
+	w->near = snapshot->holder->store;
 	namespace_stats_renew(w, old);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
 	worker_make_routes(w);
@@ -421,6 +423,9 @@ void worker_fini(struct worker *w)
 	mailbox_fini(&w->mailbox);
 	rewrite_fini(&w->rewrite);
 	buf_release(&w->rewritten);
+	buf_release(&w->near_rest);
+	near_waiter_free(&w->near_spare);
+	free(w->near_call.touched.hashes);
 	namespace_stats_fini(w);
 	chunk_pool_fini(&w->chunks);
 	request_pool_fini(&w->requests);

@@ -8,6 +8,7 @@
 
 #include "client/client.h"
 #include "client/hub.h"
+#include "client/near.h"
 #include "client/target.h"
 #include "server.h"
 
@@ -117,6 +118,7 @@ static bool named_run_fits(const struct client *c, const struct command *cmd, st
 	if (!key_is_at_hand(cmd) || cmd->names != NAMES_NONE)
 		return false;
 	*run = (struct named_run){cmd, client_view(c), NS_SEALS | NS_HASHES, cmd->ttl == TTL_SET};
+	run->refuse |= cmd->cache != CACHE_NONE ? NS_NEAR : 0;
 	if (command_may_write(cmd))
 		run->refuse |= NS_READONLY | (run->sets ? 0 : NS_TTL | NS_MAX_TTL);
 	else
@@ -165,10 +167,11 @@ static char *put_number_bulk(char *p, uint64_t n)
 #define NAMED_ROOM 96 /* what a request may grow by, beside its prefix */
 
 /*
- * Appends the request of f to out as it is upstream. False: it needs the long way. *ns: 1 + id of its namespace, or 0.
+ * Appends the request of f to out as it is upstream. False: it needs the long way. *ns: 1 + id of its namespace, or 0;
+ * *wrote: as in struct request.
  */
 static bool put_named(struct client *c, const struct named_run *run, const struct request_frame *f, const char *data,
-		      struct buf *out, uint16_t *ns)
+		      struct buf *out, uint16_t *ns, uint64_t *wrote)
 {
 	const struct frame_arg *key = &f->arg[run->cmd->specs->begin_index];
 	const char *name = data + key->offset, *end = name + key->len, *head = name - 2;
@@ -181,6 +184,7 @@ static bool put_named(struct client *c, const struct named_run *run, const struc
 	    flags & NS_MISS || !buf_reserve(out, f->len + at.put_len + NAMED_ROOM))
 		return false;
 	*ns = at.ns ? (uint16_t)(at.ns->id + 1) : 0;
+	*wrote = flags & NS_NEAR && command_may_write(run->cmd) ? near_write_key(c, &at, name, key->len) : 0;
 	while (*head != '$')
 		head--;
 	p = out->data + out->end;
@@ -217,14 +221,16 @@ static size_t forward_run_named(struct client *c, struct link *l, const char *da
 	       c->bytes_upstream + out->end <= CLIENT_BYTES_MAX && l->out.bytes + out->end < LINK_BYTES_MAX) {
 		size_t before = out->end;
 		struct request *r;
+		uint64_t wrote;
 		uint16_t ns;
 
 		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
-		    !command_arity_ok(call.cmd, f->argc) || !put_named(c, &run, f, data + at, out, &ns))
+		    !command_arity_ok(call.cmd, f->argc) || !put_named(c, &run, f, data + at, out, &ns, &wrote))
 			break;
 		r = client_request_new(c, &call);
 		r->flags |= command_may_write(call.cmd) ? REQUEST_WRITE : 0;
 		r->ns = ns;
+		r->wrote = wrote;
 		r->deadline_us = c->w->now_us + forward_timeout_us(l, call.cmd);
 		link_enqueue(l, r, l->out.end_pos + before, out->end - before);
 		c->call_len = f->len;
@@ -249,6 +255,8 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 
 	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
 		return 0;
+	if (c->w->near && call.cmd->cache != CACHE_NONE && (at = near_run(c, data, len)) > 0)
+		return at;
 	if (!c->w->only && !c->w->policy && goes_by_slot(c, call.cmd))
 		return forward_run_by_slot(c, data, len);
 	if (!is_bare(c, l))

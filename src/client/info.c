@@ -8,12 +8,14 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cache/store.h"
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/stats.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
 #include "server.h"
+#include "upstream/tracker.h"
 
 struct field {
 	const char *name;
@@ -47,8 +49,50 @@ static void own_fields(struct server *s, struct field out[N_FIELDS])
 	memcpy(out, fields, sizeof(fields));
 }
 
-static void put_own_section(struct server *s, struct buf *b)
+static void put_near_cache(const struct shared_config *holder, struct buf *b)
 {
+	struct store *store = holder->store;
+	struct store_counts n;
+	uint64_t items = 0;
+
+	for (unsigned i = 0; store && i < namespaces_count(holder->namespaces); i++) {
+		store_counts(store, i, &n);
+		items += n.items;
+	}
+	buf_printf(b,
+		   "keyweir_near_cache_bytes:%zu\r\nkeyweir_near_cache_max_bytes:%zu\r\n"
+		   "keyweir_near_cache_items:%llu\r\n",
+		   store ? store_bytes(store) : 0, store ? store_bytes_max(store) : 0, (unsigned long long)items);
+}
+
+/* Of an upstream's masters the one whose tracking is worst; without any there is none. */
+static enum tracking_mode worst_tracking(const struct snapshot *s, size_t i)
+{
+	static const enum tracking_mode from_bad[] = {TRACKING_LOST, TRACKING_NONE, TRACKING_REDIRECT, TRACKING_BCAST};
+	const struct topology *topo = s->views[i].topo;
+
+	if (topo->n_shards == 0 && namespaces_near(s->holder->namespaces, i))
+		return TRACKING_LOST;
+	for (size_t k = 0; k < sizeof(from_bad) / sizeof(*from_bad); k++)
+		for (unsigned n = 0; n < topo->n_shards; n++) {
+			const struct node *master = topo->shards[n].master;
+
+			if (master && atomic_load(&master->truth.mode) == (int)from_bad[k])
+				return from_bad[k];
+		}
+	return TRACKING_OFF;
+}
+
+static void put_tracking(const struct snapshot *s, struct buf *b)
+{
+	for (size_t i = 0; i < s->n_views; i++)
+		buf_printf(b, "tracking_%s:%s\r\n", s->views[i].up->conf->name,
+			   tracking_mode_name(worst_tracking(s, i)));
+}
+
+static void put_own_section(const struct worker *w, struct buf *b)
+{
+	const struct server *s = w->server;
 	struct totals t;
 
 	stats_totals(s, &t);
@@ -57,6 +101,8 @@ static void put_own_section(struct server *s, struct buf *b)
 #define COUNTER(name, help) buf_printf(b, "keyweir_" #name ":%llu\r\n", (unsigned long long)t.name);
 #include "counters.def"
 #undef COUNTER
+	put_near_cache(w->snapshot->holder, b);
+	put_tracking(w->snapshot, b);
 }
 
 /*
@@ -111,7 +157,7 @@ static void info_answered(struct request *r, char type, int64_t number)
 	if (r->arg) {
 		if (buf_len(&text) > 0)
 			buf_puts(&text, "\r\n");
-		put_own_section(c->w->server, &text);
+		put_own_section(c->w, &text);
 	}
 	resp_verbatim(&b, c->proto, text.data ? buf_head(&text) : "", buf_len(&text));
 	buf_release(&text);
@@ -132,7 +178,7 @@ static void without_upstream(struct client *c, const struct call *call)
 	for (int i = 0; i < N_FIELDS; i++)
 		buf_printf(&text, "%s:%llu\r\n", fields[i].name, (unsigned long long)fields[i].value);
 	buf_puts(&text, "\r\n# Persistence\r\nloading:0\r\n\r\n# Replication\r\nrole:master\r\n\r\n");
-	put_own_section(c->w->server, &text);
+	put_own_section(c->w, &text);
 	resp_verbatim(&b, c->proto, buf_head(&text), buf_len(&text));
 	buf_release(&text);
 	client_reply(c, call, &b);

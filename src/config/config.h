@@ -33,6 +33,8 @@ struct string_list {
 };
 
 bool string_list_same(const struct string_list *a, const struct string_list *b); /* in the same order */
+void string_list_copy(struct string_list *to, const struct string_list *from);	 /* `to` is empty */
+void string_list_clear(struct string_list *list);				 /* wiped: there may be secrets */
 
 /* [server.tls]: what "tls:" listeners show, and want to see. */
 struct server_tls_config {

@@ -175,7 +175,7 @@ void loader_fini(struct loader *l)
 
 /* ---- freeing them ---- */
 
-void list_clear(struct string_list *list)
+void string_list_clear(struct string_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
 		text_wipe(&list->items[i]);
@@ -190,7 +190,7 @@ static void free_fields(struct config *config, const struct option *o)
 		void *field = schema_field(config, (struct slot){o, i});
 
 		if (o->type <= TYPE_STRINGS)
-			list_clear(field);
+			string_list_clear(field);
 		else if (o->type <= TYPE_ADDRESS)
 			text_wipe(field);
 	}
@@ -234,6 +234,14 @@ void config_free(struct config **configp)
 	free(config->server.listeners);
 	problems_free(&config->warnings);
 	free(config);
+}
+
+void string_list_copy(struct string_list *to, const struct string_list *from)
+{
+	to->n = from->n;
+	to->items = xcalloc(from->n + 1, sizeof(*to->items));
+	for (size_t i = 0; i < from->n; i++)
+		to->items[i] = xstrdup(from->items[i]);
 }
 
 bool string_list_same(const struct string_list *a, const struct string_list *b)

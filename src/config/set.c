@@ -179,7 +179,7 @@ static void start_list(struct loader *l, struct slot s, struct place at)
 {
 	struct setting *setting = setting_of(l, s);
 
-	list_clear(schema_field(l->config, s));
+	string_list_clear(schema_field(l->config, s));
 	free(setting->items);
 	setting->items = NULL;
 	say_where(l, s, at);

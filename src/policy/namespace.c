@@ -317,6 +317,69 @@ const struct namespace *namespaces_named(const struct namespaces *all, const cha
 	return bsearch(name, all->items, all->n, sizeof(*all->items), compare_name);
 }
 
+/* ---- for CLIENT TRACKING ---- */
+
+static void add_beginning(struct string_list *list, const char *text)
+{
+	list->items = xreallocarray(list->items, list->n + 1, sizeof(*list->items));
+	list->items[list->n++] = xstrdup(text);
+}
+
+static void add_near(struct string_list *list, const struct namespace *ns)
+{
+	const struct namespace_config *conf = ns->conf;
+
+	for (size_t i = 0; i < conf->match.n && !*conf->prefix; i++)
+		add_beginning(list, conf->match.items[i]);
+	if (*conf->prefix || conf->match.n == 0)
+		add_beginning(list, conf->prefix);
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Sorted, what begins with another comes behind it, and only others that do so are between. */
+static void drop_longer(struct string_list *list)
+{
+	size_t n = 0;
+
+	if (list->n > 0)
+		qsort(list->items, list->n, sizeof(*list->items), compare_texts);
+	for (size_t i = 0; i < list->n; i++)
+		if (n > 0 && strncmp(list->items[n - 1], list->items[i], strlen(list->items[n - 1])) == 0)
+			free(list->items[i]);
+		else
+			list->items[n++] = list->items[i];
+	list->n = n;
+}
+
+static bool is_near(const struct namespace *ns, size_t upstream_index)
+{
+	return ns->flags & NS_NEAR && ns->conf->upstream_index == upstream_index;
+}
+
+bool namespaces_near(const struct namespaces *all, size_t upstream_index)
+{
+	for (size_t i = 0; i < all->n; i++)
+		if (is_near(&all->items[i], upstream_index))
+			return true;
+	return false;
+}
+
+void namespaces_near_prefixes(const struct namespaces *all, size_t upstream_index, struct string_list *out)
+{
+	for (size_t i = 0; i < all->n; i++)
+		if (is_near(&all->items[i], upstream_index))
+			add_near(out, &all->items[i]);
+	drop_longer(out);
+	if (out->n <= NAMESPACE_PREFIXES_MAX)
+		return;
+	string_list_clear(out);
+	add_beginning(out, "");
+}
+
 /* ---- there ---- */
 
 struct name_place view_key(const struct view *v, const char *key, size_t len)

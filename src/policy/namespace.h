@@ -59,6 +59,16 @@ size_t namespaces_count(const struct namespaces *all);
 const struct namespace *namespaces_at(const struct namespaces *all, size_t id);
 const struct namespace *namespaces_named(const struct namespaces *all, const char *name); /* NULL: there is none */
 
+/*
+ * Whether namespaces on this upstream (by its index) have NS_NEAR, and what their keys begin with there; none begins
+ * with another. A "" alone is any key: where there is no such beginning, and where there are more than is good for
+ * Redis, which compares each key that is written with each of them. Empty: there is no such namespace. `out` is empty
+ * before.
+ */
+bool namespaces_near(const struct namespaces *all, size_t upstream_index);
+#define NAMESPACE_PREFIXES_MAX 16
+void namespaces_near_prefixes(const struct namespaces *all, size_t upstream_index, struct string_list *out);
+
 /* What a client's names mean. */
 struct view {
 	const struct namespaces *all;

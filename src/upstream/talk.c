@@ -18,6 +18,7 @@
 #define REPLY_BYTES_MAX ((size_t)16 << 20)
 #define ASKED_MAX	16
 #define LOOK_UP_MS	20
+#define RAW_READS	64 /* of one event; others have their turn between */
 
 struct question {
 	void (*answered)(void *ctx, const struct redisReply *reply);
@@ -125,6 +126,12 @@ void talk_ask(struct talk *t, int64_t timeout_ms, void (*answered)(void *ctx, co
 		set_timer(t, timeout_ms);
 }
 
+void talk_send(struct talk *t, const char *data, size_t len)
+{
+	buf_put(&t->out, data, len);
+	flush(t);
+}
+
 bool talk_is_idle(const struct talk *t)
 {
 	return t->n_asked == 0;
@@ -141,6 +148,15 @@ static void logged_in(void *ctx, const struct redisReply *reply)
 {
 	(void)ctx;
 	(void)reply;
+}
+
+static void refused(struct talk *t, const redisReply *reply)
+{
+	char *args = strstr(reply->str, ", with args"); /* of an unknown command: the password */
+
+	if (args)
+		*args = '\0';
+	failed(t, reply->str);
 }
 
 static void take_reply(struct talk *t, const redisReply *reply)
@@ -161,7 +177,7 @@ static void take_reply(struct talk *t, const redisReply *reply)
 	if (q.answered != logged_in) {
 		q.answered(t->ctx, reply);
 	} else if (reply->type == REDIS_REPLY_ERROR && (t->by_password || strncmp(reply->str, "NOAUTH", 6) == 0)) {
-		failed(t, reply->str); /* -LOADING, -BUSY and their like: it is there */
+		refused(t, reply); /* -LOADING, -BUSY and their like: it is there */
 	} else {
 		t->ready = true;
 		t->events->ready(t->ctx);
@@ -253,11 +269,17 @@ static void hear(struct talk *t, short what)
 static void stands(struct talk *t)
 {
 	t->connected = true;
-	t->reader = redisReaderCreate();
 	hear(t, EV_READ | EV_PERSIST);
-	introduce(t);
 	if (transport_has_more(&t->io))
 		event_active(t->event, EV_READ, 0);
+	if (t->events->bytes) {
+		event_del(t->timer);
+		t->ready = true;
+		t->events->ready(t->ctx); /* the last: it may close this */
+	} else {
+		t->reader = redisReaderCreate();
+		introduce(t);
+	}
 }
 
 static void handshake(struct talk *t)
@@ -308,6 +330,29 @@ static void on_connected(struct talk *t)
 	}
 }
 
+/* Raw: all that is there. */
+static void pass_bytes(struct talk *t)
+{
+	char data[16384];
+	ssize_t n = 1;
+
+	t->busy = true;
+	for (unsigned i = 0; i < RAW_READS && n > 0 && !t->closed; i++) {
+		n = transport_read(&t->io, data, sizeof(data));
+		if (n > 0)
+			t->events->bytes(t->ctx, data, (size_t)n);
+		else if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			t->events->drained(t->ctx);
+		else
+			failed(t, n == 0 ? "Redis closed the connection" : transport_why(&t->io));
+	}
+	t->busy = false;
+	if (t->closed)
+		free_talk(t);
+	else if (t->event && n > 0 && transport_has_more(&t->io))
+		event_active(t->event, EV_READ, 0);
+}
+
 static void on_io(evutil_socket_t fd, short what, void *arg)
 {
 	struct talk *t = arg;
@@ -318,6 +363,10 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (!t->connected) {
 		on_connected(t);
+		return;
+	}
+	if (t->events->bytes) {
+		pass_bytes(t);
 		return;
 	}
 	do {
@@ -396,7 +445,8 @@ struct talk *talk_open(struct event_base *base, struct node *node, const struct 
 	t->node = node_ref(node);
 	t->events = events;
 	t->ctx = ctx;
-	t->login = *login;
+	if (login)
+		t->login = *login;
 	t->io = (struct transport){.fd = -1};
 	t->give_up_us = clock_now_us() + connect_timeout_ms * 1000;
 	t->timer = evtimer_new(base, on_timer, t);

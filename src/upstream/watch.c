@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "upstream/probe.h"
+#include "upstream/tracker.h"
 
 struct watch {
 	struct event_base *base;
@@ -18,6 +19,9 @@ struct watch {
 	struct finder *finder; /* NULL: standalone */
 	struct probe **probes; /* one for each node of topo */
 	size_t n_probes;
+	struct tracker_wish wish;
+	struct tracker **trackers; /* one for each master of topo, when there is something to track */
+	size_t n_trackers;
 };
 
 /* ---- probes ---- */
@@ -102,6 +106,116 @@ static void watch_nodes(struct watch *w)
 	w->n_probes = fresh.n;
 }
 
+/* ---- trackers ---- */
+
+static void key_changed(void *ctx, struct node *n, const char *key, size_t len)
+{
+	struct watch *w = ctx;
+
+	(void)n;
+	w->events->changed(w->ctx, w->up, key, len);
+}
+
+static const struct tracker_events tracker_events = {key_changed};
+
+static bool is_master(const struct topology *t, const struct node *n)
+{
+	for (unsigned i = 0; i < t->n_shards; i++)
+		if (t->shards[i].master == n)
+			return true;
+	return false;
+}
+
+static struct tracker *take_tracker(struct watch *w, const struct node *n)
+{
+	for (size_t i = 0; i < w->n_trackers; i++) {
+		struct tracker *t = w->trackers[i];
+
+		if (t && tracker_node(t) == n) {
+			w->trackers[i] = NULL;
+			return t;
+		}
+	}
+	return NULL;
+}
+
+/* A tracker for each master; those of nodes that stay stay. */
+static void track_masters(struct watch *w)
+{
+	unsigned n_shards = w->wish.prefixes.n > 0 ? w->topo->n_shards : 0;
+	struct tracker **fresh = xcalloc(n_shards + 1, sizeof(*fresh)), *t;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < n_shards; i++) {
+		struct node *master = w->topo->shards[i].master;
+		bool done = !master;
+
+		for (size_t k = 0; k < n; k++)
+			done = done || tracker_node(fresh[k]) == master;
+		if (done)
+			continue;
+		t = take_tracker(w, master);
+		fresh[n++] = t ? t : tracker_new(w->base, master, &w->wish, &tracker_events, w);
+	}
+	for (size_t i = 0; i < w->n_trackers; i++)
+		tracker_free(&w->trackers[i]);
+	free(w->trackers);
+	w->trackers = fresh;
+	w->n_trackers = n;
+}
+
+void watch_want(struct watch *w, const struct tracker_wish *wish)
+{
+	string_list_clear(&w->wish.prefixes);
+	string_list_copy(&w->wish.prefixes, &wish->prefixes);
+	w->wish.untracked = wish->untracked;
+	for (size_t i = 0; i < w->n_trackers && wish->prefixes.n > 0; i++)
+		tracker_want(w->trackers[i], wish);
+	track_masters(w);
+}
+
+void watch_confirm(struct watch *w)
+{
+	for (size_t i = 0; i < w->n_trackers; i++)
+		if (atomic_load(&tracker_node(w->trackers[i])->truth.ping_wanted))
+			tracker_confirm(w->trackers[i]);
+}
+
+static const struct node *master_of_slot(const struct topology *t, unsigned slot)
+{
+	return t->slots && t->slots[slot] < t->n_shards ? t->shards[t->slots[slot]].master : NULL;
+}
+
+/* Whether it is a master of the same slots in both. */
+static bool serves_the_same(const struct topology *a, const struct topology *b, const struct node *n)
+{
+	if (is_master(a, n) != is_master(b, n))
+		return false;
+	for (unsigned slot = 0; slot < SLOTS && (a->slots || b->slots); slot++)
+		if ((master_of_slot(a, slot) == n) != (master_of_slot(b, slot) == n))
+			return false;
+	return true;
+}
+
+static void end_truth_of(const struct topology *t, const struct topology *old, const struct topology *fresh)
+{
+	int64_t now_us = clock_now_us();
+
+	for (unsigned i = 0; i < t->n_shards; i++) {
+		struct node *n = t->shards[i].master;
+
+		if (n && !serves_the_same(old, fresh, n))
+			truth_end(&n->truth, true, truth_held_until(&n->truth, atomic_load(&n->truth.epoch), now_us));
+	}
+}
+
+/* Keys that came to a node or left it were changed elsewhere meanwhile, and nobody was told. */
+static void end_truths(const struct topology *old, const struct topology *fresh)
+{
+	end_truth_of(old, old, fresh);
+	end_truth_of(fresh, old, fresh);
+}
+
 /* Who was the nearest is so in the new map, too. */
 static void keep_nearest(const struct topology *old, struct topology *fresh)
 {
@@ -126,8 +240,10 @@ void watch_found(struct watch *w, struct topology *topo)
 		return;
 	}
 	keep_nearest(old, topo);
+	end_truths(old, topo);
 	w->topo = topo;
 	watch_nodes(w);
+	track_masters(w);
 	w->events->topology(w->ctx, w->up, topo);
 	topology_unref(&old);
 }
@@ -244,6 +360,10 @@ void watch_free(struct watch **wp)
 		return;
 	if (w->finder)
 		w->finder->free(w->finder);
+	for (size_t i = 0; i < w->n_trackers; i++)
+		tracker_free(&w->trackers[i]);
+	free(w->trackers);
+	string_list_clear(&w->wish.prefixes);
 	for (size_t i = 0; i < w->n_probes; i++)
 		probe_free(&w->probes[i]);
 	free(w->probes);

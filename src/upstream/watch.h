@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The control thread's watch over one upstream: a probe for each of its nodes, and, for a Cluster or a Sentinel set, a
- * finder that knows which nodes there are. When that changes, a new topology is told.
+ * finder that knows which nodes there are. When that changes, a new topology is told. Where the near-cache wants it,
+ * a tracker for each of its masters, too.
  */
 #ifndef KEYWEIR_WATCH_H
 #define KEYWEIR_WATCH_H
@@ -14,11 +15,13 @@
 #include "upstream/upstream.h"
 
 struct command_set;
+struct tracker_wish;
 struct watch;
 
 struct watch_events {
-	void (*topology)(void *ctx, struct upstream *up, struct topology *topo); /* topo is the watch's */
-	void (*learnt)(void *ctx, struct command_set *set);			 /* NULL: not wanted */
+	void (*topology)(void *ctx, struct upstream *up, struct topology *topo);      /* topo is the watch's */
+	void (*learnt)(void *ctx, struct command_set *set);			      /* NULL: not wanted */
+	void (*changed)(void *ctx, struct upstream *up, const char *key, size_t len); /* where it is tracked */
 };
 
 struct watch *watch_new(struct event_base *base, struct upstream *up, const struct watch_events *events, void *ctx);
@@ -29,6 +32,12 @@ struct topology *watch_topology(const struct watch *w); /* the current one; no r
 
 /* Looks at what workers have asked for, at the breakers, and at the replicas. Ten times a second, or sooner. */
 void watch_tick(struct watch *w);
+
+/* What trackers shall track; no prefixes: there are to be none. */
+void watch_want(struct watch *w, const struct tracker_wish *wish);
+
+/* A worker wants to know whether what a node of this upstream has said is still true. */
+void watch_confirm(struct watch *w);
 
 /* Asks for COMMAND again. */
 void watch_learn(struct watch *w);
