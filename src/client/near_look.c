@@ -282,6 +282,7 @@ static bool serve(struct client *c, const struct call *call)
 {
 	const struct frame_arg *key = &call->frame->arg[1];
 	struct store_ask ask = {0};
+	struct flight *none;
 	struct near_place at;
 	struct store_hit hit;
 	char room[NEAR_NAME_MAX];
@@ -290,7 +291,7 @@ static bool serve(struct client *c, const struct call *call)
 	    !near_ask(c, &at, &ask))
 		return false;
 	ask.request = request_of(c, call->cmd, &at, (struct slice){call->bytes, call->len}, key);
-	if (store_look(c->w->near, &ask, &hit, NULL) != STORE_HIT)
+	if (store_look(c->w->near, &ask, &hit, &none) != STORE_HIT)
 		return false;
 	answer(c, call, at.ns, &hit);
 	return true;
