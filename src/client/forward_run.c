@@ -255,8 +255,11 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 
 	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
 		return 0;
-	if (c->w->near && call.cmd->cache != CACHE_NONE && (at = near_run(c, data, len)) > 0)
-		return at;
+	if (c->w->near && call.cmd->cache != CACHE_NONE) {
+		at = near_run(c, data, len);
+		if (at > 0 || f->known != call.cmd) /* it saw that something else comes */
+			return at;
+	}
 	if (!c->w->only && !c->w->policy && goes_by_slot(c, call.cmd))
 		return forward_run_by_slot(c, data, len);
 	if (!is_bare(c, l))
