@@ -261,7 +261,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 		return 0;
 	if (c->w->near && call.cmd->cache != CACHE_NONE) {
 		at = near_run(c, data, len);
-		if (at > 0 || f->known != call.cmd)
+		if (at > 0 || f->known != call.cmd) /* it saw that something else comes */
 			return at;
 	}
 	if (!c->w->only && !c->w->policy && goes_by_slot(c, call.cmd))
