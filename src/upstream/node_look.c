@@ -40,7 +40,8 @@ bool node_look_is_master(const char *reply, size_t len)
 	struct reply_item item;
 
 	return reply_cursor_next(&cur, &item) && item.type == '*' && item.number > 0 &&
-	       reply_cursor_next(&cur, &item) && item.type == '$' && text_is((struct text){item.text, item.len}, "master");
+	       reply_cursor_next(&cur, &item) && item.type == '$' &&
+	       text_is((struct text){item.text, item.len}, "master");
 }
 
 /* A bulk string, or a verbatim one of RESP3 ("txt:..."). */

@@ -7,8 +7,8 @@
  * these). When a worker wants to know at once it is PING. With two connections (RESP2) the truth is what both have
  * confirmed: that a was told all, and that b, whose tracking it is, was there after it.
  *
- * A link that is silent confirms nothing; it is given up only after some seconds, since Redis sends on it in order: when
- * it was only busy, nothing is lost, and what was kept is good again.
+ * A link that is silent confirms nothing; it is given up only after some seconds, since Redis sends on it in order:
+ * when it was only busy, nothing is lost, and what was kept is good again.
  */
 #include "upstream/tracker.h"
 
@@ -25,8 +25,8 @@
 
 #define BEAT_US	  (TRUTH_BEAT_MS * (int64_t)1000)
 #define LIMIT_US  (TRUTH_LIMIT_MS * (int64_t)1000)
-#define PACE_US	  1000	  /* between two questions at least */
-#define SILENT_US 2000000 /* then the link is given up */
+#define PACE_US	  1000	   /* between two questions at least */
+#define SILENT_US 2000000  /* then the link is given up */
 #define AGAIN_US  60000000 /* NONE: tracking is tried again */
 
 const char *tracking_mode_name(enum tracking_mode mode)
@@ -84,8 +84,11 @@ static void on_drained(void *ctx, struct wire *w)
 	(void)w;
 	if (t->mode == TRACKING_REDIRECT && t->b.answered_us < us)
 		us = t->b.answered_us;
-	if ((is_tracked(t) || (t->mode == TRACKING_NONE && t->untracked)) && us > atomic_load(confirmed_us))
-		atomic_store(confirmed_us, us);
+	if (!(is_tracked(t) || (t->mode == TRACKING_NONE && t->untracked)) || us <= atomic_load(confirmed_us))
+		return;
+	atomic_store(confirmed_us, us);
+	t->silent = false;
+	show(t);
 }
 
 static void on_changed(void *ctx, const char *key, size_t len)
