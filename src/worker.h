@@ -90,7 +90,7 @@ struct worker {
 	struct near_waiter *near_spare;
 	struct buf near_rest;		 /* the rest of an MGET that is being dispatched */
 	struct request_frame near_frame; /* of it */
-	uint32_t hot_left;			   /* commands until one is looked at, see client/hot_keys.h */
+	uint32_t hot_left;		 /* commands until one is looked at, see client/hot_keys.h */
 	struct hot_keys *hot_keys;
 	struct big_keys *big_keys;
 	struct hub *hub;

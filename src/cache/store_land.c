@@ -55,7 +55,7 @@ static struct store_item *make_item(struct store *s, const struct flight *f, con
 	struct chain chain = {0};
 	struct store_item *it;
 
-	if (!large && (!landing->reply || landing->expires_us <= landing->now_us))
+	if ((!large && (!landing->reply || landing->expires_us <= landing->now_us)) || atomic_load(&s->closed))
 		return NULL;
 	if (!store_make_room(s, &chain, (uint32_t)item_chunks_for(len)))
 		return NULL;

@@ -39,6 +39,9 @@ struct store {
 	size_t n_namespaces;
 	struct counts *counts;
 	struct siphash_key seed;
+	atomic_bool closed;		   /* succeeded by another */
+	_Atomic(struct store *) successor; /* a reference; NULL: none */
+	atomic_uint refs;
 	_Alignas(64) atomic_uint evict_next;  /* the shard whose turn it is */
 	_Atomic int64_t now_us;		      /* about: what the last who led said */
 	_Atomic uint64_t newest[STORE_NODES]; /* node and epoch, as of asks that led */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/dispatch.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
 #include "client/namespace_stats.h"
 #include "client/near.h"
@@ -379,6 +380,7 @@ size_t near_run(struct client *c, const char *data, size_t len)
 		call.len = f->len;
 		if (!serve(c, &call, &scope))
 			break;
+		hot_keys_pass(c, call.cmd, f, call.bytes);
 		c->call_len = f->len;
 		at += f->len;
 		n++;

@@ -131,7 +131,7 @@ START_TEST(memory_is_bounded)
 	ck_assert_uint_eq(counts.items, 0);
 	ck_assert_uint_eq(counts.bytes, 0);
 	ck_assert_uint_lt(store_bytes(s), max_bytes / 5); /* nothing is lost */
-	store_free(&s);
+	store_unref(&s);
 	free(reply);
 	free(hit);
 }
@@ -390,7 +390,7 @@ START_TEST(nothing_overwritten_is_found)
 	if (getenv("KEYWEIR_STORE_SECONDS"))
 		printf("hits %llu (stale %llu, in pieces %llu), leads %llu, joins %llu, kept %llu\n", world.hits,
 		       world.stale, world.pieces, world.leads, world.joins, world.kept);
-	store_free(&world.store);
+	store_unref(&world.store);
 }
 END_TEST
 

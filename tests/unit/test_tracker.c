@@ -271,7 +271,7 @@ static void track(const char *const *prefixes, size_t n, bool untracked)
 }
 
 #define TRACK(untracked, ...)                                                                                          \
-	track((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),        \
+	track((const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *),         \
 	      untracked)
 
 /* main: its [upstream.main]. */
@@ -646,8 +646,8 @@ END_TEST
 START_TEST(gone_and_back)
 {
 	enum tracking_mode want = start(_i);
-	char *args[] = {"redis-server", "--port", "0", "--save", "", "--logfile", one.log,
-			"--unixsocket", one.path, NULL};
+	char *args[] = {"redis-server", "--port",	"0",	  "--save", "", "--logfile",
+			one.log,	"--unixsocket", one.path, NULL};
 	unsigned before;
 
 	TRACK(false, "p:");
@@ -800,8 +800,17 @@ static int free_port(void)
 static void start_cluster_node(struct redis *r, int port, int bus)
 {
 	char text[2][16];
-	const char *const args[] = {"--port", text[0], "--cluster-port", text[1], "--cluster-enabled", "yes",
-				    "--bind", "127.0.0.1", "--cluster-require-full-coverage", "yes", NULL};
+	const char *const args[] = {"--port",
+				    text[0],
+				    "--cluster-port",
+				    text[1],
+				    "--cluster-enabled",
+				    "yes",
+				    "--bind",
+				    "127.0.0.1",
+				    "--cluster-require-full-coverage",
+				    "yes",
+				    NULL};
 
 	snprintf(text[0], sizeof(text[0]), "%d", port);
 	snprintf(text[1], sizeof(text[1]), "%d", bus);
