@@ -32,6 +32,7 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/base/top_k.c \
 	src/cache/chunks.c \
 	src/cache/fifo.c \
 	src/cache/flight.c \
@@ -40,6 +41,7 @@ SOURCES := \
 	src/cache/store_land.c \
 	src/cache/store_look.c \
 	src/client/absent.c \
+	src/client/big_keys.c \
 	src/client/blocking.c \
 	src/client/cache_cmd.c \
 	src/client/client.c \
@@ -57,10 +59,13 @@ SOURCES := \
 	src/client/fanout.c \
 	src/client/forward.c \
 	src/client/forward_run.c \
+	src/client/hot_keys.c \
 	src/client/hub.c \
 	src/client/hub_message.c \
 	src/client/info.c \
 	src/client/join.c \
+	src/client/key_names.c \
+	src/client/key_report.c \
 	src/client/keyweir_cmd.c \
 	src/client/latency.c \
 	src/client/mirror.c \

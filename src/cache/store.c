@@ -78,19 +78,37 @@ struct store *store_new(size_t max_bytes, size_t n_namespaces)
 	if (!s->counts)
 		abort();
 	memset(s->counts, 0, (n_namespaces + 1) * sizeof(struct counts));
-	randombytes_buf(s->seed, sizeof(s->seed));
+	atomic_init(&s->refs, 1);
+	randombytes_buf(&s->seed, sizeof(s->seed));
 	for (uint32_t i = 0; i < n_shards; i++)
 		shard_init(&s->shards[i], per_shard, s->chunks.tables + i * tables_len(per_shard));
 	return s;
 }
 
-void store_free(struct store **sp)
+struct store *store_ref(struct store *s)
 {
-	struct store *s = *sp;
+	if (s)
+		atomic_fetch_add(&s->refs, 1);
+	return s;
+}
+
+void store_succeed(struct store *s, struct store *fresh)
+{
+	if (fresh)
+		fresh->seed = s->seed;
+	atomic_store(&s->successor, store_ref(fresh));
+	atomic_store(&s->closed, true);
+}
+
+void store_unref(struct store **sp)
+{
+	struct store *s = *sp, *successor;
 
 	*sp = NULL;
-	if (!s)
+	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
+	successor = atomic_load(&s->successor);
+	store_unref(&successor);
 	for (uint32_t i = 0; i < s->n_shards; i++) {
 		for (int j = 0; j < FLIGHT_HEADS; j++)
 			LIST_EACH (pos, next, &s->shards[i].flights[j])
@@ -106,12 +124,7 @@ _Static_assert(crypto_shorthash_BYTES == sizeof(uint64_t) && crypto_shorthash_KE
 
 uint64_t store_hash(const struct store *s, uint32_t upstream, const char *key, size_t len)
 {
-	unsigned char out[crypto_shorthash_BYTES];
-	uint64_t hash;
-
-	crypto_shorthash(out, (const unsigned char *)key, len, s->seed);
-	memcpy(&hash, out, sizeof(hash));
-	return hash ^ upstream * 0x9e3779b97f4a7c15ULL;
+	return siphash13(&s->seed, key, len) ^ upstream * 0x9e3779b97f4a7c15ULL;
 }
 
 /* ---- what is in a shard ---- */
@@ -253,8 +266,11 @@ static void forget_item(struct store *s, struct shard *sh, struct store_item *it
 void store_forget_hash(struct store *s, uint64_t hash, enum store_cause cause, int64_t now_us)
 {
 	struct shard *sh = store_shard(s, (uint32_t)hash);
+	struct store *successor = atomic_load(&s->successor);
 	struct doomed doomed = {0};
 
+	if (successor)
+		store_forget_hash(successor, hash, cause, now_us);
 	pthread_mutex_lock(&sh->lock);
 	flight_kill_hash(sh->flights, hash);
 	for (uint32_t i = *shard_bucket(sh, (uint32_t)hash); i;) {

@@ -120,7 +120,8 @@ enum store_verdict store_look(struct store *s, const struct store_ask *ask, stru
 	struct store_item *it;
 
 	*flight = NULL;
-	if (ask->key.len > ITEM_NAME_MAX || ask->request.args_len > ITEM_NAME_MAX)
+	if (ask->key.len > ITEM_NAME_MAX || ask->request.args_len > ITEM_NAME_MAX ||
+	    atomic_load_explicit(&s->closed, memory_order_acquire))
 		return STORE_PASS;
 	pthread_mutex_lock(&sh->lock);
 	it = shard_find(s, sh, &ask->key, &ask->request);
@@ -165,7 +166,7 @@ bool store_find_last(struct store *s, const struct store_key *key, const struct 
 	pthread_mutex_lock(&sh->lock);
 	it = shard_find(s, sh, key, request);
 	/* Of one that was to be looked at again it is not known whether it was overwritten. */
-	found = it && !(it->what & ITEM_TOO_LARGE) && !(it->state & ITEM_RECHECK);
+	found = it && !atomic_load(&s->closed) && !(it->what & ITEM_TOO_LARGE) && !(it->state & ITEM_RECHECK);
 	if (found) {
 		fifo_found(it);
 		last->truth = it->truth;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/siphash.h"
 #include "cache/fifo.h"
 #include "cache/flight.h"
 #include "cache/item.h"
@@ -37,7 +38,10 @@ struct store {
 	uint32_t n_shards; /* a power of two */
 	size_t n_namespaces;
 	struct counts *counts;
-	unsigned char seed[16];
+	struct siphash_key seed;
+	atomic_bool closed;		   /* succeeded by another */
+	_Atomic(struct store *) successor; /* a reference; NULL: none */
+	atomic_uint refs;
 	_Alignas(64) atomic_uint evict_next;  /* the shard whose turn it is */
 	_Atomic int64_t now_us;		      /* about: what the last who led said */
 	_Atomic uint64_t newest[STORE_NODES]; /* node and epoch, as of asks that led */

@@ -47,6 +47,21 @@ static inline void namespace_stats_near_hit(struct worker *w, unsigned ns)
 	counter_add(&w->counters.near_cache_hits, 1);
 }
 
+/* n of them, in reads' own terms too: n_empty found nothing; replies of so many bytes. */
+static inline void namespace_stats_near_hits(struct worker *w, unsigned ns, uint64_t n, uint64_t n_empty,
+					     uint64_t n_stale, uint64_t bytes)
+{
+	struct namespace_counts *counts = &w->namespace_counts[ns];
+
+	counts->near_hits += n;
+	counts->near_stale += n_stale;
+	counts->hits += n - n_empty;
+	counts->misses += n_empty;
+	counts->bytes += bytes;
+	counter_add(&w->counters.near_cache_hits, n);
+	counter_add(&w->counters.near_cache_stale, n_stale);
+}
+
 static inline void namespace_stats_near_miss(struct worker *w, unsigned ns)
 {
 	w->namespace_counts[ns].near_misses++;

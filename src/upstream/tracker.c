@@ -84,8 +84,11 @@ static void on_drained(void *ctx, struct wire *w)
 	(void)w;
 	if (t->mode == TRACKING_REDIRECT && t->b.answered_us < us)
 		us = t->b.answered_us;
-	if ((is_tracked(t) || (t->mode == TRACKING_NONE && t->untracked)) && us > atomic_load(confirmed_us))
-		atomic_store(confirmed_us, us);
+	if (!(is_tracked(t) || (t->mode == TRACKING_NONE && t->untracked)) || us <= atomic_load(confirmed_us))
+		return;
+	atomic_store(confirmed_us, us);
+	t->silent = false;
+	show(t);
 }
 
 static void on_changed(void *ctx, const char *key, size_t len)

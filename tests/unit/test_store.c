@@ -33,7 +33,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-	store_free(&store);
+	store_unref(&store);
 }
 
 /* ---- a short way to say things ---- */
@@ -471,7 +471,7 @@ START_TEST(flights_outlive_the_store)
 	f = flight;
 	ask.waiter = &w;
 	ck_assert_int_eq(look(&ask), STORE_JOIN);
-	store_free(&store);
+	store_unref(&store);
 	ck_assert(!land_reply(&f, "v"));
 	ck_assert_ptr_eq(landed.waiters, &w);
 }
