@@ -66,25 +66,23 @@ static uint32_t dice(struct top_k *t)
 
 static inline uint64_t mix(uint64_t h, uint64_t word)
 {
-	__uint128_t product = (__uint128_t)(h ^ word) * 0x9e3779b97f4a7c15u;
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
+	h = (h ^ word) * 0x9e3779b97f4a7c15u;
+	return h ^ h >> 32;
 }
 
 /* Cheap rather than proof against who knows the seed: all that he could do is to make two keys one here. */
 static uint64_t hash_of(const struct top_k *t, uint32_t owner, const char *key, size_t len)
 {
-	uint64_t h = mix(t->seed, (uint64_t)owner << 32 ^ len), word = 0;
+	uint64_t h = t->seed ^ (uint64_t)owner << 32 ^ len, word = 0;
 	size_t i = 0;
 
-	for (; len - i >= sizeof(word); i += sizeof(word)) {
+	for (; i + sizeof(word) <= len; i += sizeof(word)) {
 		memcpy(&word, key + i, sizeof(word));
 		h = mix(h, word);
 	}
-	word = 0;
-	for (; i < len; i++)
+	for (word = 0; i < len; i++)
 		word = word << 8 | (unsigned char)key[i];
-	return mix(mix(h, word), t->seed);
+	return mix(mix(h, word), 0);
 }
 
 /* ---- the index ---- */

@@ -218,6 +218,8 @@ static size_t forward_run_named(struct client *c, struct link *l, const char *da
 
 	if (!named_run_fits(c, call.cmd, &run))
 		return 0;
+	if (c->w->near)
+		near_begin(c);
 	out->start = out->end = 0;
 	while (at < len && (n < stop || n < (stop = hot_run_on(c, call.cmd, n, data + at))) &&
 	       l->n_queue < LINK_QUEUE_MAX && c->bytes_upstream + out->end <= CLIENT_BYTES_MAX &&

@@ -98,14 +98,12 @@ uint64_t near_write_key(struct client *c, const struct name_place *at, const cha
 
 void near_note_busy(struct client *c, uint64_t hash)
 {
-	if (c->n_upstream == 0)
-		memset(c->near.busy, 0, sizeof(c->near.busy));
 	c->near.busy[hash >> 6 & 3] |= (uint64_t)1 << (hash & 63);
 }
 
 bool near_is_busy(struct client *c, uint64_t hash)
 {
-	return c->n_upstream > 0 && c->near.busy[hash >> 6 & 3] >> (hash & 63) & 1;
+	return c->n_requests > 0 && c->near.busy[hash >> 6 & 3] >> (hash & 63) & 1;
 }
 
 /* What must be younger than the client's last script; 0: anything will do. */
@@ -257,6 +255,7 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 
 bool near_read(struct client *c, struct call *call, enum verdict *verdict)
 {
+	near_begin(c);
 	if (!near_may_read(c) || call->partial || !command_arity_ok(call->cmd, call->frame->argc))
 		return false;
 	if (call->cmd->cache == CACHE_MANY)

@@ -22,7 +22,7 @@ OFTEN_NAMES = {b"SET": (b"SET", b"PSETEX", b"SETEX"), b"EVAL": (b"SET", b"HSET")
 OLD_VALUE = (b"GETSET", b"GETDEL", b"GETEX")
 KNOWN_ERRORS = ("UPSTREAMDOWN", "TIMEOUT", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "TRYAGAIN",
                 "EXECABORT", "WRONGTYPE", "ERR no such key", "ERR index out of range", "ERR value is not an integer",
-                "ERR EXEC without MULTI", "MOVED", "ASK", "CROSSSLOT")
+                "ERR EXEC without MULTI", "ERR DISCARD without MULTI", "MOVED", "ASK", "CROSSSLOT")
 
 
 class Floors:

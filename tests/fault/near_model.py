@@ -15,7 +15,7 @@ import time
 
 from harness.monitor import Monitor
 from harness.resp import Conn, RespError, parse
-from near_check import LIMIT, Judge, Tally
+from near_check import LIMIT, Judge, Tally, flat
 from near_history import History
 from near_load import Load, Op, Person
 from near_state import UNKNOWN, Item
@@ -251,6 +251,11 @@ class Run:
         keys = [first.at] if isinstance(first.at, tuple) else first.op.at[:2]
         for at in keys:
             text += ["", "key %r:" % (at,), *trace(history, logs, at, first.op.t1, first)]
+        for client, _, log in logs:
+            if client == first.client and first.op in list(flat(log)):
+                at = log.index(first.op) if first.op in log else len(log)
+                text += ["", "client %s, its last commands:" % client]
+                text += ["  %.4f %r -> %.160r" % (o.t1, o, o.reply) for o in log[max(at - SHOWN, 0):at + 3]]
         return "\n".join(text)
 
 
