@@ -13,6 +13,7 @@ ifeq ($(filter run setup% check% asan tsan fuzz lint bench% help,$(MAKECMDGOALS)
 endif
 
 SOURCES := \
+	src/admission.c \
 	src/control.c \
 	src/gen_key.c \
 	src/reload.c \
@@ -68,6 +69,8 @@ SOURCES := \
 	src/client/key_report.c \
 	src/client/keyweir_cmd.c \
 	src/client/latency.c \
+	src/client/limit.c \
+	src/client/limit_stats.c \
 	src/client/mirror.c \
 	src/client/mirror_compare.c \
 	src/client/mirror_rewrite.c \
@@ -99,6 +102,7 @@ SOURCES := \
 	src/client/tracking_names.c \
 	src/client/transaction.c \
 	src/client/unit.c \
+	src/command/choice.c \
 	src/command/keys.c \
 	src/command/learn.c \
 	src/command/table.c \
@@ -108,10 +112,13 @@ SOURCES := \
 	src/net/tls.c \
 	src/net/tls_why.c \
 	src/net/transport.c \
+	src/policy/buckets.c \
 	src/policy/channel.c \
 	src/policy/fix.c \
 	src/policy/fix_values.c \
+	src/policy/gcra.c \
 	src/policy/glob.c \
+	src/policy/limits.c \
 	src/policy/names.c \
 	src/policy/namespace.c \
 	src/policy/rewrite.c \
@@ -151,6 +158,7 @@ SOURCES := \
 	src/config/cache.c \
 	src/config/check.c \
 	src/config/check_encryption.c \
+	src/config/check_limit.c \
 	src/config/check_namespace.c \
 	src/config/check_near_cache.c \
 	src/config/check_upstream.c \

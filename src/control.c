@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "admission.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -19,6 +20,7 @@
 #include "client/slowlog.h"
 #include "client/stats.h"
 #include "control_private.h"
+#include "policy/buckets.h"
 #include "policy/sliding.h"
 #include "keyweir_version.h"
 #include "net/systemd.h"
@@ -56,6 +58,7 @@ void control_accepted(void *ctx, int fd, const struct listener *l)
 	struct server *s = &ctl->server;
 	struct worker *w;
 	struct address a;
+	char line[160];
 
 	if (atomic_load(&s->n_clients) >= atomic_load(&s->max_clients)) {
 		atomic_fetch_add(&s->rejected, 1);
@@ -64,9 +67,12 @@ void control_accepted(void *ctx, int fd, const struct listener *l)
 	}
 	/* No users: only those who are on this machine already (CONTRACT, [user.NAME]). */
 	if (!address_of_socket(fd, false, &a) || !address_is_loopback(&a)) {
-		char line[160];
-
 		snprintf(line, sizeof(line), "-%s\r\n", reply_error_text(ERROR_NOT_LOOPBACK));
+		atomic_fetch_add(&s->rejected, 1);
+		refuse(fd, l->tls, line);
+		return;
+	}
+	if (!admission_grant(s, ctl->snapshot, &a, line, sizeof(line))) {
 		atomic_fetch_add(&s->rejected, 1);
 		refuse(fd, l->tls, line);
 		return;
@@ -266,6 +272,7 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 	s->stats = stats_new();
 	s->subscriptions = subscriptions_new();
 	s->sliding = sliding_new();
+	s->buckets = buckets_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
 	control_open_upstreams(ctl, holder);
@@ -338,6 +345,7 @@ static void finish(struct control *ctl)
 	stats_free(&s->stats);
 	subscriptions_free(&s->subscriptions);
 	sliding_free(&s->sliding);
+	buckets_free(&s->buckets);
 	snapshot_unref(&ctl->snapshot);
 	for (size_t i = 0; i < ctl->n_learnt; i++)
 		command_set_unref(&ctl->learnt[i]);

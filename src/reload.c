@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admission.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -256,6 +257,7 @@ static void apply(struct control *ctl, struct shared_config *holder)
 	atomic_store(&ctl->server.max_clients, (unsigned)config->server.max_clients);
 	slowlog_set_threshold(ctl->server.slowlog, config->log.slow_us);
 	hand_over_store(ctl->snapshot->holder, holder);
+	admission_renew(&ctl->server, ctl->snapshot->holder->limits, holder->limits);
 	control_change_upstreams(ctl, holder);
 }
 

@@ -14,6 +14,7 @@
 #include "base/mailbox.h"
 #include "snapshot.h"
 
+struct buckets;
 struct client;
 struct control;
 struct sliding;
@@ -24,6 +25,11 @@ struct worker;
 
 enum pause_mode { PAUSE_NONE, PAUSE_WRITE, PAUSE_ALL };
 
+/* Of one rate limit on connections; written by the control thread. */
+struct connection_counts {
+	_Atomic uint64_t allowed, rejected, would;
+};
+
 struct server {
 	struct worker *workers;
 	unsigned n_workers;
@@ -32,6 +38,7 @@ struct server {
 	struct slowlog *slowlog;
 	struct stats *stats;
 	struct subscriptions *subscriptions;
+	struct buckets *buckets; /* what is owed to rate limits */
 	struct sliding *sliding; /* when keys of sliding namespaces were renewed */
 	int64_t start_us;	 /* monotonic */
 	char node_id[41];	 /* our name as a Cluster of one node */
@@ -39,9 +46,10 @@ struct server {
 	atomic_uint n_clients;
 	atomic_uint max_clients;
 	atomic_uint n_monitors;
-	atomic_int pause_mode;	      /* enum pause_mode, CLIENT PAUSE */
-	_Atomic int64_t pause_end_us; /* monotonic */
-	_Atomic uint64_t rejected;    /* connections over max_clients */
+	atomic_int pause_mode;					     /* enum pause_mode, CLIENT PAUSE */
+	_Atomic int64_t pause_end_us;				     /* monotonic */
+	_Atomic uint64_t rejected;				     /* connections over max_clients */
+	struct connection_counts connection_counts[RATE_LIMITS_MAX]; /* by limit_rule.id */
 	_Atomic uint64_t reloads;
 	_Atomic int64_t learn_us;     /* when COMMAND was last asked for because of an unknown command */
 	_Atomic uint64_t ops_per_sec; /* sampled by the control thread */

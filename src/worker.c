@@ -19,6 +19,7 @@
 #include "client/events.h"
 #include "client/hot_keys.h"
 #include "client/hub.h"
+#include "client/limit.h"
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
 #include "client/near_wait.h"
@@ -335,12 +336,14 @@ static void *worker_main(void *arg)
 static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 {
 	const struct namespaces *old = w->snapshot ? w->snapshot->holder->namespaces : NULL;
+	const struct limits *old_limits = w->snapshot ? w->snapshot->holder->limits : NULL;
 
 	w->snapshot = snapshot;
 	w->name_hint = (struct name_hint){0};
 	w->policy = namespaces_active(snapshot->holder->namespaces);
 	w->near = snapshot->holder->store;
 	namespace_stats_renew(w, old);
+	limit_renew(w, old_limits);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
 	worker_make_routes(w);
 }
@@ -430,6 +433,7 @@ void worker_fini(struct worker *w)
 	near_waiter_free(&w->near_spare);
 	free(w->near_call.touched.hashes);
 	namespace_stats_fini(w);
+	limit_fini(w);
 	hot_keys_fini(w);
 	big_keys_fini(w);
 	chunk_pool_fini(&w->chunks);

@@ -34,6 +34,9 @@ struct big_keys;
 struct hot_keys;
 struct hub;
 struct pool;
+struct limit_charges;
+struct limit_counts;
+struct limits;
 struct link_events;
 struct namespace_counts;
 struct near_waiter;
@@ -85,7 +88,11 @@ struct worker {
 	struct buf rewritten;			   /* the request that is being dispatched, as it is upstream */
 	uint64_t random;			   /* state of a generator; no secrets */
 	struct namespace_counts *namespace_counts; /* by namespace.id */
-	struct store *near;			   /* the snapshot's; NULL: no near-cache */
+	struct limits *limits;			   /* the snapshot's; NULL: no command has any */
+	struct limit_counts *limit_counts;	   /* by limit_rule.id */
+	struct limit_charges *limit_charges;	   /* of the command that is being looked at */
+	uint64_t limit_salts[RATE_LIMITS_MAX];
+	struct store *near; /* the snapshot's; NULL: no near-cache */
 	struct near_call near_call;
 	struct near_waiter *near_spare;
 	struct buf near_rest;		 /* the rest of an MGET that is being dispatched */

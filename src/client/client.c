@@ -18,6 +18,7 @@
 #include "client/client_io.h"
 #include "client/fanout.h"
 #include "client/hub.h"
+#include "client/limit.h"
 #include "client/monitor.h"
 #include "client/tracking.h"
 #include "client/policy.h"
@@ -143,6 +144,7 @@ static void close_extra(struct client *c)
 		c->extra->job->client = NULL;
 	c->extra->job = NULL;
 	tracking_drop_feed(c);
+	limit_forget(c);
 }
 
 static void resume_links(struct client *c, const struct link *except)

@@ -42,6 +42,7 @@ enum client_wait {
 	WAIT_ANSWER, /* for other workers or the hub to answer the command at its queue's end */
 	WAIT_PAUSE,  /* CLIENT PAUSE */
 	WAIT_OUTPUT, /* until it has read some of its replies */
+	WAIT_LIMIT,  /* for its turn, see limit.h */
 };
 
 enum reply_mode { REPLY_ON, REPLY_OFF, REPLY_SKIP_NEXT };
@@ -87,6 +88,7 @@ struct client_extra {
 	struct unit *unit;	       /* a transaction that is kept here, see unit.h */
 	struct fix *tx_fix;	       /* what EXEC's reply needs, see policy.h */
 	struct near_touched *near_tx;  /* what EXEC writes, see near.h */
+	struct event *limit_timer;     /* when WAIT_LIMIT is over */
 };
 
 /* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */
@@ -127,6 +129,7 @@ struct client {
 	bool retry_ok;	    /* scratch of retry.c */
 	bool dispatching;   /* its command is being looked at right now */
 	bool forwarded;	    /* and was sent */
+	bool limit_passed;  /* its next command has paid to all rate limits */
 	int db;
 	int tx_db;	     /* database after EXEC; -1: no SELECT queued */
 	uint32_t watching;   /* keys that it watches: bound to its link */
@@ -154,6 +157,8 @@ struct client {
 	int64_t wrote_us;   /* its last write: reads go to the master for a while */
 	struct link *bound; /* dedicated link it holds */
 	const struct command *last_cmd;
+	int64_t limit_until_us; /* the turn of the command that has paid */
+	uint64_t address_hash;	/* for rate limits; 0: not asked for yet */
 	int64_t created_us;
 	int64_t active_us; /* last command */
 	int64_t stalled_us;

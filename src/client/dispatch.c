@@ -14,6 +14,7 @@
 #include "client/fanout.h"
 #include "client/hot_keys.h"
 #include "client/hub.h"
+#include "client/limit.h"
 #include "client/monitor.h"
 #include "client/near.h"
 #include "client/policy.h"
@@ -268,13 +269,29 @@ static __attribute__((noinline)) enum verdict run_near(struct client *c, const s
 	return verdict;
 }
 
-static enum verdict run(struct client *c, struct call *call)
+static inline enum verdict run_unlimited(struct client *c, struct call *call)
 {
 	if (__builtin_expect(c->w->near != NULL, 0))
 		return run_near(c, call);
 	if (__builtin_expect(c->w->policy, 0) && policy_wants(call->cmd))
 		return policy_run(c, call, handle);
 	return handle(c, call);
+}
+
+static __attribute__((noinline)) enum verdict run_limited(struct client *c, struct call *call)
+{
+	enum verdict verdict;
+
+	if (!limit_passes(c, call, &verdict))
+		return verdict;
+	verdict = run_unlimited(c, call);
+	c->limit_passed = verdict == CALL_WAIT;
+	return verdict;
+}
+
+static enum verdict run(struct client *c, struct call *call)
+{
+	return __builtin_expect(c->w->limits != NULL, 0) ? run_limited(c, call) : run_unlimited(c, call);
 }
 
 /* It was consumed: what the client and MONITOR see of it. */

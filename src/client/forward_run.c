@@ -9,6 +9,7 @@
 #include "client/client.h"
 #include "client/hot_keys.h"
 #include "client/hub.h"
+#include "client/limit.h"
 #include "client/near.h"
 #include "client/target.h"
 #include "server.h"
@@ -259,7 +260,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 	uint32_t n = 0, stop = hot_run_stop(c);
 	size_t at = 0;
 
-	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
+	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD || limit_wanted(c, call.cmd))
 		return 0;
 	if (c->w->near && call.cmd->cache != CACHE_NONE) {
 		at = near_run(c, data, len);

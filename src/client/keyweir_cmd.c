@@ -11,6 +11,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
+#include "client/limit.h"
 #include "client/hot_keys.h"
 #include "client/namespace_stats.h"
 #include "client/policy.h"
@@ -139,10 +140,13 @@ static enum verdict run_inner(struct client *c, const struct buf *bytes)
 {
 	struct request_frame f = {.max_bulk = c->frame.max_bulk};
 	struct call inner = {.frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
+	enum verdict verdict;
 
 	if (request_frame_feed(&f, inner.bytes, inner.len) != FRAME_READY)
 		return CALL_DONE;
 	inner.cmd = dispatch_find(c, &inner);
+	if (c->w->limits && !limit_passes(c, &inner, &verdict)) /* they are not to be got around */
+		return verdict;
 	switch (inner.cmd->handler) {
 	case HANDLER_FORWARD:
 	case HANDLER_PING: /* what we answer ourselves, or look at, is asked of that server here */
@@ -248,6 +252,7 @@ static const struct subcommand {
 	{"HOTKEYS", hot_keys_tell, 2, 4, true,
 	 "[COUNT n]: The keys that are asked for most: key, estimated calls a second, per cent of all."},
 	{"NAMESPACES", namespace_stats_tell, 2, 2, false, "What passed through each namespace."},
+	{"RATELIMITS", limit_tell, 2, 2, false, "What became of what each rate limit is about."},
 	{"RELOAD", reload, 2, 2, false, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
 	{"STATUS", status, 2, 2, false, "Counters of this proxy."},
 	{"UPSTREAM", to_upstream, 4, UINT32_MAX, false,

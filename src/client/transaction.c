@@ -12,6 +12,7 @@
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/hub.h"
+#include "client/limit.h"
 #include "client/policy.h"
 #include "client/unit.h"
 #include "resp/write.h"
@@ -63,6 +64,8 @@ enum verdict handle_MULTI(struct client *c, const struct call *call)
 			return verdict;
 		if (c->n_upstream > 0 && c->n_upstream + run > CLIENT_WINDOW_MAX)
 			return client_wait_for(c, WAIT_DRAIN);
+	}
+	if (run > 0 && (!c->w->limits || limit_passes_run(c, call->rest, call->rest_len, run))) {
 		c->tx_run = run + 1;
 		verdict = forward(c, call, REQUEST_IN_TX, NULL, 0);
 		c->tx_run--;

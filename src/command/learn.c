@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/map.h"
 #include "base/mem.h"
@@ -156,6 +157,14 @@ static uint32_t known_words(const redisReply *list, const struct word *words)
 			if (is_text(list->element[i]) && strcmp(list->element[i]->str, w->name) == 0)
 				value |= w->value;
 	return value;
+}
+
+uint32_t command_category(const char *word)
+{
+	for (const struct word *w = category_words; w->name; w++)
+		if (strcasecmp(w->name, word) == 0)
+			return w->value;
+	return 0;
 }
 
 /* The first word of the list that we know (the policies are numbers, not bits). */

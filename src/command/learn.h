@@ -25,6 +25,9 @@ const struct command *command_builtin(const char *name, size_t len);
 /* A subcommand that the container's own row lists. NULL: none. */
 const struct command *command_subcommand(const struct command *container, const char *sub, size_t len);
 
+/* The bit of a category, "@write" in any case; 0: there is none. */
+uint32_t command_category(const char *word);
+
 static inline char command_lower(char ch)
 {
 	return ch >= 'A' && ch <= 'Z' ? (char)(ch | 0x20) : ch;

@@ -248,6 +248,7 @@ void check_all(struct loader *l)
 	check_encryption(l);
 	check_namespaces(l);
 	check_near_cache(l);
+	check_limits(l);
 	check_server_tls(l);
 	check_keepalive(l);
 	check_files(l);

@@ -24,6 +24,10 @@ enum upstream_mode { UPSTREAM_STANDALONE, UPSTREAM_SENTINEL, UPSTREAM_CLUSTER };
 enum read_from { READ_FROM_MASTER, READ_FROM_PREFER_REPLICA, READ_FROM_REPLICA, READ_FROM_NEAREST };
 enum mirror_what { MIRROR_WRITES, MIRROR_ALL };
 enum client_cert { CLIENT_CERT_NONE, CLIENT_CERT_OPTIONAL, CLIENT_CERT_REQUIRED };
+enum limit_on { LIMIT_COMMANDS, LIMIT_CONNECTIONS };
+enum limit_per { LIMIT_PER_CLIENT_IP, LIMIT_PER_USER, LIMIT_PER_KEY, LIMIT_PER_NAMESPACE, LIMIT_PER_ALL };
+enum limit_action { LIMIT_REJECT, LIMIT_DELAY };
+enum limit_cost { LIMIT_COST_COMMANDS, LIMIT_COST_BYTES };
 enum on_failure { ON_FAILURE_ERROR, ON_FAILURE_STALE, ON_FAILURE_MISS };
 
 /* A list of strings; items are owned by the struct that holds the list. */
@@ -166,6 +170,29 @@ struct encryption_config {
 	bool accept_plaintext;
 };
 
+/* "1000/s" */
+struct rate {
+	int64_t count; /* 0: not given */
+	int64_t period_s;
+};
+
+#define RATE_LIMITS_MAX 64
+
+/* [[rate_limit]] */
+struct rate_limit_config {
+	char *name;
+	enum limit_on on;
+	struct string_list match;    /* prefixes of keys; none: all commands */
+	struct string_list commands; /* names, and categories with @; none: all */
+	enum limit_per per;
+	struct rate rate;
+	int64_t burst; /* as it counts: what may pass at once */
+	enum limit_action action;
+	int64_t max_delay_ms;
+	enum limit_cost cost;
+	bool dry_run;
+};
+
 struct log_config {
 	enum log_level level;
 	enum log_format format;
@@ -194,6 +221,8 @@ struct config {
 	size_t n_namespaces;
 	struct near_cache_config near_cache;
 	struct encryption_config encryption;
+	struct rate_limit_config *limits;
+	size_t n_limits;
 	struct log_config log;
 	struct problem_list warnings; /* nothing wrong, but not what somebody thinks either */
 };

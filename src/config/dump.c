@@ -93,6 +93,10 @@ static void print_value(const struct config *config, struct slot s, FILE *out)
 		word = value_word(o->range, *(const unsigned *)field, &len);
 		fprintf(out, "\"%.*s\"", (int)len, word);
 		break;
+	case TYPE_RATE:
+		value_format_rate(field, number);
+		print_string(number, out);
+		break;
 	case TYPE_BOOL:
 		fputs(*(const bool *)field ? "true" : "false", out);
 		break;
@@ -167,6 +171,8 @@ static const char *type_name(const struct option *o)
 		return "string";
 	case TYPE_ENUM:
 		return "word";
+	case TYPE_RATE:
+		return "rate";
 	case TYPE_FRACTION:
 	case TYPE_INT:
 		return "number";

@@ -99,8 +99,8 @@ static void on_key(const char *key, size_t len, struct toml_position at, const s
 
 	if (o)
 		set_in_file(walk, (struct slot){o, walk->i}, node, here(walk, toml_position_of(node)));
-	else if (below < N_TABLES && schema_table(below)->scope == SCOPE_LISTENER)
-		listeners_load(walk->l, node, here(walk, at));
+	else if (below < N_TABLES && schema_scope_is_list(schema_table(below)->scope))
+		list_load(walk->l, schema_table(below)->scope, node, here(walk, at));
 	else if (below < N_TABLES)
 		walk_table(walk, below, walk->i, node, here(walk, at));
 	else if (is_table_like(node))
@@ -123,15 +123,17 @@ static void walk_table(const struct walk *up, enum option_table table, size_t i,
 	problem_add(up->l->problems, at, "%s must be a table: [%s]", path, path);
 }
 
-/* ---- [[server.listener]] ---- */
+/* ---- [[server.listener]], [[rate_limit]] ---- */
 
-void listeners_load(struct loader *l, const struct toml_node *list, struct place at)
+void list_load(struct loader *l, enum option_scope scope, const struct toml_node *list, struct place at)
 {
-	struct walk walk = {l, at.file, at.line == 0, SCOPE_LISTENER, IN_listener, 0};
+	enum option_table table = schema_scope_table(scope);
+	struct walk walk = {l, at.file, at.line == 0, scope, table, 0};
+	const char *path = schema_table(table)->path;
 
-	instance_drop_listeners(l);
+	instance_drop_all(l, scope);
 	if (toml_type_of(list) != TOML_ARRAY) {
-		problem_add(l->problems, at, "server.listener must be a list of tables: [[server.listener]]");
+		problem_add(l->problems, at, "%s must be a list of tables: [[%s]]", path, path);
 		return;
 	}
 	for (size_t i = 0; i < toml_size(list); i++) {
@@ -139,9 +141,9 @@ void listeners_load(struct loader *l, const struct toml_node *list, struct place
 		struct place place = here(&walk, toml_position_of(node));
 
 		if (toml_type_of(node) == TOML_TABLE)
-			walk_table(&walk, IN_listener, instance_add_listener(l, place), node, place);
+			walk_table(&walk, table, instance_append(l, scope, place), node, place);
 		else
-			problem_add(l->problems, place, "server.listener must have tables in its list, not %s",
+			problem_add(l->problems, place, "%s must have tables in its list, not %s", path,
 				    node_kind(node));
 	}
 }
@@ -193,11 +195,11 @@ static void unknown_at_top(struct walk *walk, const char *name, bool is_table, s
 	char path[SCHEMA_PATH_MAX];
 
 	if (near < N_TABLES)
-		problem_add(problems, at, "unknown table [%s], did you mean [%s]?", name,
-			    schema_table_path(near, NULL, path));
+		problem_add(problems, at, "unknown table [%s], did you mean %s?", name,
+			    schema_table_header(near, NULL, path));
 	else if (elsewhere)
-		problem_add(problems, at, "unknown key %s outside of any table, it belongs in [%s]", name,
-			    schema_table_path(elsewhere->table, NULL, path));
+		problem_add(problems, at, "unknown key %s outside of any table, it belongs in %s", name,
+			    schema_table_header(elsewhere->table, NULL, path));
 	else if (is_table)
 		problem_add(problems, at, "unknown table [%s]", name);
 	else
@@ -213,7 +215,9 @@ static void on_top(const char *key, size_t len, struct toml_position at, const s
 	enum option_table table = whole ? schema_subtable(N_TABLES, key) : N_TABLES;
 	enum option_scope scope = whole ? schema_scope_named(key) : SCOPE_ONE;
 
-	if (table < N_TABLES)
+	if (table < N_TABLES && schema_scope_is_list(schema_table(table)->scope))
+		list_load(walk->l, schema_table(table)->scope, node, place);
+	else if (table < N_TABLES)
 		walk_table(walk, table, 0, node, place);
 	else if (scope != SCOPE_ONE)
 		walk_instances(walk, scope, node, place);

@@ -17,6 +17,8 @@ size_t instance_count(const struct config *config, enum option_scope scope)
 	switch (scope) {
 	case SCOPE_LISTENER:
 		return config->server.n_listeners;
+	case SCOPE_LIMIT:
+		return config->n_limits;
 	case SCOPE_UPSTREAM:
 		return config->n_upstreams;
 	case SCOPE_NAMESPACE:
@@ -64,6 +66,8 @@ static void load_default(struct loader *l, struct slot s)
 	const struct toml_node *node = NULL;
 	struct toml_doc *doc;
 
+	if (s.o->type == TYPE_RATE)
+		return; /* none */
 	if (s.o->flags & OPTION_NEEDED) {
 		*(char **)schema_field(l->config, s) = xstrdup("");
 		return;
@@ -113,6 +117,9 @@ static void add(struct loader *l, enum option_scope scope, size_t i, const char 
 	} else if (scope == SCOPE_LISTENER) {
 		c->server.listeners = insert(c->server.listeners, n, i, sizeof(*c->server.listeners));
 		c->server.n_listeners++;
+	} else if (scope == SCOPE_LIMIT) {
+		c->limits = insert(c->limits, n, i, sizeof(*c->limits));
+		c->n_limits++;
 	}
 	load_defaults(l, scope, i);
 }
@@ -135,13 +142,13 @@ size_t instance_need(struct loader *l, enum option_scope scope, const char *name
 	return i;
 }
 
-size_t instance_add_listener(struct loader *l, struct place at)
+size_t instance_append(struct loader *l, enum option_scope list, struct place at)
 {
-	size_t i = l->config->server.n_listeners;
+	size_t i = instance_count(l->config, list);
 
-	add(l, SCOPE_LISTENER, i, NULL);
+	add(l, list, i, NULL);
 	for (unsigned id = 0; id < N_OPTIONS; id++)
-		l->settings[SCOPE_LISTENER][i][id].at = at;
+		l->settings[list][i][id].at = at;
 	return i;
 }
 
@@ -204,13 +211,21 @@ static void free_all_fields(struct config *config, enum option_scope scope)
 	}
 }
 
-void instance_drop_listeners(struct loader *l)
+void instance_drop_all(struct loader *l, enum option_scope list)
 {
-	free_settings(l, SCOPE_LISTENER);
-	free_all_fields(l->config, SCOPE_LISTENER);
-	free(l->config->server.listeners);
-	l->config->server.listeners = NULL;
-	l->config->server.n_listeners = 0;
+	struct config *c = l->config;
+
+	free_settings(l, list);
+	free_all_fields(c, list);
+	if (list == SCOPE_LISTENER) {
+		free(c->server.listeners);
+		c->server.listeners = NULL;
+		c->server.n_listeners = 0;
+	} else {
+		free(c->limits);
+		c->limits = NULL;
+		c->n_limits = 0;
+	}
 }
 
 void config_free(struct config **configp)
@@ -232,6 +247,7 @@ void config_free(struct config **configp)
 	free(config->upstreams);
 	free(config->namespaces);
 	free(config->server.listeners);
+	free(config->limits);
 	problems_free(&config->warnings);
 	free(config);
 }

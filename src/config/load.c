@@ -47,7 +47,7 @@ static bool wants_text(const struct option *o, const struct toml_node *node)
 	type = toml_type_of(node);
 	if (o->type <= TYPE_STRINGS)
 		return type != TOML_ARRAY && type != TOML_STRING;
-	return o->type <= TYPE_ENUM && type != TOML_STRING;
+	return o->type <= TYPE_RATE && type != TOML_STRING;
 }
 
 static void set_option(struct loader *l, struct slot s, const char *value, struct place at)
@@ -87,18 +87,33 @@ static void unknown_set(struct loader *l, const char *set, size_t len, struct pl
 }
 
 /* server.listener=[{address = "...", namespace = "..."}]: all of them, as with other lists. */
-static void set_listeners(struct loader *l, const char *value, struct place at)
+static void set_list_of_tables(struct loader *l, enum option_scope scope, const char *value, struct place at)
 {
+	const char *path = schema_table(schema_scope_table(scope))->path;
 	const struct toml_node *node = NULL;
 	struct toml_doc *doc = value ? value_parse(value, &node) : NULL;
 
 	if (node && toml_type_of(node) == TOML_ARRAY)
-		listeners_load(l, node, at);
+		list_load(l, scope, node, at);
 	else
-		problem_add(l->problems, at,
-			    "server.listener is set as a list: server.listener=[{address = \"...\", namespace = "
-			    "\"...\"}]");
+		problem_add(l->problems, at, "%s is set as a list: %s=[{%s}]", path, path,
+			    scope == SCOPE_LISTENER ? "address = \"...\", namespace = \"...\""
+						    : "name = \"...\", rate = \"...\"");
 	toml_free(&doc);
+}
+
+/* The list of tables of this name; SCOPE_ONE: there is none. */
+static enum option_scope list_named(const char *text, size_t len)
+{
+	static const enum option_scope lists[] = {SCOPE_LISTENER, SCOPE_LIMIT};
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
+		const char *path = schema_table(schema_scope_table(lists[i]))->path;
+
+		if (len == strlen(path) && memcmp(text, path, len) == 0)
+			return lists[i];
+	}
+	return SCOPE_ONE;
 }
 
 static void load_set(struct loader *l, const char *set)
@@ -111,13 +126,13 @@ static void load_set(struct loader *l, const char *set)
 
 	while (len > 0 && set[len - 1] == ' ')
 		len--;
-	if (len == strlen("server.listener") && memcmp(set, "server.listener", len) == 0) {
-		set_listeners(l, equals ? equals + 1 : NULL, at);
+	if (list_named(set, len) != SCOPE_ONE) {
+		set_list_of_tables(l, list_named(set, len), equals ? equals + 1 : NULL, at);
 		return;
 	}
 	o = schema_find_path(set, len, &name, &name_len);
-	if (o && schema_scope(o) == SCOPE_LISTENER) {
-		set_listeners(l, NULL, at);
+	if (o && schema_scope_is_list(schema_scope(o))) {
+		set_list_of_tables(l, schema_scope(o), NULL, at);
 		return;
 	}
 	if (!o || !equals) {

@@ -7,7 +7,8 @@
  *       -> instance.c the upstreams, namespaces and listeners there are
  *       -> set.c      one value into one field: type, range, words
  *       -> check.c    what several options, or the world outside, have to say: runs once, at the end
- *          check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c
+ *          check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c,
+ *          check_limit.c
  */
 #ifndef KEYWEIR_CONFIG_LOAD_H
 #define KEYWEIR_CONFIG_LOAD_H
@@ -50,8 +51,8 @@ bool instance_find(const struct config *config, enum option_scope scope, const c
 size_t instance_need(struct loader *l, enum option_scope scope, const char *name, size_t len);
 
 /* One more; its options are said to stand where it begins. */
-size_t instance_add_listener(struct loader *l, struct place at);
-void instance_drop_listeners(struct loader *l);
+size_t instance_append(struct loader *l, enum option_scope list, struct place at);
+void instance_drop_all(struct loader *l, enum option_scope list);
 
 struct slot slot_of(enum option_id id, size_t i);
 struct setting *setting_of(const struct loader *l, struct slot s);
@@ -91,15 +92,15 @@ void file_load(struct loader *l, const char *file, const char *text, size_t len)
 
 struct place place_in(const char *file, struct toml_position at);
 
-/* A list of tables for [[server.listener]], in place of those there are. `at`: as it is, when it has no line. */
-void listeners_load(struct loader *l, const struct toml_node *list, struct place at);
+/* A list of tables, [[server.listener]], in place of those there are. `at`: as it is, when it has no line. */
+void list_load(struct loader *l, enum option_scope scope, const struct toml_node *list, struct place at);
 
 /* ---- cache.c ---- */
 
 /* The table [cache] of R Commerce. */
 void cache_load(struct loader *l, const char *file, const struct toml_node *table);
 
-/* ---- check.c, check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c ---- */
+/* ---- check.c and check_*.c ---- */
 
 /* password_file and its like, url_masked, upstream_index, and every rule between options. */
 void check_all(struct loader *l);
@@ -107,6 +108,7 @@ void check_upstream(struct loader *l, size_t i);
 void check_namespaces(struct loader *l);
 void check_near_cache(struct loader *l);
 void check_encryption(struct loader *l);
+void check_limits(struct loader *l);
 
 /* The first line of the file that the option names, if it names one, takes the place of *secret. */
 void check_secret_file(struct loader *l, struct slot s, const char *path, char **secret);

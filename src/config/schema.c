@@ -15,6 +15,7 @@
 #define C_STRING      char *
 #define C_ADDRESS     char *
 #define C_ENUM	      unsigned
+#define C_RATE	      struct rate
 #define C_BOOL	      bool
 #define C_FRACTION    double
 #define C_INT	      int64_t
@@ -60,6 +61,7 @@ static const struct {
 } scopes[N_SCOPES] = {
 	[SCOPE_ONE] = {"", N_TABLES, ""},
 	[SCOPE_LISTENER] = {"", IN_listener, ""},
+	[SCOPE_LIMIT] = {"", IN_rate_limit, ""},
 	[SCOPE_UPSTREAM] = {"upstream", IN_upstream, "main"},
 	[SCOPE_NAMESPACE] = {"namespace", IN_namespace, "NAME"},
 };
@@ -123,6 +125,11 @@ const char *schema_scope_name(enum option_scope scope)
 enum option_table schema_scope_table(enum option_scope scope)
 {
 	return scopes[scope].table;
+}
+
+bool schema_scope_is_list(enum option_scope scope)
+{
+	return scope == SCOPE_LISTENER || scope == SCOPE_LIMIT;
 }
 
 /* ---- paths ---- */
@@ -191,7 +198,7 @@ const char *schema_option_path(const struct option *o, const char *name, char bu
 const char *schema_table_header(enum option_table table, const char *name, char buf[SCHEMA_PATH_MAX])
 {
 	char path[SCHEMA_PATH_MAX];
-	bool list = tables[table].scope == SCOPE_LISTENER;
+	bool list = schema_scope_is_list(tables[table].scope);
 
 	schema_table_path(table, name, path);
 	snprintf(buf, SCHEMA_PATH_MAX, list ? "[[%.*s]]" : "[%.*s]", SCHEMA_PATH_MAX - 5, path);
@@ -231,6 +238,9 @@ void *schema_field(struct config *config, struct slot s)
 		break;
 	case IN_encryption:
 		base = &config->encryption;
+		break;
+	case IN_rate_limit:
+		base = &config->limits[s.i];
 		break;
 	case IN_log:
 		base = &config->log;

@@ -17,6 +17,7 @@ enum option_type {
 	TYPE_STRING,	  /* anything */
 	TYPE_ADDRESS,	  /* one to listen on */
 	TYPE_ENUM,	  /* unsigned, as an enum is */
+	TYPE_RATE,	  /* struct rate */
 	TYPE_BOOL,	  /* bool */
 	TYPE_FRACTION,	  /* double */
 	TYPE_INT,	  /* int64_t, and so the rest */
@@ -29,9 +30,9 @@ enum { OPTION_RESTART = 1, OPTION_SECRET = 2, OPTION_NEVER = 4, OPTION_NEEDED = 
 
 /*
  * How often a table is there: once, or once for each instance. Instances have numbers (in struct config), and names but
- * for listeners, which are a list.
+ * for listeners and rate limits, which are lists: [[PATH]].
  */
-enum option_scope { SCOPE_ONE, SCOPE_LISTENER, SCOPE_UPSTREAM, SCOPE_NAMESPACE, N_SCOPES };
+enum option_scope { SCOPE_ONE, SCOPE_LISTENER, SCOPE_LIMIT, SCOPE_UPSTREAM, SCOPE_NAMESPACE, N_SCOPES };
 
 enum option_table {
 #define TABLE(table, scope, path, doc) IN_##table,
@@ -87,6 +88,7 @@ enum option_table schema_subtable(enum option_table parent, const char *key);
 enum option_scope schema_scope_named(const char *name);
 const char *schema_scope_name(enum option_scope scope);
 enum option_table schema_scope_table(enum option_scope scope); /* the table of an instance itself */
+bool schema_scope_is_list(enum option_scope scope);
 
 /* "upstream.cache.pool_size" to its option. The name of the instance (length 0: there is none) lies inside the path. */
 const struct option *schema_find_path(const char *path, size_t len, const char **name, size_t *name_len);

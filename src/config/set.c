@@ -264,6 +264,16 @@ static void set_address(struct loader *l, struct slot s, const char *text, const
 		store_string(l, s, text, at);
 }
 
+static void set_rate(struct loader *l, struct slot s, const char *text, const char *raw, struct place at)
+{
+	const char *why = value_rate(text, schema_field(l->config, s));
+
+	if (why)
+		complain_about(l, s, at, why, raw);
+	else
+		say_where(l, s, at);
+}
+
 /* `text` is what counts, `raw` what was written. */
 static void set_plain(struct loader *l, struct slot s, const char *text, const char *raw, struct place at)
 {
@@ -286,6 +296,9 @@ static void set_plain(struct loader *l, struct slot s, const char *text, const c
 		return;
 	case TYPE_ENUM:
 		set_word(l, s, text, raw, at);
+		return;
+	case TYPE_RATE:
+		set_rate(l, s, text, raw, at);
 		return;
 	case TYPE_BOOL:
 		complain_about(l, s, at, "must be true or false", raw);
@@ -372,6 +385,8 @@ static const char *wanted(const struct option *o)
 	case TYPE_ADDRESS:
 	case TYPE_ENUM:
 		return "a string";
+	case TYPE_RATE:
+		return "a rate (\"100/s\", \"10/m\")";
 	case TYPE_FRACTION:
 		return "a number";
 	case TYPE_INT:

@@ -141,6 +141,49 @@ const char *value_size(const char *text, int64_t *bytes)
 	return __builtin_mul_overflow(*bytes, unit->factor, bytes) ? too_large : NULL;
 }
 
+static const struct rate_unit {
+	char name;
+	int64_t seconds;
+} rate_units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+
+#define N_RATE_UNITS (sizeof(rate_units) / sizeof(*rate_units))
+#define RATE_MAX     INT64_C(1000000000000)
+
+const char *value_rate(const char *text, struct rate *rate)
+{
+	static const char not_rate[] = "must be a rate: \"1000/s\", \"100/m\", \"10/h\", \"1/d\"";
+	const char *slash = strchr(text, '/');
+	char number[VALUE_TEXT_MAX];
+	size_t n = slash ? (size_t)(slash - text) : 0;
+	int64_t count;
+
+	if (n == 0 || n >= sizeof(number) || strlen(slash) != 2)
+		return not_rate;
+	memcpy(number, text, n);
+	number[n] = '\0';
+	if (value_size(number, &count))
+		return not_rate;
+	if (count < 1 || count > RATE_MAX)
+		return "must be from 1 to 1000000000000 in its time";
+	for (size_t i = 0; i < N_RATE_UNITS; i++) {
+		if (rate_units[i].name == slash[1]) {
+			*rate = (struct rate){count, rate_units[i].seconds};
+			return NULL;
+		}
+	}
+	return not_rate;
+}
+
+void value_format_rate(const struct rate *rate, char out[VALUE_TEXT_MAX])
+{
+	char unit = 's';
+
+	for (size_t i = 0; i < N_RATE_UNITS; i++)
+		if (rate_units[i].seconds == rate->period_s)
+			unit = rate_units[i].name;
+	snprintf(out, VALUE_TEXT_MAX, "%" PRId64 "/%c", rate->count, unit);
+}
+
 void value_format_duration(int64_t us, char out[VALUE_TEXT_MAX])
 {
 	size_t i = 0;

@@ -23,11 +23,15 @@ const char *value_seconds(double seconds, int64_t *us) __attribute__((warn_unuse
 /* "64kb", "10k", "4096". */
 const char *value_size(const char *text, int64_t *bytes) __attribute__((warn_unused_result));
 
+/* "1000/s", "10mb/m". */
+const char *value_rate(const char *text, struct rate *rate) __attribute__((warn_unused_result));
+
 #define VALUE_TEXT_MAX 32
 
 /* The shortest exact form that reads back as the same: "1m", "1500ms", "0"; "64mb", "1000". */
 void value_format_duration(int64_t us, char out[VALUE_TEXT_MAX]);
 void value_format_size(int64_t bytes, char out[VALUE_TEXT_MAX]);
+void value_format_rate(const struct rate *rate, char out[VALUE_TEXT_MAX]);
 
 /* Whether a number (duration: microseconds) is within "LOWEST..HIGHEST" of the option. */
 bool value_in_range(const struct option *o, int64_t number);

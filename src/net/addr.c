@@ -87,6 +87,22 @@ void address_format(const struct address *a, char out[ADDRESS_TEXT_MAX])
 	}
 }
 
+size_t address_subject(const struct address *a, unsigned char out[ADDRESS_SUBJECT_MAX])
+{
+	if (a->sa.sa_family == AF_INET) {
+		memcpy(out, &((const struct sockaddr_in *)(const void *)&a->storage)->sin_addr, 4);
+		return 4;
+	}
+	if (a->sa.sa_family == AF_INET6) {
+		const struct in6_addr *v6 = &((const struct sockaddr_in6 *)(const void *)&a->storage)->sin6_addr;
+		bool v4 = IN6_IS_ADDR_V4MAPPED(v6);
+
+		memcpy(out, v4 ? v6->s6_addr + 12 : v6->s6_addr, v4 ? 4 : 8);
+		return v4 ? 4 : 8;
+	}
+	return 0;
+}
+
 bool address_is_loopback(const struct address *a)
 {
 	if (a->sa.sa_family == AF_INET) {

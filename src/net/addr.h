@@ -27,6 +27,10 @@ bool address_unix(const char *path, struct address *out); /* false: path too lon
 /* "127.0.0.1:6380", "[::1]:6380", "/path:0" as CLIENT LIST has it. */
 void address_format(const struct address *a, char out[ADDRESS_TEXT_MAX]);
 
+/* What stands for whoever is at the address: all of IPv4's, of IPv6 the first 64 bits; nothing of a Unix socket. */
+#define ADDRESS_SUBJECT_MAX 8
+size_t address_subject(const struct address *a, unsigned char out[ADDRESS_SUBJECT_MAX]);
+
 bool address_is_loopback(const struct address *a); /* Unix sockets too */
 
 /* The peer's or (own = true) our own address of a connected socket; a Unix peer has its listener's path. */

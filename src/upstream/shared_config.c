@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "cache/store.h"
+#include "policy/limits.h"
 #include "upstream/upstream.h"
 
 static bool has_tls_listener(const struct server_config *conf)
@@ -99,6 +100,7 @@ struct shared_config *shared_config_new(struct config *config, char *why, size_t
 
 	atomic_init(&s->refs, 1);
 	s->config = config;
+	s->limits = limits_new(config);
 	s->upstream_tls = xcalloc(config->n_upstreams, sizeof(struct tls *));
 	ok = open_namespaces(s, why, why_size) && open_server(s, why, why_size);
 	for (size_t i = 0; ok && i < config->n_upstreams; i++)
@@ -122,6 +124,7 @@ void shared_config_unref(struct shared_config **sp)
 	*sp = NULL;
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
+	limits_free(&s->limits);
 	store_unref(&s->store);
 	namespaces_free(&s->namespaces);
 	keyring_free(&s->keyring);

@@ -20,6 +20,7 @@
 #include "upstream/loaded.h"
 #include "upstream/node.h"
 
+struct limits;
 struct store;
 
 struct upstream {
@@ -45,7 +46,8 @@ struct shared_config {
 	struct tls **upstream_tls; /* by config->upstreams; NULL: plain */
 	struct keyring *keyring;
 	struct namespaces *namespaces;
-	struct store *store; /* NULL: no near-cache */
+	struct store *store;   /* NULL: no near-cache */
+	struct limits *limits; /* NULL: there are no rate limits */
 };
 
 /* Takes config over, also when it fails: NULL with a text in why. One reference. */

@@ -17,8 +17,8 @@ allow() { # folder allowed...
 allow base
 allow resp base
 allow net base
-allow config base net
 allow command resp base
+allow config command base net
 allow policy command resp config base
 allow cache base
 allow upstream cache policy net resp command config base

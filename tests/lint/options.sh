@@ -39,9 +39,9 @@ printf '%s\n' '#define TABLE(table, scope, path, doc) @ scope @ path' \
 	'#include "src/config/options.def"' | ${CC:-cc} -E -P -I. -x c - |
 	awk -F ' *@ *' 'NF == 3 {
 		gsub(/"/, "", $3)
-		comment = sub(/^namespace\.\*/, "namespace.product", $3) || $2 == "LISTENER" ? "#" : ""
+		comment = sub(/^namespace\.\*/, "namespace.product", $3) || $2 ~ /LISTENER|LIMIT/ ? "#" : ""
 		sub(/^upstream\.\*/, "upstream.main", $3)
-		print comment ($2 == "LISTENER" ? "[[" $3 "]]" : "[" $3 "]")
+		print comment ($2 ~ /LISTENER|LIMIT/ ? "[[" $3 "]]" : "[" $3 "]")
 	}
 	NF == 4 { print "#" $3 " = " $4 }' >"$tmp/wanted"
 grep -E '^(#?\[|#[a-z_]+ = )' "$sample" >"$tmp/found" || true
@@ -54,7 +54,8 @@ fi
 sed -E 's/^#(\[|[a-z_]+ = )/\1/' "$sample" >"$tmp/all.toml"
 env -u REDIS_URL "$keyweir" -c "$sample" --dump >/dev/null || status=1
 env -u REDIS_URL "$keyweir" -c "$sample" --set namespace.product.upstream=main \
-	--set 'server.listener=[{address = "127.0.0.1:6390", namespace = "product"}]' --dump >"$tmp/dump.sample" || status=1
+	--set 'server.listener=[{address = "127.0.0.1:6390", namespace = "product"}]' \
+	--set 'rate_limit=[{name = "api", rate = "1000/s"}]' --dump >"$tmp/dump.sample" || status=1
 env -u REDIS_URL "$keyweir" -c "$tmp/all.toml" --dump >"$tmp/dump.all" || status=1
 if ! diff -u "$tmp/dump.sample" "$tmp/dump.all"; then
 	echo "$sample: a default in it is not the default" >&2

@@ -452,7 +452,8 @@ START_TEST(dump_has_every_option)
 {
 	char *text;
 
-	good("[[server.listener]]\naddress = \"127.0.0.1:1\"\nnamespace = \"x\"\n[namespace.x]\n");
+	good("[[server.listener]]\naddress = \"127.0.0.1:1\"\nnamespace = \"x\"\n[namespace.x]\n"
+	     "[[rate_limit]]\nname = \"x\"\nrate = \"1/s\"\n");
 	text = dumped();
 	for (unsigned id = 0; id < N_OPTIONS; id++) {
 		char *line = xasprintf("\n%s = ", schema_option(id)->key);
