@@ -70,6 +70,8 @@ SOURCES := \
 	src/client/keyweir_cmd.c \
 	src/client/latency.c \
 	src/client/limit.c \
+	src/client/limit_charge.c \
+	src/client/limit_lease.c \
 	src/client/limit_stats.c \
 	src/client/mirror.c \
 	src/client/mirror_compare.c \
@@ -118,6 +120,7 @@ SOURCES := \
 	src/policy/fix_values.c \
 	src/policy/gcra.c \
 	src/policy/glob.c \
+	src/policy/leases.c \
 	src/policy/limits.c \
 	src/policy/names.c \
 	src/policy/namespace.c \

@@ -44,7 +44,8 @@ static void refuse(struct limit_rule *rule, const struct address *a, int64_t ret
 }
 
 /* Asks one rule. False: it stands in the way. */
-static bool ask(struct server *s, struct limit_rule *rule, uint64_t hash, int64_t now_ns, bool *taken, int64_t *retry_ns)
+static bool ask(struct server *s, struct limit_rule *rule, uint64_t hash, int64_t now_ns, bool *taken,
+		int64_t *retry_ns)
 {
 	struct connection_counts *counts = &s->connection_counts[rule->id];
 	int64_t wait = buckets_take(s->buckets, hash, &rule->gcra, 1, now_ns, 0);

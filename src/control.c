@@ -21,6 +21,7 @@
 #include "client/stats.h"
 #include "control_private.h"
 #include "policy/buckets.h"
+#include "policy/leases.h"
 #include "policy/sliding.h"
 #include "keyweir_version.h"
 #include "net/systemd.h"
@@ -273,6 +274,7 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 	s->subscriptions = subscriptions_new();
 	s->sliding = sliding_new();
 	s->buckets = buckets_new();
+	s->leases = leases_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
 	control_open_upstreams(ctl, holder);
@@ -346,6 +348,7 @@ static void finish(struct control *ctl)
 	subscriptions_free(&s->subscriptions);
 	sliding_free(&s->sliding);
 	buckets_free(&s->buckets);
+	leases_free(&s->leases);
 	snapshot_unref(&ctl->snapshot);
 	for (size_t i = 0; i < ctl->n_learnt; i++)
 		command_set_unref(&ctl->learnt[i]);

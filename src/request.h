@@ -46,6 +46,7 @@ enum request_flag {
 	REQUEST_WRAPPED = 1 << 15, /* with UNIT: one command of the client's with some of ours, see client/policy.h */
 	REQUEST_MISS = 1 << 16,	   /* all its keys want on_failure = "miss" */
 	REQUEST_OWN_SCRIPT = 1 << 17, /* a script of ours by its SHA1: should the server lack it, it is loaded */
+	REQUEST_LEASE = 1 << 18,      /* a question of a rate limit's: no client, arg is its struct lease_asked */
 };
 
 /*

@@ -18,6 +18,7 @@ struct buckets;
 struct client;
 struct control;
 struct sliding;
+struct leases;
 struct slowlog;
 struct stats;
 struct subscriptions;
@@ -39,6 +40,7 @@ struct server {
 	struct stats *stats;
 	struct subscriptions *subscriptions;
 	struct buckets *buckets; /* what is owed to rate limits */
+	struct leases *leases;	 /* what of those that are shared is at hand here */
 	struct sliding *sliding; /* when keys of sliding namespaces were renewed */
 	int64_t start_us;	 /* monotonic */
 	char node_id[41];	 /* our name as a Cluster of one node */

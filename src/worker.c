@@ -366,6 +366,7 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	list_init(&w->held_clients);
 	list_init(&w->dying_clients);
 	list_init(&w->dying_links);
+	list_init(&w->limit_waiting);
 	list_init(&w->monitors);
 	list_init(&w->handshakes);
 	list_init(&w->unread);

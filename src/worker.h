@@ -113,9 +113,10 @@ struct worker {
 	struct list dirty_links;
 	struct list dying_clients;
 	struct list dying_links;
-	struct list monitors;	/* clients in MONITOR */
-	struct list handshakes; /* struct tls_conn.turn: as many steps as a turn may take */
-	struct list unread;	/* struct tls_conn.turn: input that no event tells of */
+	struct list limit_waiting; /* clients that wait for a lease, see client/limit.h */
+	struct list monitors;	   /* clients in MONITOR */
+	struct list handshakes;	   /* struct tls_conn.turn: as many steps as a turn may take */
+	struct list unread;	   /* struct tls_conn.turn: input that no event tells of */
 
 	size_t output_pause_bytes; /* a client with so much to read is not served further until it has read some */
 	int64_t now_us;		   /* time at the beginning of the event under way */

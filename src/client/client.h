@@ -98,9 +98,10 @@ struct lane {
 };
 
 struct client {
-	struct list node;   /* worker.clients or dying_clients */
-	struct list dirty;  /* worker.dirty_clients */
-	struct list resume; /* worker.resume */
+	struct list node;	/* worker.clients or dying_clients */
+	struct list dirty;	/* worker.dirty_clients */
+	struct list resume;	/* worker.resume */
+	struct list limit_node; /* worker.limit_waiting */
 	struct worker *w;
 	struct view view; /* what its names mean; renewed with every snapshot */
 	char *bound_name; /* the namespace of its listener; NULL: an ordinary one */
@@ -158,6 +159,8 @@ struct client {
 	struct link *bound; /* dedicated link it holds */
 	const struct command *last_cmd;
 	int64_t limit_until_us; /* the turn of the command that has paid */
+	int64_t limit_since_us; /* since when it waits for leases; 0: it does not */
+	uint64_t limit_hash;	/* of the lease that it waits for */
 	uint64_t address_hash;	/* for rate limits; 0: not asked for yet */
 	int64_t created_us;
 	int64_t active_us; /* last command */

@@ -13,6 +13,7 @@
 #include "client/big_keys.h"
 #include "client/client.h"
 #include "client/fanout.h"
+#include "client/limit.h"
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
 #include "client/near.h"
@@ -409,6 +410,8 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 		/* What a client has sent is done also when it has left. */
 		if (r->flags & REQUEST_MIRROR)
 			mirror_answered(r, data, len, l, done);
+		else if (r->flags & REQUEST_LEASE)
+			lease_answered(r, data, len, l, done);
 		else if (l->w->mirroring)
 			mirror_heard(r, data, len, l, done);
 		if (r->near)

@@ -11,161 +11,15 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/dispatch.h"
+#include "client/limit_private.h"
 #include "client/target.h"
 #include "client/unit.h"
 #include "net/addr.h"
 #include "policy/buckets.h"
+#include "policy/leases.h"
 #include "server.h"
 
-#define KEPT_CHARGES 4096
-
-/* ---- who ---- */
-
-/* Of IPv6 the network: whoever has one address has all of it. */
-static uint64_t address_hash(struct client *c)
-{
-	unsigned char subject[ADDRESS_SUBJECT_MAX];
-	struct address a;
-
-	if (c->address_hash == 0) {
-		size_t len = address_of_socket(c->io.fd, false, &a) ? address_subject(&a, subject) : 0;
-
-		c->address_hash = buckets_hash(c->w->server->buckets, 0, subject, len);
-	}
-	return c->address_hash;
-}
-
-static const char *user_of(const struct client *c)
-{
-	return c->extra && c->extra->user ? c->extra->user : "default";
-}
-
-static uint64_t hash_of(const struct client *c, const void *subject, size_t len)
-{
-	return buckets_hash(c->w->server->buckets, 0, subject, len);
-}
-
-static uint64_t namespace_hash(const struct client *c, const struct namespace *ns)
-{
-	const char *name = ns ? ns->conf->name : "";
-
-	return hash_of(c, name, strlen(name));
-}
-
-/* For whom a key is charged. The keys of a bound listener are others than those of the same name elsewhere. */
-static uint64_t key_hash(const struct client *c, const char *key, size_t len)
-{
-	const struct view view = client_view(c);
-
-	return hash_of(c, key, len) ^ (view.bound ? namespace_hash(c, view.bound) * 0x9e3779b97f4a7c15u : 0);
-}
-
-/* ---- what is charged ---- */
-
-struct collector {
-	struct client *c;
-	const struct call *call;
-	struct limit_charges *charges;
-	uint64_t wanted;
-	int64_t bytes;
-};
-
-static void charge(struct collector *k, struct limit_rule *rule, uint64_t subject)
-{
-	struct limit_charges *all = k->charges;
-	uint64_t hash = (subject ^ k->c->w->limit_salts[rule->id]) | 1, bit = (uint64_t)1 << rule->id;
-	int64_t n = rule->conf->cost == LIMIT_COST_BYTES ? k->bytes : 1;
-
-	if (all->n == all->room) {
-		all->room = all->room * 2 + 16;
-		all->items = xreallocarray(all->items, all->room, sizeof(*all->items));
-	}
-	all->items[all->n++] = (struct limit_charge){rule, hash, n, -1, !(all->seen & bit)};
-	all->seen |= bit;
-}
-
-/* A rule that charges a command once, however many of its keys match. */
-static void charge_once(struct collector *k, struct limit_rule *rule)
-{
-	if (k->charges->seen & (uint64_t)1 << rule->id)
-		return;
-	switch (rule->conf->per) {
-	case LIMIT_PER_CLIENT_IP:
-		charge(k, rule, address_hash(k->c));
-		break;
-	case LIMIT_PER_USER:
-		charge(k, rule, hash_of(k->c, user_of(k->c), strlen(user_of(k->c))));
-		break;
-	default:
-		charge(k, rule, 0);
-		break;
-	}
-}
-
-/* Each namespace that the command has keys of, once. */
-static void charge_namespace(struct collector *k, struct limit_rule *rule, const struct namespace *ns)
-{
-	uint64_t subject = namespace_hash(k->c, ns), hash = (subject ^ k->c->w->limit_salts[rule->id]) | 1;
-
-	for (size_t i = 0; i < k->charges->n; i++)
-		if (k->charges->items[i].rule == rule && k->charges->items[i].hash == hash)
-			return;
-	charge(k, rule, subject);
-}
-
-static void on_key(void *ctx, uint32_t i, const char *key, size_t len)
-{
-	struct collector *k = ctx;
-	struct limits *l = k->c->w->limits;
-	const struct view view = client_view(k->c);
-
-	(void)i;
-	for (uint64_t left = k->wanted; left; left &= left - 1) {
-		struct limit_rule *rule = &l->rules[__builtin_ctzll(left)];
-
-		if (!rule->by_key || !limit_matches(rule, key, len))
-			continue;
-		if (rule->conf->per == LIMIT_PER_KEY)
-			charge(k, rule, key_hash(k->c, key, len));
-		else if (rule->conf->per == LIMIT_PER_NAMESPACE)
-			charge_namespace(k, rule, view_key(&view, key, len).ns);
-		else
-			charge_once(k, rule);
-	}
-}
-
-/* Adds what the call takes. */
-static void collect(struct client *c, const struct call *call, uint64_t wanted)
-{
-	struct limits *l = c->w->limits;
-	struct collector k = {c, call, c->w->limit_charges, wanted, 0};
-	bool by_key = false;
-
-	k.bytes = (int64_t)(call->len + (call->partial ? call->frame->bulk_left : 0));
-	for (uint64_t left = wanted; left; left &= left - 1) {
-		struct limit_rule *rule = &l->rules[__builtin_ctzll(left)];
-
-		if (!rule->by_key)
-			charge_once(&k, rule);
-		else if (call->cmd->n_specs == 0 && client_view(c).bound)
-			charge_namespace(&k, rule, client_view(c).bound);
-		else
-			by_key = true;
-	}
-	if (by_key)
-		target_each_key(call, on_key, &k);
-}
-
-static void clear(struct limit_charges *all)
-{
-	all->n = 0;
-	all->seen = 0;
-	if (all->room > KEPT_CHARGES) {
-		free(all->items);
-		all->items = NULL;
-		all->room = 0;
-	}
-}
+#define LEASE_WAIT_US 1000000 /* who has waited for leases so long is limited by this proxy alone */
 
 /* ---- taking it ---- */
 
@@ -174,15 +28,26 @@ static int64_t now_ns(const struct client *c)
 	return c->w->now_us * 1000;
 }
 
+/* What the rules say to a command. */
+struct ruling {
+	enum { RULING_PASS, RULING_WAIT, RULING_REFUSE, RULING_PENDING } what;
+	int64_t ns;	       /* WAIT: its turn; REFUSE: when to try again; PENDING: when to look again */
+	struct limit_rule *by; /* REFUSE */
+	uint64_t hash;	       /* PENDING: the lease that is waited for */
+};
+
 static void give_back(struct client *c)
 {
 	struct limit_charges *all = c->w->limit_charges;
+	struct server *s = c->w->server;
 
 	for (size_t i = 0; i < all->n; i++) {
 		struct limit_charge *one = &all->items[i];
 
-		if (one->wait >= 0)
-			buckets_give_back(c->w->server->buckets, one->hash, &one->rule->gcra, one->n);
+		if (one->wait >= 0 && one->leased)
+			leases_give_back(s->leases, one->hash, &one->rule->gcra, one->n);
+		else if (one->wait >= 0)
+			buckets_give_back(s->buckets, one->hash, &one->rule->gcra, one->n);
 		one->wait = -1;
 	}
 }
@@ -206,40 +71,82 @@ static void count_passed(struct client *c, bool delayed)
 	counter_add(&c->w->counters.limit_delayed, delayed);
 }
 
-/*
- * Takes all charges, of which each may have to wait. Returns the longest wait in ns; or -1 minus the time in which all
- * might be had, *by being the rule that stands in the way.
- */
-static int64_t take(struct client *c, bool may_wait, struct limit_rule **by)
+/* One charge was given after this wait, or refused: r is -1 minus the time in which it might be given. */
+static void weigh(struct client *c, struct limit_charge *one, int64_t r, struct ruling *ruling)
+{
+	struct limit_rule *rule = one->rule;
+
+	one->wait = r >= 0 ? r : -1;
+	if (rule->conf->dry_run) {
+		c->w->limit_counts[rule->id].would += r != 0 && ruling->what != RULING_REFUSE;
+	} else if (r < 0 && (ruling->what != RULING_REFUSE || -1 - r > ruling->ns)) {
+		*ruling = (struct ruling){RULING_REFUSE, -1 - r, rule, 0};
+	} else if (r > 0 && ruling->what != RULING_REFUSE && r > ruling->ns) {
+		*ruling = (struct ruling){RULING_WAIT, r, NULL, 0};
+	}
+}
+
+/* Once it is refused the others are only asked when they would let it pass. */
+static void take_local(struct client *c, struct limit_charge *one, int64_t max_wait, struct ruling *ruling)
+{
+	bool look = ruling->what == RULING_REFUSE;
+	int64_t r = buckets_take(c->w->server->buckets, one->hash, &one->rule->gcra, one->n, now_ns(c),
+				 look ? -1 : max_wait);
+
+	if (r < 0)
+		r = -1 - r > max_wait ? r + max_wait : -1;
+	if (!look || r < -1)
+		weigh(c, one, r, ruling);
+}
+
+/* How long the command waits already. */
+static int64_t waited_ns(const struct client *c)
+{
+	return c->limit_since_us > 0 ? (c->w->now_us - c->limit_since_us) * 1000 : 0;
+}
+
+static void take_leased(struct client *c, struct limit_charge *one, int64_t max_wait, struct ruling *ruling)
+{
+	struct lease_result r;
+	int64_t waited = waited_ns(c);
+
+	max_wait = max_wait > waited ? max_wait - waited : 0;
+	leases_take(c->w->server->leases, one->hash, &one->rule->gcra, one->rule->unit_ns, one->n, now_ns(c), max_wait,
+		    c->w->id, &r);
+	if (r.ask)
+		lease_ask(c, one, &r);
+	if (r.verdict == LEASE_LOCAL || (r.verdict == LEASE_PENDING && waited > LEASE_WAIT_US * 1000)) {
+		c->w->limit_counts[one->rule->id].local++;
+		take_local(c, one, max_wait, ruling);
+		return;
+	}
+	one->leased = true;
+	if (r.verdict == LEASE_TAKEN) {
+		weigh(c, one, r.ns, ruling);
+	} else if (one->rule->conf->dry_run && r.verdict == LEASE_PENDING) {
+		one->wait = -1; /* nobody waits for that */
+	} else if (r.verdict == LEASE_PENDING || (r.ns > 0 && r.ns <= max_wait)) {
+		*ruling = (struct ruling){RULING_PENDING, r.ns, NULL, one->hash};
+	} else {
+		weigh(c, one, -1 - r.ns, ruling);
+	}
+}
+
+/* Takes all charges, or none. What other proxies share comes last: it can't be given back for certain. */
+static struct ruling take(struct client *c, bool may_wait)
 {
 	struct limit_charges *all = c->w->limit_charges;
-	int64_t wait = 0, retry = 0, r;
+	struct ruling ruling = {RULING_PASS, 0, NULL, 0};
 
-	*by = NULL;
-	for (size_t i = 0; i < all->n; i++) {
-		struct limit_charge *one = &all->items[i];
-		struct limit_rule *rule = one->rule;
-		int64_t max_wait = may_wait ? rule->max_wait_ns : 0;
-
-		/* Once it is refused the others are only asked when they would let it pass. */
-		r = buckets_take(c->w->server->buckets, one->hash, &rule->gcra, one->n, now_ns(c), *by ? -1 : max_wait);
-		one->wait = r >= 0 ? r : -1;
-		if (rule->conf->dry_run) {
-			c->w->limit_counts[rule->id].would += r != 0 && !*by;
-		} else if (r < 0) {
-			r = -1 - r - max_wait;
-			if (r > retry) {
-				retry = r;
-				*by = rule;
-			}
-		} else if (r > wait) {
-			wait = r;
-		}
-	}
-	if (!*by)
-		return wait;
-	give_back(c);
-	return -1 - retry;
+	for (size_t i = 0; i < all->n; i++)
+		if (!all->items[i].rule->conf->shared)
+			take_local(c, &all->items[i], may_wait ? all->items[i].rule->max_wait_ns : 0, &ruling);
+	for (size_t i = 0; i < all->n && (ruling.what == RULING_PASS || ruling.what == RULING_WAIT); i++)
+		if (all->items[i].rule->conf->shared)
+			take_leased(c, &all->items[i], may_wait ? all->items[i].rule->max_wait_ns : 0, &ruling);
+	if (ruling.what == RULING_REFUSE || ruling.what == RULING_PENDING)
+		give_back(c);
+	return ruling;
 }
 
 /* ---- refusing ---- */
@@ -256,7 +163,7 @@ static void say(struct client *c, const struct call *call, struct limit_rule *ru
 	if (address_of_socket(c->io.fd, false, &a))
 		address_format(&a, text);
 	log_warn("Rate limit %s: %s of %s (user %s) refused for %" PRId64 " ms; %" PRIu64 " more since the last line",
-		 rule->conf->name, call->cmd->name, text, user_of(c), retry_ms, unsaid);
+		 rule->conf->name, call->cmd->name, text, limit_user(c), retry_ms, unsaid);
 }
 
 static void refuse(struct client *c, const struct call *call, struct limit_rule *rule, int64_t retry_ns)
@@ -291,18 +198,50 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		client_resume_soon(c);
 }
 
-static enum verdict wait_until(struct client *c, int64_t until_us)
+static enum verdict wait_us(struct client *c, int64_t us)
 {
 	struct client_extra *x = client_extra(c);
-	int64_t us = until_us - c->w->now_us;
 	struct timeval tv = {us / 1000000, us % 1000000};
 
 	if (!x->limit_timer)
 		x->limit_timer = evtimer_new(c->w->base, on_timer, c);
 	if (!x->limit_timer || evtimer_add(x->limit_timer, &tv) < 0)
 		client_close(c);
-	c->limit_until_us = until_us;
 	return client_wait_for(c, WAIT_LIMIT);
+}
+
+/* For its turn, which is certain. */
+static enum verdict wait_for_turn(struct client *c, int64_t until_us)
+{
+	c->limit_passed = true;
+	c->limit_until_us = until_us;
+	return wait_us(c, until_us - c->w->now_us);
+}
+
+/* For an answer of the upstream, or for the time to ask it. */
+static enum verdict wait_for_lease(struct client *c, uint64_t hash, int64_t ns)
+{
+	if (c->limit_since_us == 0)
+		c->limit_since_us = c->w->now_us;
+	c->limit_hash = hash;
+	if (!list_is_linked(&c->limit_node))
+		list_append(&c->w->limit_waiting, &c->limit_node);
+	return wait_us(c, ns / 1000 + 1);
+}
+
+void limit_wake(struct worker *w, void *arg)
+{
+	uint64_t hash = (uint64_t)(uintptr_t)arg;
+
+	LIST_EACH (pos, next, &w->limit_waiting) {
+		struct client *c = container_of(pos, struct client, limit_node);
+
+		if (c->limit_hash != hash)
+			continue;
+		list_remove(pos);
+		if (c->wait == WAIT_LIMIT)
+			client_resume_soon(c);
+	}
 }
 
 void limit_forget(struct client *c)
@@ -311,6 +250,7 @@ void limit_forget(struct client *c)
 		event_free(c->extra->limit_timer);
 	if (c->extra)
 		c->extra->limit_timer = NULL;
+	list_remove(&c->limit_node);
 }
 
 /* ---- a command ---- */
@@ -320,7 +260,7 @@ static bool is_its_turn(struct client *c, enum verdict *verdict)
 {
 	if (c->w->now_us >= c->limit_until_us)
 		return true;
-	*verdict = wait_until(c, c->limit_until_us);
+	*verdict = wait_for_turn(c, c->limit_until_us);
 	return false;
 }
 
@@ -339,11 +279,33 @@ static bool lacks_keys(const struct client *c, const struct call *call, uint64_t
 	return false;
 }
 
+/* What the rules say is done. True: it goes on. */
+static bool carry_out(struct client *c, const struct call *call, const struct ruling *ruling, enum verdict *verdict)
+{
+	*verdict = CALL_DONE;
+	if (ruling->what == RULING_PENDING) {
+		*verdict = wait_for_lease(c, ruling->hash, ruling->ns);
+		return false;
+	}
+	if (c->limit_since_us > 0) {
+		c->limit_since_us = 0;
+		list_remove(&c->limit_node);
+	}
+	if (ruling->what == RULING_REFUSE) {
+		refuse(c, call, ruling->by, ruling->ns);
+		return false;
+	}
+	count_passed(c, ruling->what == RULING_WAIT);
+	if (ruling->what == RULING_WAIT)
+		*verdict = wait_for_turn(c, c->w->now_us + (ruling->ns + 999) / 1000);
+	return ruling->what == RULING_PASS;
+}
+
 bool limit_passes(struct client *c, const struct call *call, enum verdict *verdict)
 {
 	uint64_t wanted = limits_of(c->w->limits, call->cmd);
-	struct limit_rule *by = NULL;
-	int64_t wait;
+	struct ruling ruling;
+	bool passes;
 
 	if (wanted == 0 || c->tx_run > 0)
 		return true;
@@ -353,23 +315,15 @@ bool limit_passes(struct client *c, const struct call *call, enum verdict *verdi
 		*verdict = target_more(c, call);
 		return false;
 	}
-	collect(c, call, wanted);
-	wait = take(c, true, &by);
-	*verdict = CALL_DONE;
-	if (wait < 0)
-		refuse(c, call, by, -1 - wait);
-	else
-		count_passed(c, wait > 0);
-	clear(c->w->limit_charges);
-	c->limit_passed = wait > 0;
-	if (wait > 0)
-		*verdict = wait_until(c, c->w->now_us + (wait + 999) / 1000);
-	return wait == 0;
+	limit_collect(c, call, wanted);
+	ruling = take(c, true);
+	passes = carry_out(c, call, &ruling, verdict);
+	limit_clear(c);
+	return passes;
 }
 
 bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 {
-	struct limit_rule *by = NULL;
 	bool passes;
 
 	while (n-- > 0) {
@@ -382,14 +336,14 @@ bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 		call.cmd = dispatch_find(c, &call);
 		c->w->limit_charges->seen = 0;
 		if (limit_wanted(c, call.cmd))
-			collect(c, &call, limits_of(c->w->limits, call.cmd));
+			limit_collect(c, &call, limits_of(c->w->limits, call.cmd));
 		p += f.len;
 		len -= f.len;
 	}
-	passes = take(c, false, &by) == 0;
+	passes = take(c, false).what == RULING_PASS;
 	if (passes)
 		count_passed(c, false);
-	clear(c->w->limit_charges);
+	limit_clear(c);
 	return passes;
 }
 

@@ -7,6 +7,11 @@
  * A command that has to wait has paid already: its turn is certain, and its client sends nothing meanwhile (WAIT_LIMIT,
  * with a timer). It is dispatched anew then, and so is one that had to wait for something else: client.limit_passed
  * says that it has paid.
+ *
+ *      limit.c         the flow: taking, refusing, waiting
+ *      limit_charge.c  whom a command concerns, and what it costs whom
+ *      limit_lease.c   shared = true: asking the upstream for leases (policy/leases.h); who needs one waits for it
+ *      limit_stats.c   KEYWEIR RATELIMITS
  */
 #ifndef KEYWEIR_CLIENT_LIMIT_H
 #define KEYWEIR_CLIENT_LIMIT_H
@@ -20,22 +25,8 @@ struct limit_counts {
 	uint64_t rejected;
 	uint64_t delayed; /* allowed, but later */
 	uint64_t would;	  /* dry_run: what would have been rejected or delayed */
-};
-
-/* What a command takes of a rule's budget. */
-struct limit_charge {
-	struct limit_rule *rule;
-	uint64_t hash;
-	int64_t n;
-	int64_t wait; /* in ns, that it was given for; -1: it was not */
-	bool counts;  /* the first of its command and rule */
-};
-
-/* Of a worker. */
-struct limit_charges {
-	struct limit_charge *items;
-	size_t n, room;
-	uint64_t seen; /* bits of rules that have charged the command */
+	uint64_t leases;  /* shared: questions to the upstream */
+	uint64_t local;	  /* shared: decided here, for the upstream did not answer */
 };
 
 /* Whether rules want the command. */
@@ -52,6 +43,10 @@ bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n);
 
 /* The client has left. */
 void limit_forget(struct client *c);
+
+/* A piece of the reply to a request of REQUEST_LEASE; or there will be none. The caller frees r. */
+void lease_answered(struct request *r, const char *data, size_t len, struct link *l, bool done);
+void lease_lost(struct worker *w, struct request *r);
 
 /* The worker has another configuration. */
 void limit_renew(struct worker *w, const struct limits *old);

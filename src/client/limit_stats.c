@@ -35,6 +35,8 @@ static void add(struct limit_counts *sum, const struct limit_counts *n)
 	sum->rejected += n->rejected;
 	sum->delayed += n->delayed;
 	sum->would += n->would;
+	sum->leases += n->leases;
+	sum->local += n->local;
 }
 
 static void collect(struct worker *w, struct gather *g)
@@ -61,11 +63,11 @@ static void put_rule(struct buf *b, int proto, const struct limit_rule *rule, co
 	struct buf rate = {0};
 
 	buf_printf(&rate, "%lld/%c", (long long)conf->rate.count,
-		   conf->rate.period_s == 1      ? 's'
-		   : conf->rate.period_s == 60   ? 'm'
+		   conf->rate.period_s == 1	 ? 's'
+		   : conf->rate.period_s == 60	 ? 'm'
 		   : conf->rate.period_s == 3600 ? 'h'
 						 : 'd');
-	resp_map(b, proto, 11);
+	resp_map(b, proto, 14);
 	resp_field_text(b, "name", conf->name);
 	resp_field_text(b, "on", on[conf->on]);
 	resp_field_text(b, "per", per[conf->per]);
@@ -73,11 +75,14 @@ static void put_rule(struct buf *b, int proto, const struct limit_rule *rule, co
 	resp_bulk(b, buf_head(&rate), buf_len(&rate));
 	resp_field(b, "burst", (uint64_t)conf->burst);
 	resp_field_text(b, "action", actions[conf->action]);
+	resp_field(b, "shared", conf->shared);
 	resp_field(b, "dry_run", conf->dry_run);
 	resp_field(b, "allowed", n->allowed);
 	resp_field(b, "rejected", n->rejected);
 	resp_field(b, "delayed", n->delayed);
 	resp_field(b, "would_refuse", n->would);
+	resp_field(b, "leases", n->leases);
+	resp_field(b, "decided_alone", n->local);
 	buf_release(&rate);
 }
 

@@ -11,6 +11,7 @@
 
 #include "client/mirror.h"
 #include "client/absent.h"
+#include "client/limit.h"
 #include "client/near.h"
 #include "client/redirect.h"
 #include "server.h"
@@ -94,7 +95,10 @@ void client_queue_lost(struct link *l, struct request *head)
 		next = r->next_in_link;
 		r->next_in_link = NULL;
 		if (!r->client) {
-			mirror_lost(r, l);
+			if (r->flags & REQUEST_LEASE)
+				lease_lost(l->w, r);
+			else
+				mirror_lost(r, l);
 			request_free(&l->w->requests, &r);
 			continue;
 		}

@@ -202,11 +202,11 @@ static enum verdict send_script(struct client *c, const struct call *call)
 
 	if (!client_route(c, call, &l, &verdict))
 		return verdict;
-	if (!l->has_throttle) {
+	if (!(l->own_scripts & OWN_SCRIPT_THROTTLE)) {
 		throttle_put_load(throttle_sha, strlen(throttle_sha), &load);
 		forward_own(l, buf_head(&load), buf_len(&load));
 		buf_release(&load);
-		l->has_throttle = true;
+		l->own_scripts |= OWN_SCRIPT_THROTTLE;
 	}
 	return forward(c, call, REQUEST_COLLECT | REQUEST_OWN_SCRIPT, NULL, 0);
 }

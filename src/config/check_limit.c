@@ -79,6 +79,7 @@ static void check_connections(struct loader *l, size_t i)
 		{OPTION_rate_limit_commands, limit->commands.n > 0},
 		{OPTION_rate_limit_per, limit->per != LIMIT_PER_CLIENT_IP && limit->per != LIMIT_PER_ALL},
 		{OPTION_rate_limit_action, limit->action != LIMIT_REJECT},
+		{OPTION_rate_limit_shared, limit->shared},
 		{OPTION_rate_limit_cost, limit->cost != LIMIT_COST_COMMANDS},
 	};
 

@@ -189,6 +189,7 @@ struct rate_limit_config {
 	int64_t burst; /* as it counts: what may pass at once */
 	enum limit_action action;
 	int64_t max_delay_ms;
+	bool shared;
 	enum limit_cost cost;
 	bool dry_run;
 };

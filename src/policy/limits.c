@@ -16,6 +16,9 @@ static void make_rule(struct limit_rule *rule, const struct rate_limit_config *c
 	rule->id = id;
 	gcra_init(&rule->gcra, conf->rate.count, conf->rate.period_s * SECOND_NS, conf->burst);
 	rule->max_wait_ns = conf->action == LIMIT_DELAY ? conf->max_delay_ms * 1000000 : 0;
+	rule->unit_ns = conf->cost == LIMIT_COST_BYTES ? 1 : gcra_span(&rule->gcra, 1);
+	if (rule->unit_ns == 0)
+		rule->unit_ns = 1;
 	rule->by_key = conf->match.n > 0 || conf->per == LIMIT_PER_KEY || conf->per == LIMIT_PER_NAMESPACE;
 	rule->identity = xasprintf("%s %d %d %d %" PRId64 "/%" PRId64 " %" PRId64, conf->name, (int)conf->on,
 				   (int)conf->per, (int)conf->cost, conf->rate.count, conf->rate.period_s, conf->burst);

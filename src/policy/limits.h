@@ -21,6 +21,7 @@ struct limit_rule {
 	unsigned id; /* index in config.limits */
 	struct gcra gcra;
 	int64_t max_wait_ns; /* 0: reject */
+	int64_t unit_ns;     /* shared: what is leased is a multiple of it */
 	bool by_key;	     /* which keys a command has says whether it is concerned, or for whom */
 	char *identity;	     /* what its state is kept under: another rate, another state */
 	struct command_choice *choices;

@@ -44,6 +44,8 @@ enum link_state { LINK_CONNECTING, LINK_HANDSHAKE, LINK_READY, LINK_CLOSED };
 #define LINK_BYTES_MAX ((size_t)256 << 20) /* queued and unwritten; more is -OVERLOADED */
 #define LINK_QUEUE_MAX 1000000
 
+enum { OWN_SCRIPT_THROTTLE = 1, OWN_SCRIPT_LEASE = 2 };
+
 struct link {
 	struct list node;  /* in one of the pool's lists, or the worker's dying_links */
 	struct list dirty; /* in worker.dirty_links when it has something to write */
@@ -70,7 +72,7 @@ struct link {
 	struct reply_frame rf;
 	uint8_t n_stash;      /* bytes of a first line that was cut by the end of a read, in rf.line */
 	bool push;	      /* the reply under way is a push */
-	bool has_throttle;    /* the script of CL.THROTTLE was sent */
+	uint8_t own_scripts;  /* OWN_SCRIPT_*: those that were sent */
 	struct buf heard;     /* the reply under way, where a mirror must know it */
 	struct client *owner; /* DEDICATED, FEED: whose it is; NULL while idle */
 	void *user;	      /* HUB: the hub */

@@ -9,6 +9,7 @@
 #include "config_help.h"
 #include "net/addr.h"
 #include "policy/buckets.h"
+#include "policy/leases.h"
 #include "policy/limits.h"
 
 #define SECOND INT64_C(1000000000)
@@ -25,8 +26,8 @@ START_TEST(recorded)
 	static const struct {
 		int64_t now_ms, n, reset_ms, retry_ms;
 	} cases[] = {
-		{0, 1, 1000, 0},    {0, 1, 2000, 0},	{0, 1, 3000, 0},    {0, 1, 4000, 0},	{0, 1, 5000, 0},
-		{0, 1, 5000, 1000}, {3000, 1, 3000, 0}, {3100, 1, 3900, 0}, {4000, 1, 4000, 0}, {8000, 1, 1000, 0},
+		{0, 1, 1000, 0},    {0, 1, 2000, 0},	{0, 1, 3000, 0},       {0, 1, 4000, 0},	   {0, 1, 5000, 0},
+		{0, 1, 5000, 1000}, {3000, 1, 3000, 0}, {3100, 1, 3900, 0},    {4000, 1, 4000, 0}, {8000, 1, 1000, 0},
 		{9500, 1, 1000, 0}, {9500, 2, 3000, 0}, {9500, 5, 3000, 3000},
 	};
 	int64_t start = 77 * SECOND, tat = 0;
@@ -49,7 +50,7 @@ START_TEST(exact)
 {
 	static const struct {
 		int64_t count, period_s, burst;
-	} cases[] = {{1, 1, 1},	 {3, 1, 5},   {7, 60, 3},	  {1000, 1, 2000},
+	} cases[] = {{1, 1, 1},	    {3, 1, 5},	     {7, 60, 3},	 {1000, 1, 2000},
 		     {1, 86400, 1}, {999983, 1, 10}, {1000000, 1, 5000}, {1000000000, 1, 1000}};
 
 	for (int i = 0; i < COUNT(cases); i++) {
@@ -207,6 +208,210 @@ START_TEST(threads)
 }
 END_TEST
 
+/* ---- leases ---- */
+
+#define N_PROXIES 3
+
+/* What limit_lease.c's script does, and three proxies who share it, in steps of a tenth of a millisecond. */
+struct model {
+	struct gcra g;
+	int64_t unit, now, tat;
+	struct leases *proxies[N_PROXIES];
+	struct {
+		struct lease_result ask;
+		int64_t at; /* the script runs; the answer comes as long after it */
+		int64_t grant, ahead;
+		bool asked, ran;
+	} way[N_PROXIES];
+	int64_t rtt;
+	uint64_t passed, offered, asks, refused, waiting, of[N_PROXIES];
+	bool away;
+};
+
+static int64_t script(struct model *m, const struct lease_result *a, int64_t *ahead)
+{
+	int64_t room, grant;
+
+	*ahead = m->tat > m->now ? m->tat - m->now : 0;
+	room = a->most_ns - *ahead;
+	grant = room / 2 / a->unit_ns * a->unit_ns;
+	if (grant < a->unit_ns)
+		grant = room >= a->unit_ns ? a->unit_ns : 0;
+	if (grant > a->want_ns)
+		grant = a->want_ns;
+	m->tat = m->now + *ahead + grant;
+	return grant;
+}
+
+static void answer(struct model *m, int i)
+{
+	struct lease_waiting waiting;
+
+	if (!m->way[i].asked || m->now < m->way[i].at)
+		return;
+	if (!m->way[i].ran && !m->away) {
+		m->way[i].grant = script(m, &m->way[i].ask, &m->way[i].ahead);
+		m->way[i].ran = true;
+		m->way[i].at = m->now + m->rtt / 2;
+	} else if (m->way[i].ran) {
+		m->way[i].asked = false;
+		leases_granted(m->proxies[i], 1, m->way[i].ask.serial, m->way[i].grant, m->way[i].ahead, m->now,
+			       &waiting);
+	}
+}
+
+/* A command, which does not wait. */
+static enum lease_verdict offer(struct model *m, int i, int64_t n)
+{
+	struct lease_result r;
+
+	leases_take(m->proxies[i], 1, &m->g, m->unit, n, m->now, 0, 0, &r);
+	m->offered++;
+	m->passed += r.verdict == LEASE_TAKEN;
+	m->of[i] += r.verdict == LEASE_TAKEN;
+	m->refused += r.verdict == LEASE_REFUSED;
+	m->waiting += r.verdict == LEASE_PENDING;
+	if (r.ask) {
+		ck_assert(!m->way[i].asked || m->away);
+		m->way[i].ask = r;
+		m->way[i].asked = true;
+		m->way[i].ran = false;
+		m->way[i].at = m->now + m->rtt / 2;
+		m->asks++;
+	}
+	return r.verdict;
+}
+
+static void model_begin(struct model *m, int64_t count, int64_t period_s, int64_t burst, int64_t rtt)
+{
+	*m = (struct model){.now = 100 * SECOND, .rtt = rtt};
+	gcra_init(&m->g, count, period_s * SECOND, burst);
+	m->unit = gcra_span(&m->g, 1);
+	for (int i = 0; i < N_PROXIES; i++)
+		m->proxies[i] = leases_new();
+}
+
+static void model_end(struct model *m)
+{
+	for (int i = 0; i < N_PROXIES; i++)
+		leases_free(&m->proxies[i]);
+}
+
+START_TEST(sharing)
+{
+	static const struct {
+		int64_t rate, burst, per_s[N_PROXIES], rtt;
+	} cases[] = {
+		{1000, 1000, {1000, 1000, 1000}, MS / 2}, {1000, 100, {3000, 3000, 3000}, MS / 2},
+		{1000, 10, {3000, 3000, 3000}, MS / 2},	  {1000, 1000, {9000, 500, 100}, 2 * MS},
+		{200, 50, {500, 500, 500}, MS},		  {20000, 20000, {10000, 10000, 10000}, MS},
+		{50, 100, {300, 300, 300}, MS},		  {10000, 100, {6000, 6000, 6000}, MS},
+	};
+
+	for (int k = 0; k < COUNT(cases); k++) {
+		double credit[N_PROXIES] = {0}, budget;
+		struct model m;
+		int64_t began;
+
+		model_begin(&m, cases[k].rate, 1, cases[k].burst, cases[k].rtt);
+		began = m.now;
+		for (int step = 0; step < 100000; step++, m.now += MS / 10) {
+			for (int i = 0; i < N_PROXIES; i++) {
+				answer(&m, i);
+				for (credit[i] += (double)cases[k].per_s[i] / 10000; credit[i] >= 1; credit[i] -= 1)
+					offer(&m, i, 1);
+			}
+			budget = (double)cases[k].burst + (double)cases[k].rate * (double)(m.now - began) / SECOND;
+			ck_assert_msg((double)m.passed <= budget + 1, "%d: %d: %g", k, step, budget);
+		}
+		if (getenv("VERBOSE"))
+			printf("%d: passed %g of the budget, asks %g of the requests, %g of what passed; %g %g %g\n", k,
+			       (double)m.passed / budget, (double)m.asks / (double)m.offered,
+			       (double)m.asks / (double)m.passed, (double)m.of[0] / (double)m.passed,
+			       (double)m.of[1] / (double)m.passed, (double)m.of[2] / (double)m.passed);
+		ck_assert_msg((double)m.passed >= 0.95 * budget, "%d: %g of %g", k, (double)m.passed, budget);
+		ck_assert_msg((double)m.asks <= 0.05 * (double)m.offered, "%d: %g of %g", k, (double)m.asks,
+			      (double)m.offered);
+		model_end(&m);
+	}
+}
+END_TEST
+
+/* Less than the budget: all of it passes, or waits a round trip. */
+START_TEST(below_the_budget)
+{
+	struct model m;
+	uint64_t first;
+
+	model_begin(&m, 1000, 1, 500, MS);
+	for (int step = 0; step < 50000; step++, m.now += MS / 10) {
+		for (int i = 0; i < N_PROXIES; i++)
+			answer(&m, i);
+		if (step % 33 == 0)
+			offer(&m, step / 33 % N_PROXIES, 1);
+		if (step == 10000)
+			first = m.waiting;
+	}
+	ck_assert_uint_eq(m.refused, 0);
+	ck_assert_uint_eq(m.waiting, first);
+	ck_assert_uint_le(m.waiting, 20);
+	ck_assert_uint_le(m.asks * 20, m.offered);
+	model_end(&m);
+}
+END_TEST
+
+START_TEST(no_answer)
+{
+	struct lease_waiting waiting;
+	struct lease_result r;
+	struct model m;
+
+	model_begin(&m, 1000, 1, 100, MS);
+	m.away = true;
+	ck_assert_int_eq(offer(&m, 0, 1), LEASE_PENDING);
+	m.now += 249 * MS;
+	ck_assert_int_eq(offer(&m, 0, 1), LEASE_PENDING);
+	m.now += 1 * MS;
+	ck_assert_int_eq(offer(&m, 0, 1), LEASE_LOCAL);
+	/* Too late. */
+	leases_granted(m.proxies[0], 1, m.way[0].ask.serial, MS, 0, m.now, &waiting);
+	ck_assert_int_eq(offer(&m, 0, 1), LEASE_LOCAL);
+	m.now += 1000 * MS;
+	leases_take(m.proxies[0], 1, &m.g, MS, 1, m.now, 0, 67, &r);
+	ck_assert(r.verdict == LEASE_PENDING && r.ask);
+	leases_granted(m.proxies[0], 1, r.serial, -1, 0, m.now, &waiting);
+	ck_assert_uint_eq(waiting.bits[1], 1 << 3);
+	ck_assert_int_eq(offer(&m, 0, 1), LEASE_LOCAL);
+	model_end(&m);
+}
+END_TEST
+
+/* A lease that nobody uses is void; and many subjects have no more room than there is. */
+START_TEST(void_and_full)
+{
+	struct lease_waiting waiting;
+	struct lease_result r;
+	uint64_t local = 0;
+	struct model m;
+
+	model_begin(&m, 10, 1, 10, MS);
+	leases_take(m.proxies[0], 1, &m.g, m.unit, 1, m.now, 0, 0, &r);
+	leases_granted(m.proxies[0], 1, r.serial, 5 * m.unit, 0, m.now, &waiting);
+	ck_assert_int_eq(offer(&m, 0, 5), LEASE_TAKEN);
+	leases_give_back(m.proxies[0], 1, &m.g, 5);
+	for (int i = 0; i < 1100; i++, m.now += MS)
+		answer(&m, 0);
+	ck_assert_int_eq(offer(&m, 0, 1), LEASE_PENDING);
+	for (uint64_t i = 2; i < 100000; i++) {
+		leases_take(m.proxies[1], i * 0x9e3779b97f4a7c15u, &m.g, m.unit, 1, m.now, 0, 0, &r);
+		local += r.verdict == LEASE_LOCAL;
+	}
+	ck_assert_uint_ge(local, 99998 - 32768);
+	ck_assert_uint_le(local, 99998 - 30000);
+	model_end(&m);
+}
+END_TEST
+
 /* ---- rules ---- */
 
 static const struct command *named(const char *name, const char *sub)
@@ -219,7 +424,8 @@ START_TEST(wanted)
 	struct limits *l;
 
 	good("[[rate_limit]]\nname = \"a\"\nrate = \"1/s\"\n"
-	     "[[rate_limit]]\nname = \"b\"\nrate = \"1/s\"\ncommands = [\"@write\", \"GET\", \"config|set\", \"client\"]\n"
+	     "[[rate_limit]]\nname = \"b\"\nrate = \"1/s\"\ncommands = [\"@write\", \"GET\", \"config|set\", "
+	     "\"client\"]\n"
 	     "[[rate_limit]]\nname = \"c\"\nrate = \"1/s\"\nmatch = \"x:\"\n"
 	     "[[rate_limit]]\nname = \"d\"\nrate = \"1/s\"\non = \"connections\"\n"
 	     "[[rate_limit]]\nname = \"e\"\nrate = \"1/s\"\ncommands = \"@all\"\nper = \"key\"\n");
@@ -246,8 +452,10 @@ START_TEST(values)
 {
 	char *text;
 
-	good("[[rate_limit]]\nname = \"a\"\nrate = \"10k/m\"\n[[rate_limit]]\nname = \"b\"\nrate = \"1/d\"\nburst = \"1mb\"\n"
-	     "cost = \"bytes\"\naction = \"delay\"\nmax_delay = \"250ms\"\nper = \"user\"\ndry_run = true\nmatch = [\"x\", \"y\"]\n");
+	good("[[rate_limit]]\nname = \"a\"\nrate = \"10k/m\"\n[[rate_limit]]\nname = \"b\"\nrate = \"1/d\"\nburst = "
+	     "\"1mb\"\n"
+	     "cost = \"bytes\"\naction = \"delay\"\nmax_delay = \"250ms\"\nper = \"user\"\ndry_run = true\nmatch = "
+	     "[\"x\", \"y\"]\n");
 	ck_assert_uint_eq(config->n_limits, 2);
 	ck_assert_int_eq(config->limits[0].rate.count, 10000);
 	ck_assert_int_eq(config->limits[0].rate.period_s, 60);
@@ -268,8 +476,10 @@ END_TEST
 
 START_TEST(mistakes)
 {
-	static const char *const wrong[] = {"\"5\"", "\"/s\"", "\"5/\"", "\"5/w\"", "\"x/s\"", "\"5/ss\"", "\"-5/s\"", "\"0/s\"",
-					    "\"99999999999999/s\"", "5", "\"1.5/s\""};
+	static const char *const wrong[] = {"\"5\"",	"\"/s\"",   "\"5/\"",
+					    "\"5/w\"",	"\"x/s\"",  "\"5/ss\"",
+					    "\"-5/s\"", "\"0/s\"",  "\"99999999999999/s\"",
+					    "5",	"\"1.5/s\""};
 
 	for (int i = 0; i < COUNT(wrong); i++) {
 		char *text = xasprintf(RULE "rate = %s\n", wrong[i]);
@@ -296,7 +506,8 @@ START_TEST(mistakes)
 	    "t.toml:6:9: rate_limit.match does not go with on = \"connections\"\n"
 	    "t.toml:7:10: rate_limit.action does not go with on = \"connections\"\n");
 	bad("[rate_limit]\nname = \"a\"\n", "t.toml:1:2: rate_limit must be a list of tables: [[rate_limit]]\n");
-	bad("[[rate_limits]]\nname = \"a\"\n", "t.toml:1:3: unknown table [rate_limits], did you mean [[rate_limit]]?\n");
+	bad("[[rate_limits]]\nname = \"a\"\n",
+	    "t.toml:1:3: unknown table [rate_limits], did you mean [[rate_limit]]?\n");
 	bad("burst = 5\n", "t.toml:1:1: unknown key burst outside of any table, it belongs in [[rate_limit]]\n");
 }
 END_TEST
@@ -328,8 +539,9 @@ END_TEST
 
 int main(void)
 {
-	TCase *numbers = tcase_create("algorithm"), *table = tcase_create("buckets"), *rules = tcase_create("rules");
-	TCase *cases[] = {numbers, table, rules};
+	TCase *numbers = tcase_create("algorithm"), *table = tcase_create("buckets"), *shared = tcase_create("leases"),
+	      *rules = tcase_create("rules");
+	TCase *cases[] = {numbers, table, shared, rules};
 
 	command_init();
 	tcase_add_test(numbers, recorded);
@@ -340,6 +552,11 @@ int main(void)
 	tcase_add_test(table, flood);
 	tcase_add_test(table, threads);
 	tcase_set_timeout(table, 60);
+	tcase_add_test(shared, sharing);
+	tcase_add_test(shared, below_the_budget);
+	tcase_add_test(shared, no_answer);
+	tcase_add_test(shared, void_and_full);
+	tcase_set_timeout(shared, 60);
 	tcase_add_test(rules, wanted);
 	tcase_add_test(rules, values);
 	tcase_add_test(rules, mistakes);

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Asking the upstream for leases of budgets that several proxies share: see policy/leases.h. A script in [upstream.main]
+ * keeps the budget, by its clock; a request without a client (REQUEST_LEASE) over the worker's shared link carries it.
+ * Nothing is tried twice, but for a script that is not there: without an answer each proxy limits for itself.
+ */
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/client.h"
+#include "client/limit_private.h"
+#include "client/redirect.h"
+#include "resp/reply_frame.h"
+#include "resp/write.h"
+#include "server.h"
+#include "upstream/route.h"
+
+#define REPLY_MAX 256
+
+/*
+ * ARGV: unit, want, most, see struct lease_result. Of what there is room for no more than half is granted, so that those
+ * who ask a moment later find something, too. Returns what is granted, and from when on, in ns from now.
+ * The time is kept in two parts, as CL.THROTTLE does.
+ */
+static const char script[] =
+	"local unit, want, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+	"local t = redis.call('TIME')\n"
+	"local s, ns = tonumber(t[1]), tonumber(t[2]) * 1000\n"
+	"local tat = redis.call('GET', KEYS[1]) or '0'\n"
+	"local ahead = ((tonumber(string.sub(tat, 1, -10)) or 0) - s) * 1e9 + (tonumber(string.sub(tat, -9)) or 0) - ns\n"
+	"ahead = math.max(ahead, 0)\n"
+	"local grant = math.floor((most - ahead) / 2 / unit) * unit\n"
+	"if grant < unit then grant = most - ahead >= unit and unit or 0 end\n"
+	"grant = math.min(grant, want)\n"
+	"if grant > 0 then\n"
+	"local new = ns + ahead + grant\n"
+	"local whole = math.floor(new / 1e9)\n"
+	"redis.call('SET', KEYS[1], string.format('%.0f%09.0f', s + whole, new - whole * 1e9),\n"
+	"'PX', string.format('%.0f', math.ceil((ahead + grant) / 1e6)))\n"
+	"end\n"
+	"return {grant, ahead}\n";
+
+/* What was asked. Owner: its request. */
+struct lease_asked {
+	uint64_t hash;
+	uint32_t serial;
+	bool again; /* it was sent a second time, behind the script */
+	struct buf bytes;
+	int slot;
+};
+
+static void asked_free(struct lease_asked **ap)
+{
+	struct lease_asked *a = *ap;
+
+	*ap = NULL;
+	buf_release(&a->bytes);
+	free(a);
+}
+
+/* ---- the answer ---- */
+
+static void settle(struct worker *w, const struct lease_asked *a, int64_t grant, int64_t ahead)
+{
+	struct lease_waiting waiting;
+	void *hash = (void *)(uintptr_t)a->hash;
+
+	/* Later than the script ran: what was granted passes no sooner than it may. */
+	leases_granted(w->server->leases, a->hash, a->serial, grant, ahead, clock_now_us() * 1000, &waiting);
+	for (unsigned i = 0; i < w->server->n_workers; i++) {
+		if (!(waiting.bits[i / 64 % 4] >> i % 64 & 1))
+			continue;
+		if (i == w->id)
+			limit_wake(w, hash);
+		else if (!w->stop) /* at the end nobody would hear it */
+			worker_run_on(&w->server->workers[i], limit_wake, hash);
+	}
+}
+
+void lease_lost(struct worker *w, struct request *r)
+{
+	struct lease_asked *a = (struct lease_asked *)(intptr_t)r->arg;
+
+	settle(w, a, -1, 0);
+	asked_free(&a);
+}
+
+/* ---- the question ---- */
+
+static struct link *find_link(struct worker *w, int slot)
+{
+	struct pool *p = route_master(&w->routes[0], slot);
+	struct link *l;
+
+	if (!p || pool_is_down(p) || pool_shared(p, 2, w->routes[0].up->conf->target.db, &l) != POOL_OK ||
+	    l->state == LINK_CLOSED || l->n_queue >= LINK_QUEUE_MAX || l->out.bytes >= LINK_BYTES_MAX)
+		return NULL;
+	return l;
+}
+
+static void put_load(struct buf *out)
+{
+	resp_request(out, 3, (const char *const[]){"SCRIPT", "LOAD", script});
+}
+
+static bool send_asked(struct worker *w, struct lease_asked *a)
+{
+	struct link *l = find_link(w, a->slot);
+	struct buf load = {0};
+	struct request *r;
+
+	if (!l)
+		return false;
+	if (!(l->own_scripts & OWN_SCRIPT_LEASE)) {
+		put_load(&load);
+		forward_own(l, buf_head(&load), buf_len(&load));
+		buf_release(&load);
+		l->own_scripts |= OWN_SCRIPT_LEASE;
+	}
+	r = request_new(&w->requests);
+	r->flags = REQUEST_LEASE;
+	r->slot = (int16_t)a->slot;
+	r->arg = (int64_t)(intptr_t)a;
+	r->start_us = w->now_us;
+	r->deadline_us = w->now_us + forward_timeout_us(l, NULL);
+	link_send(l, r, buf_head(&a->bytes), buf_len(&a->bytes));
+	return true;
+}
+
+static bool is_error(const struct buf *reply, const char *word)
+{
+	size_t n = strlen(word);
+
+	return buf_len(reply) > n && memcmp(buf_head(reply) + 1, word, n) == 0;
+}
+
+/* "*2, grant, ahead". */
+static bool read_grant(const struct buf *reply, int64_t *grant, int64_t *ahead)
+{
+	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
+	struct reply_item head, first, second;
+
+	if (!reply_cursor_next(&cur, &head) || head.type != '*' || head.number != 2 || !reply_cursor_next(&cur, &first) ||
+	    !reply_cursor_next(&cur, &second) || first.type != ':' || second.type != ':')
+		return false;
+	*grant = first.number;
+	*ahead = second.number;
+	return *grant >= 0 && *ahead >= 0 && *ahead < GCRA_FOREVER;
+}
+
+/* The script was flushed, or another server stands there. */
+static bool try_again(struct worker *w, struct link *l, struct lease_asked *a, const struct buf *reply)
+{
+	if (is_error(reply, "MOVED") || is_error(reply, "CLUSTERDOWN") || is_error(reply, "READONLY"))
+		redirect_stale(w, l->pool->server->up);
+	if (a->again || !is_error(reply, "NOSCRIPT"))
+		return false;
+	a->again = true;
+	l->own_scripts &= (uint8_t)~OWN_SCRIPT_LEASE;
+	return send_asked(w, a);
+}
+
+void lease_answered(struct request *r, const char *data, size_t len, struct link *l, bool done)
+{
+	struct lease_asked *a = (struct lease_asked *)(intptr_t)r->arg;
+	int64_t grant = -1, ahead = 0;
+
+	if (buf_len(&r->reply) < REPLY_MAX)
+		buf_put(&r->reply, data, len < REPLY_MAX ? len : REPLY_MAX);
+	if (!done)
+		return;
+	if (l->rf.type == '-' && try_again(l->w, l, a, &r->reply))
+		return;
+	if (!read_grant(&r->reply, &grant, &ahead))
+		grant = -1;
+	settle(l->w, a, grant, ahead);
+	asked_free(&a);
+}
+
+static void put_number(struct buf *b, int64_t n)
+{
+	struct buf text = {0};
+
+	buf_printf(&text, "%lld", (long long)n);
+	resp_bulk(b, buf_head(&text), buf_len(&text));
+	buf_release(&text);
+}
+
+static void put_sha(struct buf *b)
+{
+	unsigned char sha[SHA_DIGEST_LENGTH];
+	char hex[2 * SHA_DIGEST_LENGTH + 1];
+
+	SHA1((const unsigned char *)script, strlen(script), sha);
+	for (size_t i = 0; i < sizeof(sha); i++)
+		snprintf(hex + 2 * i, 3, "%02x", sha[i]);
+	resp_bulks(b, hex);
+}
+
+void lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r)
+{
+	struct lease_asked *a = xcalloc(1, sizeof(*a));
+	struct worker *w = c->w;
+	struct buf name = {0};
+
+	limit_put_name(c, one, &name);
+	a->hash = one->hash;
+	a->serial = r->serial;
+	a->slot = w->routes[0].topo->slots ? (int)hash_slot(buf_head(&name), buf_len(&name)) : -1;
+	resp_array(&a->bytes, 7);
+	resp_bulks(&a->bytes, "EVALSHA");
+	put_sha(&a->bytes);
+	resp_bulks(&a->bytes, "1");
+	resp_bulk(&a->bytes, buf_head(&name), buf_len(&name));
+	put_number(&a->bytes, r->unit_ns);
+	put_number(&a->bytes, r->want_ns);
+	put_number(&a->bytes, r->most_ns);
+	buf_release(&name);
+	w->limit_counts[one->rule->id].leases++;
+	if (!send_asked(w, a)) {
+		settle(w, a, -1, 0);
+		asked_free(&a);
+	}
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of rate limits tell each other. */
+#ifndef KEYWEIR_CLIENT_LIMIT_PRIVATE_H
+#define KEYWEIR_CLIENT_LIMIT_PRIVATE_H
+
+#include "client/limit.h"
+#include "policy/leases.h"
+
+/* What a command takes of a rule's budget. */
+struct limit_charge {
+	struct limit_rule *rule;
+	uint64_t hash;
+	int64_t n;
+	int64_t wait;	   /* in ns, that it was given for; -1: it was not */
+	bool counts;	   /* the first of its command and rule */
+	struct slice name; /* of the key or namespace; borrowed from the call, or the configuration */
+	bool leased;	   /* given by a lease */
+};
+
+/* Of the command that a worker looks at. */
+struct limit_charges {
+	struct limit_charge *items;
+	size_t n, room;
+	uint64_t seen; /* bits of rules that have charged the command */
+};
+
+/* ---- limit_charge.c ---- */
+
+/* Adds what the call takes. */
+void limit_collect(struct client *c, const struct call *call, uint64_t wanted);
+void limit_clear(struct client *c);
+
+const char *limit_user(const struct client *c);
+
+/* Appends the key under which all proxies know whom a charge is about. */
+void limit_put_name(struct client *c, const struct limit_charge *one, struct buf *out);
+
+/* ---- limit_lease.c ---- */
+
+/* Asks the upstream for what r wants. */
+void lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r);
+
+/* A lease (its hash) is there: who waits for it goes on. For worker_run_on(). */
+void limit_wake(struct worker *w, void *arg);
+
+#endif
