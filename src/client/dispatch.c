@@ -269,7 +269,7 @@ static __attribute__((noinline)) enum verdict run_near(struct client *c, const s
 	return verdict;
 }
 
-static inline enum verdict run_unlimited(struct client *c, struct call *call)
+static enum verdict run_unlimited(struct client *c, struct call *call)
 {
 	if (__builtin_expect(c->w->near != NULL, 0))
 		return run_near(c, call);
@@ -278,20 +278,9 @@ static inline enum verdict run_unlimited(struct client *c, struct call *call)
 	return handle(c, call);
 }
 
-static __attribute__((noinline)) enum verdict run_limited(struct client *c, struct call *call)
-{
-	enum verdict verdict;
-
-	if (!limit_passes(c, call, &verdict))
-		return verdict;
-	verdict = run_unlimited(c, call);
-	c->limit_passed = verdict == CALL_WAIT;
-	return verdict;
-}
-
 static enum verdict run(struct client *c, struct call *call)
 {
-	return __builtin_expect(c->w->limits != NULL, 0) ? run_limited(c, call) : run_unlimited(c, call);
+	return __builtin_expect(c->w->limits != NULL, 0) ? limit_run(c, call, run_unlimited) : run_unlimited(c, call);
 }
 
 /* It was consumed: what the client and MONITOR see of it. */

@@ -136,18 +136,9 @@ static enum verdict send_inner(struct client *c, const struct call *call)
 	return !c->w->only && fanout_wanted(c, call) ? fanout(c, call) : forward(c, call, 0, NULL, 0);
 }
 
-static enum verdict run_inner(struct client *c, const struct buf *bytes)
+static enum verdict run_inner(struct client *c, struct call *inner)
 {
-	struct request_frame f = {.max_bulk = c->frame.max_bulk};
-	struct call inner = {.frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
-	enum verdict verdict;
-
-	if (request_frame_feed(&f, inner.bytes, inner.len) != FRAME_READY)
-		return CALL_DONE;
-	inner.cmd = dispatch_find(c, &inner);
-	if (c->w->limits && !limit_passes(c, &inner, &verdict)) /* they are not to be got around */
-		return verdict;
-	switch (inner.cmd->handler) {
+	switch (inner->cmd->handler) {
 	case HANDLER_FORWARD:
 	case HANDLER_PING: /* what we answer ourselves, or look at, is asked of that server here */
 	case HANDLER_ECHO:
@@ -164,18 +155,29 @@ static enum verdict run_inner(struct client *c, const struct buf *bytes)
 	case HANDLER_SLOWLOG_GET:
 	case HANDLER_SLOWLOG_LEN:
 	case HANDLER_SLOWLOG_RESET:
-		/* Namespaces are not to be got around: only where it goes is another. */
-		return c->w->policy && policy_wants(inner.cmd) ? policy_run(c, &inner, send_inner)
-							       : send_inner(c, &inner);
+		return c->w->policy && policy_wants(inner->cmd) ? policy_run(c, inner, send_inner)
+							       : send_inner(c, inner);
 	case HANDLER_DEDICATED:
-		return c->w->policy && policy_wants(inner.cmd) ? policy_run(c, &inner, handle_DEDICATED)
-							       : handle_DEDICATED(c, &inner);
+		return c->w->policy && policy_wants(inner->cmd) ? policy_run(c, inner, handle_DEDICATED)
+							       : handle_DEDICATED(c, inner);
 	case HANDLER_CL_THROTTLE:
-		return c->w->policy ? policy_run(c, &inner, handle_CL_THROTTLE) : handle_CL_THROTTLE(c, &inner);
+		return c->w->policy ? policy_run(c, inner, handle_CL_THROTTLE) : handle_CL_THROTTLE(c, inner);
 	default: /* it changes the state of a connection */
-		client_reply_own_error(c, &inner, ERROR_REFUSED);
+		client_reply_own_error(c, inner, ERROR_REFUSED);
 		return CALL_DONE;
 	}
+}
+
+/* Neither namespaces nor rate limits are to be got around. */
+static enum verdict dispatch_inner(struct client *c, const struct buf *bytes)
+{
+	struct request_frame f = {.max_bulk = c->frame.max_bulk};
+	struct call inner = {.frame = &f, .bytes = buf_head(bytes), .len = buf_len(bytes)};
+
+	if (request_frame_feed(&f, inner.bytes, inner.len) != FRAME_READY)
+		return CALL_DONE;
+	inner.cmd = dispatch_find(c, &inner);
+	return limit_run(c, &inner, run_inner);
 }
 
 static enum verdict to_upstream(struct client *c, const struct call *call)
@@ -194,7 +196,7 @@ static enum verdict to_upstream(struct client *c, const struct call *call)
 	}
 	put_inner(call, &bytes);
 	c->forced_route = i + 1;
-	verdict = run_inner(c, &bytes);
+	verdict = dispatch_inner(c, &bytes);
 	c->forced_route = 0;
 	buf_release(&bytes);
 	return verdict;

@@ -301,14 +301,12 @@ static bool carry_out(struct client *c, const struct call *call, const struct ru
 	return ruling->what == RULING_PASS;
 }
 
-bool limit_passes(struct client *c, const struct call *call, enum verdict *verdict)
+/* False: it was refused, or has to wait. */
+static bool passes(struct client *c, const struct call *call, uint64_t wanted, enum verdict *verdict)
 {
-	uint64_t wanted = limits_of(c->w->limits, call->cmd);
 	struct ruling ruling;
-	bool passes;
+	bool goes_on;
 
-	if (wanted == 0 || c->tx_run > 0)
-		return true;
 	if (c->limit_passed)
 		return is_its_turn(c, verdict);
 	if (lacks_keys(c, call, wanted)) {
@@ -317,14 +315,28 @@ bool limit_passes(struct client *c, const struct call *call, enum verdict *verdi
 	}
 	limit_collect(c, call, wanted);
 	ruling = take(c, true);
-	passes = carry_out(c, call, &ruling, verdict);
+	goes_on = carry_out(c, call, &ruling, verdict);
 	limit_clear(c);
-	return passes;
+	return goes_on;
+}
+
+enum verdict limit_run(struct client *c, struct call *call, limit_next_fn next)
+{
+	uint64_t wanted = c->w->limits ? limits_of(c->w->limits, call->cmd) : 0;
+	enum verdict verdict;
+
+	if (wanted == 0 || c->tx_run > 0) /* KEYWEIR UPSTREAM may have another in it, which is asked about there */
+		return next(c, call);
+	if (!passes(c, call, wanted, &verdict))
+		return verdict;
+	verdict = next(c, call);
+	c->limit_passed = verdict == CALL_WAIT;
+	return verdict;
 }
 
 bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 {
-	bool passes;
+	bool all;
 
 	while (n-- > 0) {
 		struct request_frame f = {.max_bulk = c->frame.max_bulk};
@@ -340,11 +352,11 @@ bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 		p += f.len;
 		len -= f.len;
 	}
-	passes = take(c, false).what == RULING_PASS;
-	if (passes)
+	all = take(c, false).what == RULING_PASS;
+	if (all)
 		count_passed(c, false);
 	limit_clear(c);
-	return passes;
+	return all;
 }
 
 /* ---- a worker's part ---- */

@@ -35,8 +35,9 @@ static inline bool limit_wanted(const struct client *c, const struct command *cm
 	return __builtin_expect(c->w->limits != NULL, 0) && limits_of(c->w->limits, cmd) != 0;
 }
 
-/* False: it was refused, or has to wait (*verdict). Only where the worker has limits. */
-bool limit_passes(struct client *c, const struct call *call, enum verdict *verdict);
+/* Goes on with next where the rules let the call pass; else it is refused, or waits. */
+typedef enum verdict (*limit_next_fn)(struct client *c, struct call *call);
+enum verdict limit_run(struct client *c, struct call *call, limit_next_fn next);
 
 /* Whether n commands at p, a transaction that arrived whole, may pass as one and at once. */
 bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n);

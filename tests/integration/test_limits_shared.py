@@ -10,7 +10,7 @@ from harness.limits import passed, rule, told
 from harness.old import OldRedis, binary
 from harness.resp import RespError, encode, parse
 from harness.sentinel import SentinelSet
-from harness.servers import Keyweir, Redis, calls_of, wait_until
+from harness.servers import KEYWEIR, Keyweir, Redis, calls_of, wait_until
 
 
 class Three:
@@ -156,6 +156,12 @@ def test_transactions():
         assert parse(conn.pipeline(words)[-1]).startswith("EXECABORT") and redis.cmd("GET", "n") == b"4"
 
 
+def test_keyweir_upstream_does_not_get_around_it():
+    config = rule("r", "1/h", 5, commands=["incr"], per="all", shared=True)
+    with Redis() as redis, Keyweir(redis, config) as proxy, proxy.client() as conn:
+        assert passed(conn, ["KEYWEIR", "UPSTREAM", "main", "INCR", "n"], 20) == int(redis.cmd("GET", "n")) == 5
+
+
 def test_bytes():
     with Redis() as redis, Three(redis, rule("r", "100kb/s", 50000, per="all", shared=True, cost="bytes"), n=2) as two:
         words = ("SET", "k", "x" * 500)
@@ -258,5 +264,5 @@ def test_memory_is_bounded():
         before = proxy.rss_kb()
         for i in range(60):
             conn.pipeline([["EXISTS", "k%d" % (i * 1000 + j)] for j in range(1000)])
-        assert proxy.rss_kb() - before < 16000 and told(conn, "r", "allowed") > 59000
+        assert proxy.rss_kb() - before < (16000 if "san" not in KEYWEIR else 300000) and told(conn, "r", "allowed") > 59000
         assert not isinstance(conn.cmd("GET", "x"), RespError)
