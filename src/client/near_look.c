@@ -222,16 +222,17 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 
 	if (!near_find(c, call->bytes + key->offset, key->len, room, &at))
 		return false;
-	if (near_is_busy(c, at.key.hash) || !near_ask(c, &at, &ask)) {
+	if (!near_ask(c, &at, &ask)) {
 		near_note_busy(c, at.key.hash);
 		namespace_stats_near_miss(w, at.ns->id);
 		return false;
 	}
 	ask.request = request_of(c, call->cmd, &at, (struct slice){call->bytes, call->len}, key);
-	if (c->n_upstream < c->window) {
-		ask.may_lead = c->n_parked == 0;
+	ask.may_lead = c->n_parked == 0 && c->n_upstream < c->window;
+	if (near_is_busy(c, at.key.hash))
+		ask.newer_us = INT64_MAX; /* nothing that others have asked for */
+	else if (c->n_upstream < c->window)
 		ask.waiter = near_waiter_spare(w);
-	}
 	switch (store_look(w->near, &ask, &hit, &flight)) {
 	case STORE_HIT:
 		answer(c, call, at.ns, &hit);
