@@ -165,13 +165,13 @@ void store_land(struct store *s, struct flight **flight, const struct store_land
 	}
 	sh = store_shard(s, (uint32_t)f->key.hash);
 	it = make_item(s, f, landing);
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	if (settle(s, sh, f, landing, it, landed, &pinned, &doomed)) {
 		landed->kept = !(it->what & ITEM_TOO_LARGE);
 		it = NULL;
 	}
 	landed->waiters = f->waiters;
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	store_bury(s, &doomed);
 	if (it)
 		chunks_give(&s->chunks, item_index(&s->chunks, it), item_chunks(it));
