@@ -30,10 +30,10 @@ enum tracking_mode {
 };
 
 struct truth {
-	atomic_uint epoch;		/* from 1 on */
-	atomic_int mode;		/* enum tracking_mode */
-	_Atomic int64_t confirmed_us;	/* monotonic; 0: nothing is known to be true */
-	atomic_bool ping_wanted;	/* somebody waits for a confirmation: the next PING comes at once */
+	atomic_uint epoch;		      /* from 1 on */
+	atomic_int mode;		      /* enum tracking_mode */
+	_Atomic int64_t confirmed_us;	      /* monotonic; 0: nothing is known to be true */
+	atomic_bool ping_wanted;	      /* somebody waits for a confirmation: the next PING comes at once */
 	_Atomic int64_t ended_us[TRUTH_ENDS]; /* when epoch e ended, at e % TRUTH_ENDS; 0: it is of no use at all */
 };
 

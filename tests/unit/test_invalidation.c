@@ -113,8 +113,8 @@ static struct cluster_look look_at(const char *info, const char *nodes)
 		ck_assert(node_look_cluster_info(&look[proto], reply, bulk(info, proto)));
 		ck_assert(node_look_cluster_nodes(&look[proto], reply, bulk(nodes, proto)));
 	}
-	ck_assert(look[2].ok == look[3].ok && look[2].line == look[3].line &&
-		  look[2].my_epoch == look[3].my_epoch && look[2].current_epoch == look[3].current_epoch);
+	ck_assert(look[2].ok == look[3].ok && look[2].line == look[3].line && look[2].my_epoch == look[3].my_epoch &&
+		  look[2].current_epoch == look[3].current_epoch);
 	return look[2];
 }
 
@@ -128,14 +128,15 @@ START_TEST(cluster)
 	ck_assert(!look_at(INFO("fail", "9", "3"), OTHERS MINE "\n").ok);
 	ck_assert(!look_at(INFO("ok", "9", "3"), "1607 a:1@2 myself,slave 5cc3 0 1 3 connected\n").ok);
 	/* The time, its address and the others change by themselves. */
-	other = look_at(INFO("ok", "9", "3"),
-			"1607 h:9@1 myself,master - 5 99 3 connected 0-5460 7000\n" OTHERS "77 a:1@2 master - 0 0 1 connected\n");
+	other = look_at(INFO("ok", "9", "3"), "1607 h:9@1 myself,master - 5 99 3 connected 0-5460 7000\n" OTHERS
+					      "77 a:1@2 master - 0 0 1 connected\n");
 	ck_assert_uint_eq(look.line, other.line);
 	/* Its slots, where they go to and its epoch don't. */
 	ck_assert_uint_ne(look.line, look_at(INFO("ok", "9", "3"), OTHERS MINE " [7000->-5cc3]\n").line);
 	ck_assert_uint_ne(look.line, look_at(INFO("ok", "9", "3"), OTHERS MINE " 7002\n").line);
-	ck_assert_uint_ne(look.line,
-			  look_at(INFO("ok", "9", "3"), "1607 a:1@2 myself,master - 0 1 4 connected 0-5460 7000\n").line);
+	ck_assert_uint_ne(
+		look.line,
+		look_at(INFO("ok", "9", "3"), "1607 a:1@2 myself,master - 0 1 4 connected 0-5460 7000\n").line);
 	ck_assert_uint_ne(look.line,
 			  look_at(INFO("ok", "9", "3"), "1607 a:1@2 myself,slave 5cc3 0 1 3 connected\n").line);
 }
