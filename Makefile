@@ -32,8 +32,18 @@ SOURCES := \
 	src/base/map.c \
 	src/base/mem.c \
 	src/base/outq.c \
+	src/base/top_k.c \
+	src/cache/chunks.c \
+	src/cache/fifo.c \
+	src/cache/flight.c \
+	src/cache/item.c \
+	src/cache/store.c \
+	src/cache/store_land.c \
+	src/cache/store_look.c \
 	src/client/absent.c \
+	src/client/big_keys.c \
 	src/client/blocking.c \
+	src/client/cache_cmd.c \
 	src/client/client.c \
 	src/client/client_admin.c \
 	src/client/client_cmd.c \
@@ -49,10 +59,13 @@ SOURCES := \
 	src/client/fanout.c \
 	src/client/forward.c \
 	src/client/forward_run.c \
+	src/client/hot_keys.c \
 	src/client/hub.c \
 	src/client/hub_message.c \
 	src/client/info.c \
 	src/client/join.c \
+	src/client/key_names.c \
+	src/client/key_report.c \
 	src/client/keyweir_cmd.c \
 	src/client/latency.c \
 	src/client/mirror.c \
@@ -61,6 +74,12 @@ SOURCES := \
 	src/client/mirror_send.c \
 	src/client/monitor.c \
 	src/client/namespace_stats.c \
+	src/client/near_fetch.c \
+	src/client/near_last.c \
+	src/client/near_look.c \
+	src/client/near_many.c \
+	src/client/near_wait.c \
+	src/client/near_write.c \
 	src/client/policy.c \
 	src/client/redact.c \
 	src/client/redirect.c \
@@ -132,6 +151,7 @@ SOURCES := \
 	src/config/check.c \
 	src/config/check_encryption.c \
 	src/config/check_namespace.c \
+	src/config/check_near_cache.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \

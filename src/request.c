@@ -5,7 +5,9 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "client/near.h"
 #include "client/policy.h"
+#include "worker.h"
 
 #define FREE_MAX 16384
 
@@ -14,8 +16,9 @@ struct request *request_make(void)
 	return xcalloc(1, sizeof(struct request));
 }
 
-void request_free_rest(struct request *r)
+void request_free_rest(struct request_pool *pool, struct request *r)
 {
+	near_release(container_of(pool, struct worker, requests), r);
 	buf_release(&r->reply);
 	policy_fix_free(&r->fix);
 }

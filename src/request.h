@@ -21,6 +21,7 @@
 struct client;
 struct fix;
 struct link;
+struct near;
 struct worker;
 struct request;
 
@@ -72,6 +73,8 @@ struct request {
 	request_hook_fn on_reply; /* NULL: the reply passes through as it comes */
 	int64_t arg;		  /* for on_reply */
 	struct fix *fix;	  /* what the reply needs on its way back; owned; NULL: nothing */
+	struct near *near;	  /* what the near-cache has to do with it, see client/near.h; owned */
+	uint64_t wrote;		  /* hash of the one key of the near-cache that it writes; 0: none, or see near */
 	uint32_t n_after;	  /* commands of ours in its bytes, behind its own */
 	uint16_t ns;		  /* 1 + id of its first key's namespace; 0: none, or not of interest */
 	struct buf reply;
@@ -108,12 +111,13 @@ static inline struct request *request_new(struct request_pool *pool)
 	r->slot = -1;
 	r->on_reply = NULL;
 	r->arg = 0;
+	r->wrote = 0;
 	r->n_after = 0;
 	r->ns = 0;
 	return r;
 }
 
-void request_free_rest(struct request *r);
+void request_free_rest(struct request_pool *pool, struct request *r);
 
 /* Back to the free list; *rp is NULL then. */
 static inline void request_free(struct request_pool *pool, struct request **rp)
@@ -121,8 +125,8 @@ static inline void request_free(struct request_pool *pool, struct request **rp)
 	struct request *r = *rp;
 
 	*rp = NULL;
-	if (__builtin_expect(r->reply.data || r->fix, 0))
-		request_free_rest(r);
+	if (__builtin_expect(r->reply.data || r->fix || r->near || r->wrote, 0))
+		request_free_rest(pool, r);
 	r->next = pool->free;
 	pool->free = r;
 	pool->n_free++;

@@ -50,7 +50,7 @@ static void control_key_changed(struct control *ctl, struct upstream *up, const 
 	if (!store)
 		return;
 	k.hash = store_hash(store, up->id, key, len);
-	store_forget(store, &k, STORE_TRACKED);
+	store_forget(store, &k, STORE_TRACKED, clock_now_us());
 }
 
 static void on_changed(void *ctx, struct upstream *up, const char *key, size_t len)

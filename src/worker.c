@@ -14,11 +14,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "client/big_keys.h"
 #include "client/client.h"
 #include "client/events.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
+#include "client/near_wait.h"
 #include "client/redirect.h"
 #include "net/transport.h"
 #include "server.h"
@@ -336,6 +339,7 @@ static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 	w->snapshot = snapshot;
 	w->name_hint = (struct name_hint){0};
 	w->policy = namespaces_active(snapshot->holder->namespaces);
+	w->near = snapshot->holder->store;
 	namespace_stats_renew(w, old);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
 	worker_make_routes(w);
@@ -372,6 +376,7 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	rewrite_init(&w->rewrite);
 	randombytes_buf(&w->random, sizeof(w->random));
 	w->random |= 1;
+	hot_keys_init(w);
 	w->link_events = &client_link_events;
 	use_snapshot(w, snapshot_ref(snapshot));
 	w->hub = hub_new(w);
@@ -421,7 +426,12 @@ void worker_fini(struct worker *w)
 	mailbox_fini(&w->mailbox);
 	rewrite_fini(&w->rewrite);
 	buf_release(&w->rewritten);
+	buf_release(&w->near_rest);
+	near_waiter_free(&w->near_spare);
+	free(w->near_call.touched.hashes);
 	namespace_stats_fini(w);
+	hot_keys_fini(w);
+	big_keys_fini(w);
 	chunk_pool_fini(&w->chunks);
 	request_pool_fini(&w->requests);
 	snapshot_unref(&w->snapshot);

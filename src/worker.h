@@ -18,9 +18,11 @@
 #include "base/list.h"
 #include "base/mailbox.h"
 #include "base/outq.h"
+#include "client/near_call.h"
 #include "command/command.h"
 #include "policy/rewrite.h"
 #include "request.h"
+#include "resp/request_frame.h"
 #include "snapshot.h"
 
 #define SCRATCH_BYTES	(64 * 1024)
@@ -28,10 +30,13 @@
 
 struct event;
 struct event_base;
+struct big_keys;
+struct hot_keys;
 struct hub;
 struct pool;
 struct link_events;
 struct namespace_counts;
+struct near_waiter;
 struct route;
 struct server;
 struct tls_conn;
@@ -80,6 +85,14 @@ struct worker {
 	struct buf rewritten;			   /* the request that is being dispatched, as it is upstream */
 	uint64_t random;			   /* state of a generator; no secrets */
 	struct namespace_counts *namespace_counts; /* by namespace.id */
+	struct store *near;			   /* the snapshot's; NULL: no near-cache */
+	struct near_call near_call;
+	struct near_waiter *near_spare;
+	struct buf near_rest;		 /* the rest of an MGET that is being dispatched */
+	struct request_frame near_frame; /* of it */
+	uint32_t hot_left;		 /* commands until one is looked at, see client/hot_keys.h */
+	struct hot_keys *hot_keys;
+	struct big_keys *big_keys;
 	struct hub *hub;
 
 	char *scratch; /* SCRATCH_BYTES, what is read lands here */

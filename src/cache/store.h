@@ -81,7 +81,15 @@ struct store_counts {
  * NULL: the system does not give the address space.
  */
 struct store *store_new(size_t max_bytes, size_t n_namespaces);
-void store_free(struct store **s); /* nobody uses it any more; flights still out are the callers' and stay valid */
+struct store *store_ref(struct store *s); /* NULL in, NULL out */
+void store_unref(struct store **s);	  /* the last one's: flights still out may be landed with NULL for it */
+
+/*
+ * A reload: `fresh`, which is empty (NULL: there is none any more), takes the place of s. From now on nothing is found
+ * in s or kept there, and what is forgotten there by those who do not know it yet is forgotten in fresh as well; keys
+ * have the same hash in both.
+ */
+void store_succeed(struct store *s, struct store *fresh);
 
 uint64_t store_hash(const struct store *s, uint32_t upstream, const char *key, size_t len);
 
@@ -123,7 +131,9 @@ enum store_verdict {
  * Looks for the reply. race_us: an item whose time (that of the key) is over by less is not thrown away. The first
  * who asks leads and will find the key absent; while it makes the new value, the others get the old one (HIT, stale).
  * An absence that such a leader brings is not kept. When the server then tells of a change of the key (its expiry,
- * or the new value) the next one leads again, with the old value as its fallback: see store_landing.fallback.
+ * or the new value) nobody gets the old one until it is known which: the next one leads again, the others join it.
+ * Absence means that it was the expiry: see store_landed.fallback.
+ * A leader that brings nothing makes room for the next one.
  */
 enum store_verdict store_look(struct store *s, const struct store_ask *ask, struct store_hit *hit,
 			      struct flight **flight);
@@ -134,6 +144,7 @@ void store_unpin(struct store *s, struct store_item **item);
 
 /* The reply to a flight's request, or that there will be none. */
 struct store_landing {
+	int64_t now_us;	   /* monotonic */
 	const char *reply; /* NULL: there is none, or it must not be kept */
 	size_t len;
 	int64_t expires_us; /* monotonic; when it must no longer be served */
@@ -147,8 +158,10 @@ struct store_landing {
 struct store_landed {
 	struct store_waiter *waiters; /* all who had joined, in their order; the caller's now */
 	bool kept;
-	struct buf fallback; /* not empty: the key was found absent while another client makes the new value; the
-			      * leader's client gets this old one instead. The caller's. */
+	bool makes;	     /* the key was found absent, and it is the leader's client that makes the new value */
+	struct buf fallback; /* not empty: the key was found absent while a client makes the new value; who had joined,
+			      * and the leader's client if it is not that one (`makes`), get this old one instead.
+			      * The caller's. */
 };
 
 /* Ends a flight; *flight is NULL then. */
@@ -167,8 +180,8 @@ bool store_find_last(struct store *s, const struct store_key *key, const struct 
  * The key has changed: its items go, its flights die. By STORE_TRACKED an item past its time may stay for race_us.
  * By hash alone: what has the same hash goes along, which does no harm.
  */
-void store_forget(struct store *s, const struct store_key *key, enum store_cause cause);
-void store_forget_hash(struct store *s, uint64_t hash, enum store_cause cause);
+void store_forget(struct store *s, const struct store_key *key, enum store_cause cause, int64_t now_us);
+void store_forget_hash(struct store *s, uint64_t hash, enum store_cause cause, int64_t now_us);
 
 /* Items whose key the caller chooses (called under a lock: no store_...() in there); all with NULL. How many. */
 typedef bool (*store_choose_fn)(void *ctx, uint32_t upstream, unsigned namespace, const char *key, size_t len);

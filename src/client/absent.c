@@ -2,6 +2,7 @@
 /* Answers while Redis is not there: see absent.h. */
 #include "client/absent.h"
 
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/target.h"
 #include "resp/write.h"
@@ -126,6 +127,8 @@ static bool wanted(const struct client *c, const struct call *call)
 
 bool absent_make(struct client *c, const struct call *call, struct buf *out)
 {
+	if (c->w->near && !call->partial && near_last(c, call->cmd, (struct slice){call->bytes, call->len}, out))
+		return true;
 	if (!wanted(c, call))
 		return false;
 	put(c, call, out);
@@ -152,6 +155,8 @@ bool absent_make_of(struct client *c, const struct command *cmd, struct slice by
 		return false;
 	if (!c->w->policy)
 		return absent_make(c, &call, out);
+	if (c->w->near && near_last(c, cmd, bytes, out))
+		return true;
 	if (!misses || cmd->absent == ABSENT_ERROR || c->tx != TX_NONE)
 		return false;
 	put(c, &call, out);
@@ -161,7 +166,7 @@ bool absent_make_of(struct client *c, const struct command *cmd, struct slice by
 
 static bool may_stand_in(const struct request *r)
 {
-	return r->cmd && r->cmd->absent != ABSENT_ERROR && !r->on_reply &&
+	return r->cmd && (r->cmd->absent != ABSENT_ERROR || r->cmd->cache != CACHE_NONE) && !r->on_reply &&
 	       !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED | REQUEST_BEGUN)) &&
 	       (r->flags & (REQUEST_UNIT | REQUEST_WRAPPED)) != REQUEST_UNIT;
 }

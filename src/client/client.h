@@ -86,6 +86,7 @@ struct client_extra {
 	struct job *job;	       /* what it waits for */
 	struct unit *unit;	       /* a transaction that is kept here, see unit.h */
 	struct fix *tx_fix;	       /* what EXEC's reply needs, see policy.h */
+	struct near_touched *near_tx;  /* what EXEC writes, see near.h */
 };
 
 /* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */
@@ -149,8 +150,9 @@ struct client {
 	uint32_t n_blocking; /* commands on the way that may block: nothing follows them */
 	size_t forced_route; /* KEYWEIR UPSTREAM: 1 + where the command being dispatched goes; 0: as its keys say */
 	uint64_t generation; /* worker.generation of its requests on the way */
-	int64_t wrote_us;    /* its last write: reads go to the master for a while */
-	struct link *bound;  /* dedicated link it holds */
+	struct near_client near;
+	int64_t wrote_us;   /* its last write: reads go to the master for a while */
+	struct link *bound; /* dedicated link it holds */
 	const struct command *last_cmd;
 	int64_t created_us;
 	int64_t active_us; /* last command */
@@ -170,8 +172,9 @@ struct call {
 	size_t len;
 	const char *rest; /* what was read behind it */
 	size_t rest_len;
-	bool partial;	    /* the head of a large request: only its first arguments are here */
-	struct rewrite *rw; /* its keys and their namespaces; NULL: they say nothing. See policy.h */
+	bool partial;		/* the head of a large request: only its first arguments are here */
+	struct rewrite *rw;	/* its keys and their namespaces; NULL: they say nothing. See policy.h */
+	struct near_call *near; /* what the near-cache has to do with it; NULL: nothing. See near.h */
 };
 
 enum verdict {
@@ -227,6 +230,9 @@ void client_reply_error(struct client *c, const struct call *call, const char *t
 void client_reply_own_error(struct client *c, const struct call *call, enum reply_error error);
 void client_reply_ok(struct client *c, const struct call *call);
 
+/* A reply to the command behind the last one, of a client that has nothing queued; counted by the caller. */
+void client_put_reply(struct client *c, const char *p, size_t len);
+
 void policy_attach(struct request *r, const struct call *call); /* policy.h */
 
 /* A request that stands in the client's queue unanswered until client_request_done(): b is appended to its reply. */
@@ -263,6 +269,9 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len);
 void client_on_timed_out(struct request *r); /* client_timeout.c */
 void client_fail_request(struct request *r, const char *text);
 void client_answered_absent(struct request *r); /* r->reply is made up: see absent.h */
+
+/* r, which counts as on the way without a link, was answered by other means: what it held up goes on. */
+void client_came_back(struct request *r);
 
 /* r's reply is complete, or given up: r leaves its link's accounts, and what it held up goes on. */
 void client_leave_link(struct client *c, struct request *r);

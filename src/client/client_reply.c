@@ -10,10 +10,12 @@
 
 #include "base/log.h"
 #include "client/absent.h"
+#include "client/big_keys.h"
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/redirect.h"
 #include "client/slowlog.h"
@@ -98,6 +100,8 @@ static void pop_done(struct client *c)
 /* Accounts for an answered command: type and number of its reply, and its bytes. */
 static inline void account(struct client *c, struct request *r, char type, int64_t number, size_t bytes)
 {
+	if (__builtin_expect(r->wrote || r->near, 0))
+		near_settle(c->w, r);
 	if (!r->cmd)
 		return;
 	stats_count(c->w, r->cmd, c->w->now_us - r->start_us);
@@ -121,6 +125,8 @@ void client_request_done(struct request *r)
 	account_gathered(c, r);
 	if (__builtin_expect(r->fix != NULL, 0))
 		policy_fix(r);
+	if (__builtin_expect(r->near != NULL, 0))
+		near_gathered(r);
 	r->flags |= REQUEST_DONE;
 	if (r->flags & REQUEST_BLOCKING) {
 		r->flags &= ~(uint32_t)REQUEST_BLOCKING;
@@ -148,8 +154,19 @@ void client_reply_raw(struct client *c, const struct call *call, const char *p, 
 	struct call none = {0};
 	struct request *r = client_request_new(c, call ? call : &none);
 
-	buf_put(&r->reply, p, len);
+	if (len <= REQUEST_SMALL_BYTES && !(r->flags & REQUEST_SILENT)) {
+		memcpy(r->small, p, len);
+		r->n_small = (uint8_t)len;
+	} else {
+		buf_put(&r->reply, p, len);
+	}
 	r->flags |= REQUEST_DONE;
+}
+
+void client_put_reply(struct client *c, const char *p, size_t len)
+{
+	put_out(c, p, len);
+	check_output(c);
 }
 
 void client_reply(struct client *c, const struct call *call, struct buf *b)
@@ -351,10 +368,14 @@ static void answered(struct client *c, struct request *r, char type, int64_t num
 
 	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
 		slowlog_add(c, r, r->link);
+	if (__builtin_expect(bytes >= BIG_KEYS_BYTES, 0))
+		big_keys_add_reply(c, r, r->link, bytes);
 	client_leave_link(c, r);
 	if (r->flags & REQUEST_WRITE && c->wrote_us)
 		c->wrote_us = c->w->now_us;
 	if (r->flags & REQUEST_PART) {
+		if (r->near)
+			near_gathered(r);
 		fanout_part_done(r, type, number);
 		return;
 	}
@@ -390,6 +411,8 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 			mirror_answered(r, data, len, l, done);
 		else if (l->w->mirroring)
 			mirror_heard(r, data, len, l, done);
+		if (r->near)
+			near_hear(l->w, r, data, len, done);
 		orphan_answered(r, l, done);
 		return;
 	}
@@ -407,6 +430,12 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	    policy_error(r, data, len, &text)) {
 		data = buf_head(&text);
 		len = buf_len(&text);
+	}
+	if (__builtin_expect(r->wrote || r->near, 0)) {
+		if (done)
+			near_settle(l->w, r);
+		if (r->near)
+			near_hear(l->w, r, data, len, done);
 	}
 	r->flags |= REQUEST_BEGUN;
 	c->reply_bytes += len;
@@ -445,6 +474,11 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 
 void client_on_reply_before(struct request *r, const char *data, size_t len, struct link *l, bool done)
 {
+	if (r->near && r->near->fetch) {
+		if (done)
+			near_before(r, l->rf.type, l->rf.number);
+		return;
+	}
 	/* Of a unit only the first error counts: it may be a redirection. */
 	if ((!r->client && !(r->flags & REQUEST_MIRROR)) || l->rf.type != '-' || r->error_len > 0)
 		return;
@@ -456,14 +490,14 @@ void client_on_reply_before(struct request *r, const char *data, size_t len, str
 /* Nothing but passing on is to be done for its reply. */
 static inline bool is_plain(const struct request *r, const struct client *c)
 {
-	return r->client == c && r == c->head && !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply &&
+	return r->client == c && r == c->head && !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->near &&
 	       !r->reply.data && r->cmd && !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
 }
 
 /* The same where there are many servers: a reply may come before its turn. */
 static inline bool is_plain_of_many(const struct request *r, const struct client *c)
 {
-	return !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->reply.data && r->cmd &&
+	return !(r->flags & ~(uint32_t)REQUEST_WRITE) && !r->on_reply && !r->near && !r->reply.data && r->cmd &&
 	       c->reply_bytes == 0 && !(c->extra && buf_len(&c->extra->deferred) > 0) &&
 	       !slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us);
 }
@@ -566,10 +600,20 @@ size_t client_on_plain_replies(struct link *l, const char *data, size_t len)
 	return at;
 }
 
+void client_came_back(struct request *r)
+{
+	struct client *c = r->client;
+
+	c->n_upstream--;
+	c->bytes_upstream -= r->len;
+	left_link(c);
+}
+
 void client_answered_absent(struct request *r)
 {
 	struct client *c = r->client;
 
+	near_failed(c->w, r, reply_error_text(ERROR_UPSTREAM_DOWN));
 	if (!(r->flags & REQUEST_PART)) {
 		client_request_done(r);
 		return;
@@ -582,6 +626,9 @@ void client_fail_request(struct request *r, const char *text)
 {
 	struct client *c = r->client;
 
+	near_settle(c->w, r);
+	near_failed(c->w, r,
+		    reply_error_text(strncmp(text, "TIMEOUT", 7) == 0 ? ERROR_TIMED_OUT : ERROR_UPSTREAM_DOWN));
 	if (r->flags & REQUEST_PART) {
 		fanout_part_failed(r, text);
 		request_free(&c->w->requests, &r);

@@ -6,13 +6,18 @@
 #include "client/absent.h"
 #include "client/client.h"
 #include "client/fanout.h"
+#include "client/near.h"
 #include "client/redirect.h"
 
 /* r stays in its link's queue, an orphan; leaving may be the end of the link, and so of r. */
 static void part_timed_out(struct client *c, struct request *r, struct link *l)
 {
-	struct request part = *r;
-	bool made = absent_stand_in(&part, &l->out);
+	struct request part;
+	bool made;
+
+	near_failed(c->w, r, reply_error_text(ERROR_TIMED_OUT));
+	part = *r;
+	made = absent_stand_in(&part, &l->out);
 
 	if (!made)
 		buf_release(&part.reply);
@@ -73,6 +78,7 @@ void client_on_timed_out(struct request *r)
 	r->next = NULL;
 	r->on_reply = NULL;
 	r->fix = NULL; /* the stand-in's now */
+	r->near = NULL;
 	buf_release(&r->reply);
 	made = absent_stand_in(stand_in, &l->out);
 	client_leave_link(c, stand_in);

@@ -10,9 +10,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/big_keys.h"
 #include "client/fanout.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
 #include "client/monitor.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/scripts.h"
 #include "client/slowlog.h"
@@ -246,8 +249,27 @@ static enum verdict handle(struct client *c, const struct call *call)
 	return handlers[cmd->handler](c, call);
 }
 
+/* What the near-cache has, it answers; what comes behind may have to do with it, too. */
+static __attribute__((noinline)) enum verdict run_near(struct client *c, const struct call *original)
+{
+	struct call call = *original;
+	enum verdict verdict;
+
+	if (call.cmd->cache != CACHE_NONE && near_read(c, &call, &verdict))
+		;
+	else if (policy_wants(call.cmd))
+		verdict = policy_run(c, &call, handle);
+	else
+		verdict = handle(c, &call);
+	if (call.near)
+		near_call_end(c->w, &call);
+	return verdict;
+}
+
 static enum verdict run(struct client *c, struct call *call)
 {
+	if (__builtin_expect(c->w->near != NULL, 0))
+		return run_near(c, call);
 	if (__builtin_expect(c->w->policy, 0) && policy_wants(call->cmd))
 		return policy_run(c, call, handle);
 	return handle(c, call);
@@ -260,6 +282,9 @@ static void consumed(struct client *c, const struct call *call)
 
 	c->active_us = w->now_us;
 	counter_add(&w->counters.commands, 1);
+	hot_keys_pass(c, call->cmd, call->frame, call->bytes);
+	if (__builtin_expect(call->len >= BIG_KEYS_BYTES, 0) && !call->partial)
+		big_keys_add_request(c, call);
 	/* What was answered here took no time worth noting, unless everything is to be noted. */
 	if (__builtin_expect(slowlog_is_slow(w->server->slowlog, 0), 0) && !c->forwarded)
 		slowlog_add_call(c, call);

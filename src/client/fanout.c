@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "client/absent.h"
 #include "client/join.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/refusal.h"
 #include "client/scan.h"
@@ -164,6 +165,8 @@ static struct fanout *fanout_new(struct client *c, const struct call *call, uint
 	f->cmd = call->cmd;
 	f->n = f->n_left = n;
 	f->parent = client_request_new(c, call);
+	if (call->near)
+		near_adopt(c, call, f->parent);
 	f->parent->flags |= REQUEST_PARTED;
 	f->parent->arg = (int64_t)(intptr_t)f;
 	c->forwarded = true;
@@ -237,6 +240,7 @@ static void send_group(struct client *c, const struct call *call, const struct s
 	const struct group *g = &s->groups[i];
 	struct request *r = part_new(c, f, i, l, g->target.slot);
 	struct policy_send ours = {0};
+	struct buf fetch = {0};
 	uint32_t *keys;
 
 	if (!call->rw) {
@@ -250,8 +254,13 @@ static void send_group(struct client *c, const struct call *call, const struct s
 	r->n_after = ours.n_after;
 	if (buf_len(&ours.bytes) > 0)
 		bytes = &ours.bytes;
+	else
+		near_attach_group(c, call, r, keys, g->n, bytes, &fetch);
+	if (buf_len(&fetch) > 0)
+		bytes = &fetch;
 	client_send(c, r, l, buf_head(bytes), buf_len(bytes));
 	buf_release(&ours.bytes);
+	buf_release(&fetch);
 	free(keys);
 }
 

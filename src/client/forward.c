@@ -17,6 +17,7 @@
 #include "client/hub.h"
 #include "client/mirror.h"
 #include "client/monitor.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/target.h"
 #include "resp/write.h"
@@ -365,6 +366,7 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 			   request_hook_fn hook, int64_t arg)
 {
 	struct policy_send ours = {0};
+	struct buf fetch = {0};
 	enum verdict verdict;
 	struct request *r;
 	struct link *l;
@@ -373,6 +375,8 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	if (!find_link(c, call, &l, &slot, &verdict))
 		return verdict;
 	r = client_request_new(c, call);
+	if (__builtin_expect(call->near != NULL, 0))
+		near_adopt(c, call, r);
 	if (__builtin_expect(c->w->policy, 0))
 		policy_compose(c, call, l->pool, bytes, len, flags, NULL, 0, &ours);
 	if (buf_len(&ours.bytes) > 0) {
@@ -393,9 +397,16 @@ enum verdict forward_bytes(struct client *c, const struct call *call, const char
 	r->on_reply = hook;
 	r->arg = arg;
 	r->slot = (int16_t)slot;
+	if (call->near && buf_len(&ours.bytes) == 0)
+		near_attach(c, call, r, bytes, len, &fetch);
+	if (buf_len(&fetch) > 0) {
+		bytes = buf_head(&fetch);
+		len = buf_len(&fetch);
+	}
 	r->deadline_us = call->partial ? 0 : c->w->now_us + forward_timeout_us(l, call->cmd);
 	client_send(c, r, l, bytes, len);
 	buf_release(&ours.bytes);
+	buf_release(&fetch);
 	c->forwarded = true;
 	return CALL_DONE;
 }
@@ -411,7 +422,7 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	struct request *r;
 	struct link *l;
 
-	if (!p || (call->rw && call->rw->has_after))
+	if (!p || (call->rw && call->rw->has_after) || (call->near && call->near->fetch))
 		return forward(c, call, 0, NULL, 0);
 	lane = client_lane(c, p);
 	l = lane->link;
@@ -422,6 +433,8 @@ enum verdict forward_plain(struct client *c, const struct call *call)
 	r = client_request_new(c, call);
 	r->flags |= command_may_write(call->cmd) ? REQUEST_WRITE : 0;
 	r->deadline_us = c->w->now_us + forward_timeout_us(l, call->cmd);
+	if (__builtin_expect(call->near != NULL, 0))
+		near_adopt(c, call, r);
 	link_send(l, r, call->bytes, call->len);
 	c->forwarded = true;
 	lane->n++;

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "client/client.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
+#include "client/near.h"
 #include "client/target.h"
 #include "server.h"
 
@@ -82,6 +84,7 @@ static size_t forward_run_by_slot(struct client *c, const char *data, size_t len
 		r->deadline_us = c->w->now_us + forward_timeout_us(l, cmd);
 		client_send(c, r, l, data + at, f->len);
 		c->call_len = f->len;
+		hot_keys_pass(c, cmd, f, data + at);
 		at += f->len;
 		counter_add(&c->w->counters.commands, 1);
 		request_frame_reset(f);
@@ -117,6 +120,7 @@ static bool named_run_fits(const struct client *c, const struct command *cmd, st
 	if (!key_is_at_hand(cmd) || cmd->names != NAMES_NONE)
 		return false;
 	*run = (struct named_run){cmd, client_view(c), NS_SEALS | NS_HASHES, cmd->ttl == TTL_SET};
+	run->refuse |= cmd->cache != CACHE_NONE ? NS_NEAR : 0;
 	if (command_may_write(cmd))
 		run->refuse |= NS_READONLY | (run->sets ? 0 : NS_TTL | NS_MAX_TTL);
 	else
@@ -165,10 +169,11 @@ static char *put_number_bulk(char *p, uint64_t n)
 #define NAMED_ROOM 96 /* what a request may grow by, beside its prefix */
 
 /*
- * Appends the request of f to out as it is upstream. False: it needs the long way. *ns: 1 + id of its namespace, or 0.
+ * Appends the request of f to out as it is upstream. False: it needs the long way. *ns: 1 + id of its namespace, or 0;
+ * *wrote: as in struct request.
  */
 static bool put_named(struct client *c, const struct named_run *run, const struct request_frame *f, const char *data,
-		      struct buf *out, uint16_t *ns)
+		      struct buf *out, uint16_t *ns, uint64_t *wrote)
 {
 	const struct frame_arg *key = &f->arg[run->cmd->specs->begin_index];
 	const char *name = data + key->offset, *end = name + key->len, *head = name - 2;
@@ -181,6 +186,7 @@ static bool put_named(struct client *c, const struct named_run *run, const struc
 	    flags & NS_MISS || !buf_reserve(out, f->len + at.put_len + NAMED_ROOM))
 		return false;
 	*ns = at.ns ? (uint16_t)(at.ns->id + 1) : 0;
+	*wrote = flags & NS_NEAR && command_may_write(run->cmd) ? near_write_key(c, &at, name, key->len) : 0;
 	while (*head != '$')
 		head--;
 	p = out->data + out->end;
@@ -207,24 +213,29 @@ static size_t forward_run_named(struct client *c, struct link *l, const char *da
 	struct call call = {.cmd = f->known, .frame = f};
 	struct buf *out = &c->w->rewritten;
 	struct named_run run;
-	unsigned n = 0;
+	uint32_t n = 0, stop = hot_run_stop(c);
 	size_t at = 0;
 
 	if (!named_run_fits(c, call.cmd, &run))
 		return 0;
+	if (c->w->near)
+		near_begin(c);
 	out->start = out->end = 0;
-	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
-	       c->bytes_upstream + out->end <= CLIENT_BYTES_MAX && l->out.bytes + out->end < LINK_BYTES_MAX) {
+	while (at < len && (n < stop || n < (stop = hot_run_on(c, call.cmd, n, data + at))) &&
+	       l->n_queue < LINK_QUEUE_MAX && c->bytes_upstream + out->end <= CLIENT_BYTES_MAX &&
+	       l->out.bytes + out->end < LINK_BYTES_MAX) {
 		size_t before = out->end;
 		struct request *r;
+		uint64_t wrote;
 		uint16_t ns;
 
 		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
-		    !command_arity_ok(call.cmd, f->argc) || !put_named(c, &run, f, data + at, out, &ns))
+		    !command_arity_ok(call.cmd, f->argc) || !put_named(c, &run, f, data + at, out, &ns, &wrote))
 			break;
 		r = client_request_new(c, &call);
 		r->flags |= command_may_write(call.cmd) ? REQUEST_WRITE : 0;
 		r->ns = ns;
+		r->wrote = wrote;
 		r->deadline_us = c->w->now_us + forward_timeout_us(l, call.cmd);
 		link_enqueue(l, r, l->out.end_pos + before, out->end - before);
 		c->call_len = f->len;
@@ -233,6 +244,7 @@ static size_t forward_run_named(struct client *c, struct link *l, const char *da
 		request_frame_reset(f);
 	}
 	request_frame_reset(f);
+	hot_run_end(c, call.cmd, n, data + at);
 	if (n > 0)
 		sent_run(c, l, n, out->data, out->end);
 	return at;
@@ -244,19 +256,25 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 	struct call call = {.cmd = f->known, .frame = f};
 	struct lane *lane = c->w->only ? client_lane(c, c->w->only) : NULL;
 	struct link *l = lane ? lane->link : NULL;
-	unsigned n = 0;
+	uint32_t n = 0, stop = hot_run_stop(c);
 	size_t at = 0;
 
 	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
 		return 0;
+	if (c->w->near && call.cmd->cache != CACHE_NONE) {
+		at = near_run(c, data, len);
+		if (at > 0 || f->known != call.cmd) /* it saw that something else comes */
+			return at;
+	}
 	if (!c->w->only && !c->w->policy && goes_by_slot(c, call.cmd))
 		return forward_run_by_slot(c, data, len);
 	if (!is_bare(c, l))
 		return 0;
 	if (c->w->policy)
 		return forward_run_named(c, l, data, len);
-	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
-	       c->bytes_upstream + at <= CLIENT_BYTES_MAX && l->out.bytes + at < LINK_BYTES_MAX) {
+	while (at < len && (n < stop || n < (stop = hot_run_on(c, call.cmd, n, data + at))) &&
+	       l->n_queue < LINK_QUEUE_MAX && c->bytes_upstream + at <= CLIENT_BYTES_MAX &&
+	       l->out.bytes + at < LINK_BYTES_MAX) {
 		struct request *r;
 
 		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
@@ -272,6 +290,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 		request_frame_reset(f);
 	}
 	request_frame_reset(f); /* what is not taken is looked at anew */
+	hot_run_end(c, call.cmd, n, data + at);
 	if (n > 0)
 		sent_run(c, l, n, data, at);
 	return at;

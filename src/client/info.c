@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cache/store.h"
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/stats.h"
@@ -48,6 +49,22 @@ static void own_fields(struct server *s, struct field out[N_FIELDS])
 	memcpy(out, fields, sizeof(fields));
 }
 
+static void put_near_cache(const struct shared_config *holder, struct buf *b)
+{
+	struct store *store = holder->store;
+	struct store_counts n;
+	uint64_t items = 0;
+
+	for (unsigned i = 0; store && i < namespaces_count(holder->namespaces); i++) {
+		store_counts(store, i, &n);
+		items += n.items;
+	}
+	buf_printf(b,
+		   "keyweir_near_cache_bytes:%zu\r\nkeyweir_near_cache_max_bytes:%zu\r\n"
+		   "keyweir_near_cache_items:%llu\r\n",
+		   store ? store_bytes(store) : 0, store ? store_bytes_max(store) : 0, (unsigned long long)items);
+}
+
 /* Of an upstream's masters the one whose tracking is worst; without any there is none. */
 static enum tracking_mode worst_tracking(const struct snapshot *s, size_t i)
 {
@@ -75,7 +92,7 @@ static void put_tracking(const struct snapshot *s, struct buf *b)
 
 static void put_own_section(const struct worker *w, struct buf *b)
 {
-	struct server *s = w->server;
+	const struct server *s = w->server;
 	struct totals t;
 
 	stats_totals(s, &t);
@@ -84,6 +101,7 @@ static void put_own_section(const struct worker *w, struct buf *b)
 #define COUNTER(name, help) buf_printf(b, "keyweir_" #name ":%llu\r\n", (unsigned long long)t.name);
 #include "counters.def"
 #undef COUNTER
+	put_near_cache(w->snapshot->holder, b);
 	put_tracking(w->snapshot, b);
 }
 

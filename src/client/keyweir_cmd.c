@@ -6,9 +6,12 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "client/big_keys.h"
+#include "client/cache_cmd.h"
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
+#include "client/hot_keys.h"
 #include "client/namespace_stats.h"
 #include "client/policy.h"
 #include "client/stats.h"
@@ -16,12 +19,6 @@
 #include "resp/write.h"
 #include "server.h"
 #include "upstream/tracker.h"
-
-static void put_field(struct buf *b, const char *name, uint64_t value)
-{
-	resp_bulks(b, name);
-	resp_int(b, (int64_t)value);
-}
 
 /* Its name, which is no secret; "": nothing is sealed. */
 static void put_sealing_key(struct buf *b, const struct encryption_config *conf)
@@ -43,16 +40,15 @@ static enum verdict status(struct client *c, const struct call *call)
 #include "counters.def"
 #undef COUNTER
 	resp_map(&b, c->proto, n);
-	resp_bulks(&b, "version");
-	resp_bulks(&b, KEYWEIR_VERSION);
+	resp_field_text(&b, "version", KEYWEIR_VERSION);
 	resp_bulks(&b, "sealing_key");
 	put_sealing_key(&b, &c->w->snapshot->config->encryption);
-	put_field(&b, "uptime_in_seconds", (uint64_t)((clock_now_us() - s->start_us) / 1000000));
-	put_field(&b, "workers", s->n_workers);
-	put_field(&b, "connected_clients", atomic_load(&s->n_clients));
-	put_field(&b, "rejected_connections", atomic_load(&s->rejected));
-	put_field(&b, "reloads", atomic_load(&s->reloads));
-#define COUNTER(name, help) put_field(&b, #name, t.name);
+	resp_field(&b, "uptime_in_seconds", (uint64_t)((clock_now_us() - s->start_us) / 1000000));
+	resp_field(&b, "workers", s->n_workers);
+	resp_field(&b, "connected_clients", atomic_load(&s->n_clients));
+	resp_field(&b, "rejected_connections", atomic_load(&s->rejected));
+	resp_field(&b, "reloads", atomic_load(&s->reloads));
+#define COUNTER(name, help) resp_field(&b, #name, t.name);
 #include "counters.def"
 #undef COUNTER
 	client_reply(c, call, &b);
@@ -80,28 +76,25 @@ static void put_node(void *ctx, struct node *n, bool master)
 	struct buf *b = nw->b;
 
 	resp_map(b, nw->proto, 13);
-	resp_bulks(b, "name");
-	resp_bulks(b, nw->up->conf->name);
-	resp_bulks(b, "url");
-	resp_bulks(b, n->label);
-	resp_bulks(b, "role");
-	resp_bulks(b, master ? "master" : "replica");
-	resp_bulks(b, "state");
-	resp_bulks(b, states[atomic_load(&n->state)]);
+	resp_field_text(b, "name", nw->up->conf->name);
+	resp_field_text(b, "url", n->label);
+	resp_field_text(b, "role", master ? "master" : "replica");
+	resp_field_text(b, "state", states[atomic_load(&n->state)]);
 	resp_bulks(b, "version");
 	pthread_mutex_lock(&n->lock);
 	resp_bulks(b, n->version);
 	pthread_mutex_unlock(&n->lock);
-	put_field(b, "connections", (uint64_t)atomic_load(&n->n_links));
-	put_field(b, "pool_size", (uint64_t)n->conf->pool_size);
-	put_field(b, "waiting", (uint64_t)atomic_load(&n->n_waiting));
-	put_field(b, "connects", atomic_load(&n->n_connects));
-	put_field(b, "losses", atomic_load(&n->n_losses));
-	resp_bulks(b, "breaker");
-	resp_bulks(b, !atomic_load(&n->broken) ? "closed" : node_half_open(n, clock_now_us()) ? "half-open" : "open");
-	put_field(b, "breaker_opened", atomic_load(&n->n_opened));
-	resp_bulks(b, "tracking");
-	resp_bulks(b, tracking_mode_name((enum tracking_mode)atomic_load(&n->truth.mode)));
+	resp_field(b, "connections", (uint64_t)atomic_load(&n->n_links));
+	resp_field(b, "pool_size", (uint64_t)n->conf->pool_size);
+	resp_field(b, "waiting", (uint64_t)atomic_load(&n->n_waiting));
+	resp_field(b, "connects", atomic_load(&n->n_connects));
+	resp_field(b, "losses", atomic_load(&n->n_losses));
+	resp_field_text(b, "breaker",
+			!atomic_load(&n->broken)	    ? "closed"
+			: node_half_open(n, clock_now_us()) ? "half-open"
+							    : "open");
+	resp_field(b, "breaker_opened", atomic_load(&n->n_opened));
+	resp_field_text(b, "tracking", tracking_mode_name((enum tracking_mode)atomic_load(&n->truth.mode)));
 }
 
 static enum verdict upstreams(struct client *c, const struct call *call)
@@ -235,24 +228,29 @@ static enum verdict reload(struct client *c, const struct call *call)
 
 static enum verdict help(struct client *c, const struct call *call);
 
-static enum verdict usage(struct client *c, const struct call *call)
-{
-	client_reply_error(c, call, "ERR wrong number of arguments for 'keyweir|upstream' command");
-	return CALL_DONE;
-}
-
 static const struct subcommand {
 	const char *name;
 	enum verdict (*run)(struct client *c, const struct call *call);
+	uint32_t argc_min;
+	uint32_t argc_max;
+	bool bound; /* on a bound listener it speaks of that namespace alone */
 	const char *text;
 } subcommands[] = {
-	{"HELP", help, "Print this help."},
-	{"NAMESPACES", namespace_stats_tell, "What passed through each namespace."},
-	{"RELOAD", reload, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
-	{"STATUS", status, "Counters of this proxy."},
-	{"UPSTREAM", usage,
+	{"BIGKEYS", big_keys_tell, 2, 4, true,
+	 "[COUNT n]: The largest requests and replies that passed: key, bytes, command, which of the two, seconds "
+	 "ago."},
+	{"CACHE", cache_cmd, 3, 4, true,
+	 "STATS: What the near-cache keeps and does. FLUSH [pattern]: Drop what it has of all keys, or of those that "
+	 "match."},
+	{"HELP", help, 2, 2, true, "Print this help."},
+	{"HOTKEYS", hot_keys_tell, 2, 4, true,
+	 "[COUNT n]: The keys that are asked for most: key, estimated calls a second, per cent of all."},
+	{"NAMESPACES", namespace_stats_tell, 2, 2, false, "What passed through each namespace."},
+	{"RELOAD", reload, 2, 2, false, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
+	{"STATUS", status, 2, 2, false, "Counters of this proxy."},
+	{"UPSTREAM", to_upstream, 4, UINT32_MAX, false,
 	 "name command [arg ...]: The command to that upstream, whatever its keys. Namespaces count."},
-	{"UPSTREAMS", upstreams, "The servers behind it, their state and connections."},
+	{"UPSTREAMS", upstreams, 2, 2, false, "The servers behind it, their state and connections."},
 };
 
 #define N_SUBCOMMANDS (sizeof(subcommands) / sizeof(*subcommands))
@@ -270,28 +268,38 @@ static enum verdict help(struct client *c, const struct call *call)
 	return CALL_DONE;
 }
 
+static enum verdict run(struct client *c, const struct call *call, const struct subcommand *sub)
+{
+	char text[96];
+
+	if (call->frame->argc < sub->argc_min || call->frame->argc > sub->argc_max) {
+		snprintf(text, sizeof(text), "ERR wrong number of arguments for KEYWEIR %s", sub->name);
+		client_reply_error(c, call, text);
+		return CALL_DONE;
+	}
+	if (client_view(c).bound && !sub->bound) {
+		client_reply_own_error(c, call, ERROR_BOUND);
+		return CALL_DONE;
+	}
+	return sub->run(c, call);
+}
+
 enum verdict handle_KEYWEIR(struct client *c, const struct call *call)
 {
-	struct buf b = {0};
 	const char *name;
+	char text[160];
 	size_t len;
 
-	if (call_arg_is(call, 1, "UPSTREAM") && call->frame->argc >= 4)
-		return to_upstream(c, call);
 	for (size_t i = 0; i < N_SUBCOMMANDS; i++)
-		if (call_arg_is(call, 1, subcommands[i].name) && call->frame->argc == 2)
-			return subcommands[i].run(c, call);
+		if (call_arg_is(call, 1, subcommands[i].name))
+			return run(c, call, &subcommands[i]);
 	name = call_arg(call, 1, &len);
-	if (!name)
-		resp_error(&b, "ERR wrong number of arguments for 'keyweir' command");
-	else {
-		char text[160];
-
-		snprintf(text, sizeof(text),
-			 "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try KEYWEIR HELP.",
-			 len > 64 ? 64 : (int)len, name);
-		resp_error(&b, text);
+	if (!name) {
+		client_reply_error(c, call, "ERR wrong number of arguments for 'keyweir' command");
+		return CALL_DONE;
 	}
-	client_reply(c, call, &b);
+	snprintf(text, sizeof(text), "ERR unknown subcommand '%.*s'. Try KEYWEIR HELP.", len > 64 ? 64 : (int)len,
+		 name);
+	client_reply_error(c, call, text);
 	return CALL_DONE;
 }

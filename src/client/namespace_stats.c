@@ -68,45 +68,81 @@ void namespace_stats_add(struct worker *w, const struct request *r, char type, i
 		n->hits++;
 }
 
-/* ---- KEYWEIR NAMESPACES ---- */
+/* ---- the sums of all workers ---- */
 
-struct tell_job {
+struct sums_job {
 	struct job job; /* first */
 	struct gather gather;
 	pthread_mutex_t lock;
 	struct shared_config *holder;
 	struct namespace_counts *sums;
+	const struct namespace *bound; /* the holder's */
+	namespace_tell_fn tell;
 	int proto;
 };
 
+static void add(struct namespace_counts *sum, const struct namespace_counts *n)
+{
+	sum->hits += n->hits;
+	sum->misses += n->misses;
+	sum->sets += n->sets;
+	sum->deletes += n->deletes;
+	sum->errors += n->errors;
+	sum->bytes += n->bytes;
+	sum->near_hits += n->near_hits;
+	sum->near_misses += n->near_misses;
+	sum->near_joined += n->near_joined;
+	sum->near_stale += n->near_stale;
+}
+
 static void collect(struct worker *w, struct gather *g)
 {
-	struct tell_job *job = container_of(g, struct tell_job, gather);
+	struct sums_job *job = container_of(g, struct sums_job, gather);
 
 	/* A worker that has taken a newer configuration has other namespaces: by name. */
 	pthread_mutex_lock(&job->lock);
 	for (size_t i = 0; i < namespaces_count(job->holder->namespaces); i++) {
 		const struct namespace *asked = namespaces_at(job->holder->namespaces, i);
 		const struct namespace *ns = namespaces_named(w->snapshot->holder->namespaces, asked->conf->name);
-		const struct namespace_counts *n = ns ? &w->namespace_counts[ns->id] : NULL;
 
-		if (!n)
-			continue;
-		job->sums[i].hits += n->hits;
-		job->sums[i].misses += n->misses;
-		job->sums[i].sets += n->sets;
-		job->sums[i].deletes += n->deletes;
-		job->sums[i].errors += n->errors;
-		job->sums[i].bytes += n->bytes;
+		if (ns)
+			add(&job->sums[i], &w->namespace_counts[ns->id]);
 	}
 	pthread_mutex_unlock(&job->lock);
 }
 
-static void put_field(struct buf *b, const char *name, uint64_t value)
+static void collected(struct gather *g)
 {
-	resp_bulks(b, name);
-	resp_int(b, (int64_t)value);
+	struct sums_job *job = container_of(g, struct sums_job, gather);
+	const struct namespace_sums sums = {job->holder, job->sums, job->bound, g->asker->snapshot, job->proto};
+	struct buf b = {0};
+
+	job->tell(&sums, &b);
+	client_job_end(&job->job, &b);
+	shared_config_unref(&job->holder);
+	pthread_mutex_destroy(&job->lock);
+	free(job->sums);
+	free(job);
 }
+
+enum verdict namespace_stats_gather(struct client *c, const struct call *call, namespace_tell_fn tell)
+{
+	struct sums_job *job = xcalloc(1, sizeof(*job));
+
+	job->holder = shared_config_ref(c->w->snapshot->holder);
+	job->sums = xcalloc(namespaces_count(job->holder->namespaces) + 1, sizeof(*job->sums));
+	job->bound = client_view(c).bound;
+	job->tell = tell;
+	job->proto = c->proto;
+	pthread_mutex_init(&job->lock, NULL);
+	job->gather.collect = collect;
+	job->gather.done = collected;
+	client_job_begin(c, call, &job->job);
+	server_gather(c->w->server, c->w, &job->gather);
+	return CALL_DONE;
+}
+
+/* ---- KEYWEIR NAMESPACES ---- */
 
 static void put_namespace(struct buf *b, int proto, const struct namespace *ns, const struct namespace_counts *n)
 {
@@ -115,49 +151,28 @@ static void put_namespace(struct buf *b, int proto, const struct namespace *ns, 
 
 	snprintf(rate, sizeof(rate), "%.4f", reads > 0 ? (double)n->hits / (double)reads : 0.0);
 	resp_map(b, proto, 10);
-	resp_bulks(b, "name");
-	resp_bulks(b, ns->conf->name);
-	resp_bulks(b, "prefix");
-	resp_bulks(b, ns->prefix);
-	resp_bulks(b, "upstream");
-	resp_bulks(b, ns->conf->upstream);
-	put_field(b, "hits", n->hits);
-	put_field(b, "misses", n->misses);
-	resp_bulks(b, "hit_rate");
-	resp_bulks(b, rate);
-	put_field(b, "sets", n->sets);
-	put_field(b, "deletes", n->deletes);
-	put_field(b, "errors", n->errors);
-	put_field(b, "bytes", n->bytes);
+	resp_field_text(b, "name", ns->conf->name);
+	resp_field_text(b, "prefix", ns->prefix);
+	resp_field_text(b, "upstream", ns->conf->upstream);
+	resp_field(b, "hits", n->hits);
+	resp_field(b, "misses", n->misses);
+	resp_field_text(b, "hit_rate", rate);
+	resp_field(b, "sets", n->sets);
+	resp_field(b, "deletes", n->deletes);
+	resp_field(b, "errors", n->errors);
+	resp_field(b, "bytes", n->bytes);
 }
 
-static void tell(struct gather *g)
+static void tell(const struct namespace_sums *sums, struct buf *b)
 {
-	struct tell_job *job = container_of(g, struct tell_job, gather);
-	const struct namespaces *all = job->holder->namespaces;
-	struct buf b = {0};
+	const struct namespaces *all = sums->holder->namespaces;
 
-	resp_array(&b, namespaces_count(all));
+	resp_array(b, namespaces_count(all));
 	for (size_t i = 0; i < namespaces_count(all); i++)
-		put_namespace(&b, job->proto, namespaces_at(all, i), &job->sums[i]);
-	client_job_end(&job->job, &b);
-	shared_config_unref(&job->holder);
-	pthread_mutex_destroy(&job->lock);
-	free(job->sums);
-	free(job);
+		put_namespace(b, sums->proto, namespaces_at(all, i), &sums->sums[i]);
 }
 
 enum verdict namespace_stats_tell(struct client *c, const struct call *call)
 {
-	struct tell_job *job = xcalloc(1, sizeof(*job));
-
-	job->holder = shared_config_ref(c->w->snapshot->holder);
-	job->sums = xcalloc(namespaces_count(job->holder->namespaces) + 1, sizeof(*job->sums));
-	job->proto = c->proto;
-	pthread_mutex_init(&job->lock, NULL);
-	job->gather.collect = collect;
-	job->gather.done = tell;
-	client_job_begin(c, call, &job->job);
-	server_gather(c->w->server, c->w, &job->gather);
-	return CALL_DONE;
+	return namespace_stats_gather(c, call, tell);
 }

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "client/dispatch.h"
 #include "client/namespace_stats.h"
+#include "client/near.h"
 #include "client/refusal.h"
 #include "client/target.h"
 #include "client/unit.h"
@@ -152,6 +153,11 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 		break;
 	}
 	out.rw = &w->rewrite;
+	if (w->near && (command_may_write(call->cmd) || call->cmd->flags & CMD_UNKNOWN ||
+			call->cmd->handler == HANDLER_DEDICATED)) {
+		near_write(c, &out);
+		call->near = out.near;
+	}
 	if (w->rewrite.changed && !write_out(w, &out, &f)) {
 		client_reply_own_error(c, call, ERROR_TOO_BIG);
 		return CALL_DONE;
@@ -273,6 +279,8 @@ struct slice policy_inner(const struct request *r, const struct buf *bytes)
 {
 	size_t skip = r->flags & REQUEST_WRAPPED ? sizeof(multi) - 1 : 0;
 
+	for (uint32_t i = near_in_front(r); i > 0; i--)
+		skip += first_command(buf_head(bytes) + skip, buf_len(bytes) - skip).len;
 	if (skip == 0 && r->n_after == 0)
 		return (struct slice){buf_head(bytes), buf_len(bytes)};
 	return first_command(buf_head(bytes) + skip, buf_len(bytes) - skip);
@@ -370,6 +378,7 @@ void policy_fix(struct request *r)
 
 void policy_tx_drop(struct client *c)
 {
+	near_tx_drop(c);
 	if (c->extra)
 		policy_fix_free(&c->extra->tx_fix);
 }
@@ -416,6 +425,7 @@ void policy_tx_exec(struct client *c, struct request *r)
 	struct fix *fix = c->extra ? c->extra->tx_fix : NULL;
 	bool needed = false;
 
+	near_tx_exec(c, r);
 	if (!fix)
 		return;
 	c->extra->tx_fix = NULL;

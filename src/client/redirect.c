@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "client/absent.h"
 #include "client/join.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/scripts.h"
 #include "client/target.h"
@@ -354,6 +355,7 @@ bool redirect_load_missing(struct request *r, struct link *l, const char *line, 
 
 	ok = ok && scripts_missing(l->pool->server->up, line, len, inner, &before) > 0;
 	if (ok) {
+		near_strip(r, &bytes);
 		r->redirects++;
 		client_leave_lane(r->client, r);
 		if (!send_to(r, l->pool, &bytes, &before))
@@ -425,6 +427,7 @@ bool redirect_follow(struct request *r, struct link *l, const char *line, size_t
 		buf_release(&bytes);
 		return false;
 	}
+	near_strip(r, &bytes);
 	/* Only what is followed counts. New keys of a slot on the move are ASK here and TRYAGAIN there. */
 	r->redirects = what == REDIRECT_LATER ? 0 : r->redirects + (p != NULL);
 	client_leave_lane(r->client, r);

@@ -11,6 +11,7 @@
 
 #include "client/mirror.h"
 #include "client/absent.h"
+#include "client/near.h"
 #include "client/redirect.h"
 #include "server.h"
 
@@ -35,6 +36,7 @@ static bool send_again(struct link *old, struct request *r)
 
 	r->link = NULL;
 	if (ok) {
+		near_strip(r, &bytes);
 		r->retries++;
 		ok = redirect_send(r, old->pool->server->up, &bytes);
 	}

@@ -2,6 +2,8 @@
 /* Which upstream, slot and node a command's keys mean: see target.h. */
 #include "client/target.h"
 
+#include "client/near_call.h"
+
 #include "policy/rewrite.h"
 
 #include <string.h>
@@ -46,9 +48,9 @@ const struct namespace_config *target_namespace(const struct worker *w, const ch
 struct target target_of_key(const struct client *c, const struct call *call, uint32_t i, const char *key, size_t len)
 {
 	struct target t = {.route = target_main(c), .slot = -1, .keyed = true};
-
-	t.slides = call->rw && call->rw->has_after;
 	const struct namespace_config *ns = NULL;
+
+	t.master = (call->rw && call->rw->has_after) || (call->near && call->near->fetch);
 
 	if (call->rw && c->forced_route == 0) /* its name upstream says nothing any more */
 		ns = i < call->rw->n_keys && call->rw->keys[i].at.ns ? call->rw->keys[i].at.ns->conf : NULL;
@@ -157,7 +159,7 @@ static enum target_status of_all_keys(struct client *c, const struct call *call,
 	/* Positions that can't be determined: Redis says what is wrong with the command. */
 	target_each_key(call, take_key, &all);
 	*t = all.t;
-	t->slides = call->rw && call->rw->has_after;
+	t->master = (call->rw && call->rw->has_after) || (call->near && call->near->fetch);
 	return all.status;
 }
 
@@ -205,7 +207,7 @@ static bool may_read_replica(const struct client *c, const struct command *cmd, 
 {
 	int64_t own_writes_us = t->route->up->conf->read_your_writes_ms * 1000;
 
-	if (!t->keyed || t->slides || !(cmd->flags & CMD_READONLY) || cmd->flags & CMD_MAY_REPLICATE ||
+	if (!t->keyed || t->master || !(cmd->flags & CMD_READONLY) || cmd->flags & CMD_MAY_REPLICATE ||
 	    cmd->handler != HANDLER_FORWARD || c->bound)
 		return false;
 	return c->wrote_us == 0 || c->w->now_us - c->wrote_us >= own_writes_us;

@@ -13,7 +13,7 @@ struct target {
 	struct route *route;
 	int slot; /* -1: no Cluster, or no key */
 	bool keyed;
-	bool slides; /* a read that renews its key's time to live: not from a replica */
+	bool master; /* not from a replica: a read that renews its key's time to live, or whose reply is kept */
 };
 
 enum target_status {

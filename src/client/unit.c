@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "client/dispatch.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/refusal.h"
 #include "client/target.h"
@@ -140,6 +141,8 @@ static void put(struct client *c, struct unit *u, const struct call *call, const
 	struct pool *p = route_master(t->route, t->slot);
 	struct policy_send ours = {0};
 
+	if (call->near)
+		near_queue(c, call);
 	if (c->w->policy && p)
 		policy_compose(c, call, p, call->bytes, call->len, 0, NULL, 0, &ours);
 	else if (c->w->policy)
@@ -270,7 +273,7 @@ enum verdict unit_queue(struct client *c, const struct call *call)
 
 	if (cmd->flags & CMD_UNKNOWN)
 		return refuse_unknown(c, call);
-	if (!call->rw && !command_arity_ok(cmd, call->frame->argc))
+	if ((!call->rw || cmd->flags & CMD_GROWS) && !command_arity_ok(cmd, call->frame->argc))
 		return refuse_arity(c, call);
 	switch (cmd->handler) {
 	case HANDLER_EXEC:

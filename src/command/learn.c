@@ -138,6 +138,14 @@ static bool small_int(const redisReply *r, int16_t *out)
 	return true;
 }
 
+static bool has_word(const redisReply *list, const char *word)
+{
+	for (size_t i = 0; is_list(list) && i < list->elements; i++)
+		if (is_text(list->element[i]) && strcmp(list->element[i]->str, word) == 0)
+			return true;
+	return false;
+}
+
 /* The values of the words in a list that we know, or-ed. */
 static uint32_t known_words(const redisReply *list, const struct word *words)
 {
@@ -246,6 +254,40 @@ static void learn_positions(struct command *cmd, const redisReply *row)
 	spec->key_step = step;
 }
 
+/*
+ * Reads of modules that look as if they hung on their one key alone, and do not: RediSearch had the name of an index
+ * for a key; graph queries know the time and chance; a series may be asked for the LATEST of another; and what is told
+ * by its name. Of them, modules do not say so in COMMAND.
+ */
+static bool hangs_on_more(const char *name)
+{
+	static const char *const families[] = {"ft.", "graph.", "ts.get", "ts.range", "ts.revrange"};
+	static const char *const words[] = {"rand", "scan", "ttl", "idle", "time", "debug"};
+
+	for (size_t i = 0; i < sizeof(families) / sizeof(*families); i++)
+		if (strncmp(name, families[i], strlen(families[i])) == 0)
+			return true;
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (strstr(name, words[i]))
+			return true;
+	return false;
+}
+
+/* Whether the near-cache may keep its replies, as far as can be told: a read of argument 1, its only key. */
+static bool hangs_on_key(const struct command *cmd, const redisReply *row)
+{
+	if (!(cmd->flags & CMD_READONLY) || command_may_write(cmd) ||
+	    cmd->flags & (CMD_BLOCKING | CMD_PUBSUB | CMD_ADMIN | CMD_MOVABLEKEYS))
+		return false;
+	/* Not by the spec's RO: of what modules declare in the old way Redis 7 says RW. */
+	if (!command_has_one_place(cmd) || cmd->specs->begin_index != 1 ||
+	    cmd->specs->flags & (KEY_NOT_KEY | KEY_INCOMPLETE | KEY_VARIABLE_FLAGS))
+		return false;
+	/* The tip of Redis 7 and the flag of those before. */
+	return !has_word(item(row, 7), "nondeterministic_output") && !has_word(row->element[2], "random") &&
+	       !hangs_on_more(cmd->name);
+}
+
 /* Our own columns, by what can be told from the flags. */
 static void set_columns(struct command *cmd, bool of_client)
 {
@@ -299,6 +341,7 @@ static struct command *learn_row(struct command_set *set, const redisReply *row,
 	else
 		learn_positions(cmd, row);
 	set_columns(cmd, strncmp(name, "client|", 7) == 0);
+	cmd->cache = hangs_on_key(cmd, row) ? CACHE_KEY : CACHE_NONE;
 	return cmd;
 }
 
@@ -430,7 +473,7 @@ static bool same_row(const struct command *a, const struct command *b)
 {
 	if (strcmp(a->name, b->name) != 0 || a->arity != b->arity || a->flags != b->flags ||
 	    a->categories != b->categories || a->request_policy != b->request_policy ||
-	    a->response_policy != b->response_policy || a->n_specs != b->n_specs)
+	    a->response_policy != b->response_policy || a->cache != b->cache || a->n_specs != b->n_specs)
 		return false;
 	for (unsigned i = 0; i < a->n_specs; i++)
 		if (!same_spec(&a->specs[i], &b->specs[i]))

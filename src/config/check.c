@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What can be said of a configuration only when all of it is known: rules between options, and the files that options
- * name. What concerns one upstream is in check_upstream.c, and so with namespaces and encryption.
+ * name. What concerns one upstream is in check_upstream.c, and so with namespaces, the near-cache and encryption.
  * A rule is silent when one of its options was wrong already: that mistake has been said.
  */
 #include <errno.h>
@@ -247,6 +247,7 @@ void check_all(struct loader *l)
 	check_listeners(l);
 	check_encryption(l);
 	check_namespaces(l);
+	check_near_cache(l);
 	check_server_tls(l);
 	check_keepalive(l);
 	check_files(l);

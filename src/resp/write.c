@@ -65,6 +65,18 @@ void resp_map(struct buf *b, int proto, size_t n_pairs)
 		line(b, '*', (int64_t)n_pairs * 2);
 }
 
+void resp_field(struct buf *b, const char *name, uint64_t value)
+{
+	resp_bulks(b, name);
+	resp_int(b, (int64_t)value);
+}
+
+void resp_field_text(struct buf *b, const char *name, const char *value)
+{
+	resp_bulks(b, name);
+	resp_bulks(b, value);
+}
+
 void resp_push(struct buf *b, int proto, size_t n)
 {
 	line(b, proto == 3 ? '>' : '*', (int64_t)n);

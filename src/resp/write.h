@@ -19,6 +19,10 @@ void resp_map(struct buf *b, int proto, size_t n_pairs);
 void resp_push(struct buf *b, int proto, size_t n);
 void resp_verbatim(struct buf *b, int proto, const void *p, size_t len); /* text; RESP2: a bulk */
 
+/* A name and its value, in a map. */
+void resp_field(struct buf *b, const char *name, uint64_t value);
+void resp_field_text(struct buf *b, const char *name, const char *value);
+
 /* A request from C strings. */
 void resp_request(struct buf *b, size_t argc, const char *const *argv);
 

@@ -134,7 +134,8 @@ class Sides:
 
     def __init__(self, target, oracle, proxy):
         self.target, self.oracle, self.proxy = target, oracle, proxy
-        self.clustered = target in ("one slot", "cluster")
+        self.clustered = target in ("one slot", "cluster", "near cluster")
+        self.near = target in ("near", "near cluster")
         self.named = target in ("bound", "namespace")  # names upstream are others
         self.tag = TAGS.get(target, "")
         with oracle.client() as conn:
@@ -177,6 +178,10 @@ class Sides:
             return command
         keys = set(self.key_positions(command))
         return [self.tag + str(arg) if i in keys and not str(arg).startswith(self.tag) else arg for i, arg in enumerate(command)]
+
+    def reads(self, command):
+        row = self.table.get(str(command[0]).lower())
+        return row and "readonly" in row[2]
 
     def refuses(self, command):
         names = str(command[0]).lower(), "|".join(str(w).lower() for w in command[:2])
@@ -299,13 +304,16 @@ def compare(pair, commands, replies, where):
     assert not wrong, "%d differences, SEED=%d\n%s" % (len(wrong), SEED, "\n".join(wrong[:15]))
 
 
+NEAR = "[namespace.default]\nnear_cache = true\n"  # all keys, under their own names
+
+
 @contextlib.contextmanager
-def standalone():
+def standalone(config=""):
     with Redis() as behind:
         if os.environ.get("DIFF_DIRECT"):
             yield behind
         else:
-            with Keyweir(behind, config=PATIENT) as proxy:
+            with Keyweir(behind, config=PATIENT + config) as proxy:
                 yield proxy
 
 
@@ -316,8 +324,8 @@ def sentinel_set():
 
 
 @contextlib.contextmanager
-def cluster():
-    with Cluster(replicas=0) as group, group.keyweir(PATIENT) as proxy:
+def cluster(config=""):
+    with Cluster(replicas=0) as group, group.keyweir(PATIENT + config) as proxy:
         yield proxy
 
 
@@ -343,10 +351,11 @@ def in_namespace(is_bound):
 
 
 TARGETS = {"standalone": standalone, "sentinel": sentinel_set, "one slot": cluster, "cluster": cluster,
-           "bound": lambda: in_namespace(True), "namespace": lambda: in_namespace(False)}
+           "bound": lambda: in_namespace(True), "namespace": lambda: in_namespace(False),
+           "near": lambda: standalone(NEAR), "near cluster": lambda: cluster(NEAR)}
 
 
-@pytest.fixture(scope="module", params=["standalone", "bound", "namespace"] if os.environ.get("DIFF_DIRECT") else TARGETS)
+@pytest.fixture(scope="module", params=["standalone", "bound", "namespace", "near"] if os.environ.get("DIFF_DIRECT") else TARGETS)
 def sides(request):
     with Redis() as oracle, TARGETS[request.param]() as proxy:
         sides = Sides(request.param, oracle, proxy)
@@ -389,6 +398,8 @@ def test_generated_single(sides, pair):
     rng = random.Random(SEED)
     for command in generated(sides, rng):
         compare(pair, [command], pair.send([command], together=False), "single")
+        if sides.near and sides.reads(command):
+            compare(pair, [command], pair.send([command], together=False), "from memory")
 
 
 def test_generated_pipelined(sides, pair):
@@ -405,7 +416,7 @@ def transactions(sides, rng):
     commands = [c for c in generated(sides, rng) if not (sides.clustered and c[0] in NODE_STATE)]
     rng.shuffle(commands)
     commands = [sides.shaped(c) for c in commands[:3000]]
-    if sides.target == "cluster":
+    if sides.target in ("cluster", "near cluster"):
         mixed, by_slot = commands[:300], {}
         for command in commands[300:]:
             slots = sides.slots(command)
@@ -432,7 +443,7 @@ def test_generated_in_transactions(sides, pair):
             name = command[0].lower()
             if name in UNORDERED:
                 x, y = canonical(x), canonical(y)
-            if sides.target == "cluster" and name in OF_ONE_NODE or sides.target == "sentinel" and name in SEEN:
+            if sides.target in ("cluster", "near cluster") and name in OF_ONE_NODE or sides.target == "sentinel" and name in SEEN:
                 x, y = type(x), type(y)
             assert repr(x) == repr(y), (command, x, y, SEED)
     assert n_done >= 5, "nearly all transactions were refused"

@@ -259,6 +259,39 @@ START_TEST(columns_of_known_commands)
 }
 END_TEST
 
+/* ---- the column cache ---- */
+
+/* What the near-cache keeps is a read of the key at 1, and of nothing else. */
+START_TEST(cached_rows_are_reads_of_one_key)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < command_count(); i++) {
+		const struct command *cmd = command_by_id(NULL, i);
+		const struct key_spec *spec = cmd->specs;
+
+		if (cmd->cache == CACHE_NONE)
+			continue;
+		n++;
+		ck_assert_uint_le(cmd->cache, CACHE_ALONE);
+		ck_assert_msg(cmd->flags & CMD_READONLY, "%s", cmd->name);
+		ck_assert_msg(!(cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE | CMD_BLOCKING | CMD_PUBSUB | CMD_ADMIN |
+					      CMD_MOVABLEKEYS)),
+			      "%s", cmd->name);
+		ck_assert_msg(cmd->handler == HANDLER_FORWARD && cmd->timeout == TIMEOUT_NORMAL, "%s", cmd->name);
+		ck_assert_msg(cmd->n_specs == 1 && spec->begin == KEY_BEGIN_INDEX && spec->begin_index == 1, "%s",
+			      cmd->name);
+		ck_assert_msg(spec->flags & KEY_RO && !(spec->flags & KEY_NOT_KEY), "%s", cmd->name);
+		ck_assert_msg(command_has_one_place(cmd) == (cmd->cache == CACHE_KEY), "%s", cmd->name);
+		ck_assert_msg((cmd->cache == CACHE_MANY) == (strcmp(cmd->name, "mget") == 0), "%s", cmd->name);
+		ck_assert_msg((cmd->cache == CACHE_ALONE) == (strcmp(cmd->name, "exists") == 0), "%s", cmd->name);
+		/* Of a key that is not there something can be said: the absence is kept, too. */
+		ck_assert_msg(cmd->ttl == TTL_NONE || cmd->ttl == TTL_ASKS, "%s", cmd->name);
+	}
+	ck_assert_uint_gt(n, 50);
+}
+END_TEST
+
 /* ---- look-up ---- */
 
 /* Looks a name up from memory that ends right after it, so that a sanitizer sees a byte read too many. */
@@ -668,6 +701,78 @@ START_TEST(learns_redis6_rows)
 }
 END_TEST
 
+/* name, flags, first, last, step, tips, specs */
+#define MODULE_ROW(name, flags, tips, specs)                                                                           \
+	"*10\r\n" name "\r\n:-2\r\n" flags ":1\r\n:1\r\n:1\r\n*0\r\n" tips specs NO_LIST
+#define SPEC_KEY(flags, index, last)                                                                                   \
+	"*1\r\n*6\r\n+flags\r\n" flags "+begin_search\r\n*4\r\n+type\r\n+index\r\n+spec\r\n*2\r\n+index\r\n:" index    \
+	"\r\n+find_keys\r\n*4\r\n+type\r\n+range\r\n+spec\r\n*6\r\n+lastkey\r\n:" last                                 \
+	"\r\n+keystep\r\n:1\r\n+limit\r\n:0\r\n"
+#define READS	 "*3\r\n+readonly\r\n+module\r\n+fast\r\n"
+#define FULL	 "*3\r\n+RW\r\n+access\r\n+update\r\n" /* what Redis says of modules' keys in general */
+#define ONE_KEY	 SPEC_KEY(FULL, "1", "0")
+#define TIP(tip) "*2\r\n+request_policy:special\r\n+" tip "\r\n"
+
+/* What is learnt is kept by the near-cache when all that COMMAND says allows it. */
+START_TEST(learns_what_may_be_cached)
+{
+	static const struct {
+		const char *row, *name;
+		bool cached;
+	} cases[] = {
+		{MODULE_ROW("+kw.get", READS, NO_LIST, ONE_KEY), "kw.get", true},
+		{MODULE_ROW("+kw.get", READS, NO_LIST, SPEC_KEY("*1\r\n+RO\r\n", "1", "0")), "kw.get", true},
+		{MODULE_ROW("+kw.get", READS, TIP("nondeterministic_output_order"), ONE_KEY), "kw.get", true},
+		{MODULE_ROW("+JSON.GET", READS, NO_LIST, ONE_KEY), "json.get", true},
+		{MODULE_ROW("+kw.get", READS, TIP("nondeterministic_output"), ONE_KEY), "kw.get", false},
+		{MODULE_ROW("+kw.get", READS, NO_LIST, SPEC_KEY(FULL, "2", "0")), "kw.get", false},
+		{MODULE_ROW("+kw.get", READS, NO_LIST, SPEC_KEY(FULL, "1", "-1")), "kw.get", false},
+		{MODULE_ROW("+kw.get", READS, NO_LIST, SPEC_KEY("*1\r\n+not_key\r\n", "1", "0")), "kw.get", false},
+		{MODULE_ROW("+kw.get", READS, NO_LIST, SPEC_KEY("*1\r\n+incomplete\r\n", "1", "0")), "kw.get", false},
+		{MODULE_ROW("+kw.get", READS, NO_LIST, "*1\r\n" SPEC_UNKNOWN), "kw.get", false},
+		{MODULE_ROW("+kw.get", READS, NO_LIST, NO_LIST), "kw.get", false},
+		{MODULE_ROW("+kw.get", "*2\r\n+readonly\r\n+blocking\r\n", NO_LIST, ONE_KEY), "kw.get", false},
+		{MODULE_ROW("+kw.get", "*2\r\n+readonly\r\n+pubsub\r\n", NO_LIST, ONE_KEY), "kw.get", false},
+		{MODULE_ROW("+kw.get", "*2\r\n+readonly\r\n+may_replicate\r\n", NO_LIST, ONE_KEY), "kw.get", false},
+		{MODULE_ROW("+kw.get", "*2\r\n+readonly\r\n+movablekeys\r\n", NO_LIST, ONE_KEY), "kw.get", false},
+		{MODULE_ROW("+kw.set", "*1\r\n+write\r\n", NO_LIST, ONE_KEY), "kw.set", false},
+		{MODULE_ROW("+kw.any", "*1\r\n+module\r\n", NO_LIST, ONE_KEY), "kw.any", false},
+		{MODULE_ROW("+FT.SEARCH", READS, NO_LIST, ONE_KEY), "ft.search", false},
+		{MODULE_ROW("+GRAPH.RO_QUERY", READS, NO_LIST, ONE_KEY), "graph.ro_query", false},
+		{MODULE_ROW("+TS.GET", READS, NO_LIST, ONE_KEY), "ts.get", false},
+		{MODULE_ROW("+TS.INFO", READS, NO_LIST, ONE_KEY), "ts.info", true},
+		{MODULE_ROW("+VRANDMEMBER", READS, NO_LIST, ONE_KEY), "vrandmember", false},
+		{MODULE_ROW("+EXHPTTL", READS, NO_LIST, ONE_KEY), "exhpttl", false},
+		/* Before Redis 7. */
+		{"*6\r\n+kw.get\r\n:2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n", "kw.get", true},
+		{"*7\r\n+kw.get\r\n:2\r\n*1\r\n+readonly\r\n:1\r\n:1\r\n:1\r\n*0\r\n", "kw.get", true},
+		{"*6\r\n+kw.get\r\n:2\r\n*2\r\n+readonly\r\n+random\r\n:1\r\n:1\r\n:1\r\n", "kw.get", false},
+		{"*6\r\n+kw.get\r\n:2\r\n*1\r\n+readonly\r\n:1\r\n:2\r\n:1\r\n", "kw.get", false},
+		{"*6\r\n+kw.get\r\n:2\r\n*1\r\n+readonly\r\n:2\r\n:2\r\n:1\r\n", "kw.get", false},
+	};
+	struct command_set *plain = NULL, *tipped = NULL;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		char resp[1024];
+		struct command_set *set;
+		const struct command *cmd;
+
+		snprintf(resp, sizeof(resp), "*1\r\n%s", cases[i].row);
+		set = learn(resp);
+		cmd = find(set, cases[i].name, NULL);
+		ck_assert_msg(cmd != NULL, "%zu", i);
+		ck_assert_msg(cmd->cache == (cases[i].cached ? CACHE_KEY : CACHE_NONE), "%zu: %s", i, resp);
+		command_set_unref(&set);
+	}
+	/* A module that was loaded anew and says otherwise is learnt anew. */
+	plain = learn("*1\r\n" MODULE_ROW("+kw.get", READS, "*0\r\n", ONE_KEY));
+	tipped = learn("*1\r\n" MODULE_ROW("+kw.get", READS, "*1\r\n+nondeterministic_output\r\n", ONE_KEY));
+	ck_assert(!command_set_same(plain, tipped));
+	command_set_unref(&plain);
+	command_set_unref(&tipped);
+}
+END_TEST
+
 START_TEST(malformed_replies_do_no_harm)
 {
 	static const char *const no_replies[] = {"+OK\r\n", "-ERR no\r\n", ":1\r\n", "$-1\r\n", "*-1\r\n", "*0\r\n"};
@@ -948,6 +1053,51 @@ START_TEST(table_is_as_redis_says)
 }
 END_TEST
 
+/* Reads of one key at 1 that the near-cache leaves alone although Redis does not call them nondeterministic, and why.
+ */
+static bool beyond_caching(const char *name)
+{
+	/* What is said of the time of fields changes when one of them is over, of which Redis may tell late. */
+	static const char *const names[] = {"httl", "hpttl", "hexpiretime", "hpexpiretime"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* The column cache against Redis's own word on what is deterministic: nothing too much, nothing forgotten. */
+START_TEST(cached_rows_are_as_redis_says)
+{
+	const char *argv[] = {"COMMAND"};
+	const size_t len[] = {7};
+	unsigned compared = 0;
+	redisReply *reply;
+
+	if (!server.installed)
+		return;
+	reply = server_ask(1, argv, len);
+	ck_assert_int_eq(reply->type, REDIS_REPLY_ARRAY);
+	for (size_t i = 0; i < reply->elements; i++) {
+		const redisReply *row = reply->element[i];
+		const struct command *cmd = find(NULL, row->element[0]->str, NULL);
+		bool deterministic = !in_list(row->element[7], "nondeterministic_output");
+		bool one_key = row->element[3]->integer == 1 && row->element[4]->integer == 1;
+
+		if (!cmd)
+			continue; /* newer than the table */
+		ck_assert_msg(cmd->cache == CACHE_NONE || deterministic, "%s", cmd->name);
+		if (in_list(row->element[2], "readonly") && one_key && deterministic &&
+		    !in_list(row->element[2], "movablekeys") && !beyond_caching(cmd->name)) {
+			ck_assert_msg(cmd->cache == CACHE_KEY, "%s", cmd->name);
+			compared++;
+		}
+	}
+	ck_assert_uint_gt(compared, 40);
+	freeReplyObject(reply);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("command");
@@ -959,6 +1109,7 @@ static Suite *suite(void)
 	tcase_add_test(table, specs_are_sound);
 	tcase_add_test(table, containers_and_subcommands);
 	tcase_add_test(table, columns_of_known_commands);
+	tcase_add_test(table, cached_rows_are_reads_of_one_key);
 	tcase_add_test(look_up, every_name_is_found_in_any_case);
 	tcase_add_test(look_up, near_misses_are_not_found);
 	tcase_add_test(look_up, subcommand_near_misses_give_the_container);
@@ -969,11 +1120,13 @@ static Suite *suite(void)
 	tcase_add_test(keys, keys_of_any_length);
 	tcase_add_test(learning, learns_redis7_rows);
 	tcase_add_test(learning, learns_redis6_rows);
+	tcase_add_test(learning, learns_what_may_be_cached);
 	tcase_add_test(learning, malformed_replies_do_no_harm);
 	tcase_add_test(learning, learning_is_bounded);
 	tcase_add_unchecked_fixture(real, server_start, server_stop);
 	tcase_add_test(real, keys_are_as_redis_says);
 	tcase_add_test(real, table_is_as_redis_says);
+	tcase_add_test(real, cached_rows_are_as_redis_says);
 	tcase_set_timeout(real, 60);
 	suite_add_tcase(s, table);
 	suite_add_tcase(s, look_up);

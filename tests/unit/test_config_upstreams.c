@@ -103,7 +103,7 @@ START_TEST(names_in_messages)
 		  "upstream.cache.circuit_breaker.failures must be from 1 to 1000000");
 	bad_value("namespace.x", "tll = \"1h\"", 1, "unknown key tll in [namespace.x], did you mean ttl?");
 	bad_value("namespace.x", "upstream = 1", 12, "namespace.x.upstream must be a string, not a number");
-	bad_value("namespace.x", "on_failure = \"stale\"", 14, "must be one of error miss, not \"stale\"");
+	bad_value("namespace.x", "on_failure = \"stall\"", 14, "must be one of error stale miss, not \"stall\"");
 	bad_value("namespace", "match = \"x\"", 1,
 		  "unknown key match in [namespace]; options of a namespace stand in [namespace.NAME]");
 	bad_value("server.tls", "client_cert = \"always\"", 15, "must be one of none optional required");

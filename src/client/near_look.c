@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Reads answered from memory: see near.h. */
+#include <string.h>
+
+#include "client/dispatch.h"
+#include "client/hot_keys.h"
+#include "client/hub.h"
+#include "client/namespace_stats.h"
+#include "client/near.h"
+#include "client/near_wait.h"
+#include "client/policy.h"
+#include "client/stats.h"
+#include "client/target.h"
+#include "server.h"
+
+/* ---- where a key is ---- */
+
+static const char *other_name(const struct view *v, const struct name_place *at, const char *key, size_t *len,
+			      char *room)
+{
+	struct buf name = {0};
+	size_t n = at->put_len + *len - at->cut;
+
+	if (!(at->ns->flags & NS_HASHES)) {
+		if (n > NEAR_NAME_MAX)
+			return NULL;
+		memcpy(room, at->put, at->put_len);
+		memcpy(room + at->put_len, key + at->cut, *len - at->cut);
+		*len = n;
+		return room;
+	}
+	name_place_put(v, at, key, *len, &name);
+	*len = buf_len(&name);
+	if (*len <= NEAR_NAME_MAX)
+		memcpy(room, buf_head(&name), *len);
+	buf_release(&name);
+	return *len <= NEAR_NAME_MAX ? room : NULL;
+}
+
+/* Of the key, in room if it is another one. NULL: it is too long. */
+static inline const char *upstream_name(const struct view *v, const struct name_place *at, const char *key, size_t *len,
+					char *room)
+{
+	if (name_place_is_same(at))
+		return *len <= NEAR_NAME_MAX ? key : NULL;
+	return other_name(v, at, key, len, room);
+}
+
+static struct node *master_of(const struct route *r, const char *name, size_t len)
+{
+	const struct topology *t = r->topo;
+	unsigned shard = t->slots ? t->slots[hash_slot(name, len)] : 0;
+
+	return shard < t->n_shards ? t->shards[shard].master : NULL;
+}
+
+void near_place_of(struct client *c, const struct namespace *ns, const char *name, size_t len, struct near_place *out)
+{
+	out->ns = ns;
+	out->route = &c->w->routes[ns->conf->upstream_index];
+	out->node = master_of(out->route, name, len);
+	out->key = (struct store_key){0, out->route->up->id, name, len};
+	out->key.hash = store_hash(c->w->near, out->key.upstream, name, len);
+	out->db = (uint16_t)(out->route->up == target_home(c)->up ? c->db : out->route->up->conf->target.db);
+}
+
+bool near_find(struct client *c, const char *key, size_t len, char *room, struct near_place *out)
+{
+	const struct view view = client_view(c);
+	struct name_place at = view_key_hinted(&view, key, len, &c->w->name_hint);
+	const char *name;
+
+	if (!at.ns || !(at.ns->flags & NS_NEAR))
+		return false;
+	name = upstream_name(&view, &at, key, &len, room);
+	if (!name)
+		return false;
+	near_place_of(c, at.ns, name, len, out);
+	return true;
+}
+
+uint64_t near_write_key(struct client *c, const struct name_place *at, const char *key, size_t len)
+{
+	const struct view view = client_view(c);
+	char room[NEAR_NAME_MAX];
+	const char *name = upstream_name(&view, at, key, &len, room);
+	uint64_t hash;
+
+	if (!name)
+		return 0;
+	hash = store_hash(c->w->near, c->w->routes[at->ns->conf->upstream_index].up->id, name, len);
+	near_note_busy(c, hash);
+	store_forget_hash(c->w->near, hash, STORE_OWN_WRITE, c->w->now_us);
+	return hash;
+}
+
+/* ---- what the client has on the way ---- */
+
+void near_note_busy(struct client *c, uint64_t hash)
+{
+	c->near.busy[hash >> 6 & 3] |= (uint64_t)1 << (hash & 63);
+}
+
+bool near_is_busy(struct client *c, uint64_t hash)
+{
+	return c->n_requests > 0 && c->near.busy[hash >> 6 & 3] >> (hash & 63) & 1;
+}
+
+/* What must be younger than the client's last script; 0: anything will do. */
+static int64_t fence_of(struct client *c, struct truth *t)
+{
+	bool confirms = atomic_load_explicit(&t->mode, memory_order_relaxed) != TRACKING_NONE;
+
+	if (c->near.fence_us == 0 ||
+	    (confirms && atomic_load_explicit(&t->confirmed_us, memory_order_acquire) > c->near.fence_us))
+		return 0;
+	if (confirms && !atomic_exchange(&t->ping_wanted, true))
+		server_ask_confirmation(c->w->server);
+	return c->near.fence_us;
+}
+
+bool near_ask(struct client *c, const struct near_place *at, struct store_ask *ask)
+{
+	struct truth *t = at->node ? &at->node->truth : NULL;
+
+	if (!t || !truth_holds(t, c->w->now_us))
+		return false;
+	ask->key = at->key;
+	ask->truth = (struct store_truth){at->node->id, atomic_load_explicit(&t->epoch, memory_order_acquire)};
+	ask->now_us = c->w->now_us;
+	ask->newer_us = fence_of(c, t);
+	ask->race_us = at->ns->conf->race_condition_ttl_ms * 1000;
+	ask->namespace = at->ns->id;
+	return true;
+}
+
+/* ---- hits ---- */
+
+static bool finds_nothing(const char *reply)
+{
+	return *reply == '_' || (reply[1] == '-' && (*reply == '$' || *reply == '*')) ||
+	       (reply[1] == '0' && (*reply == '*' || *reply == '%' || *reply == '~'));
+}
+
+static void count_hit(struct client *c, const struct namespace *ns, const struct store_hit *hit, const char *reply)
+{
+	namespace_stats_near_hits(c->w, ns->id, 1, finds_nothing(reply), hit->stale, hit->len);
+}
+
+/* A large reply, out of its pieces. False: out of memory. */
+static bool gather(struct client *c, struct store_hit *hit, struct buf *out)
+{
+	const void *at = NULL;
+	const char *p;
+	size_t n;
+	bool ok = buf_reserve(out, hit->len);
+
+	while (ok && (n = store_piece(c->w->near, hit->pinned, &at, &p)) > 0)
+		buf_put(out, p, n);
+	store_unpin(c->w->near, &hit->pinned);
+	return ok;
+}
+
+static void answer(struct client *c, const struct call *call, const struct namespace *ns, struct store_hit *hit)
+{
+	struct buf b = {0};
+
+	if (!hit->pinned) {
+		count_hit(c, ns, hit, hit->data);
+		client_reply_raw(c, call, hit->data, hit->len);
+	} else if (gather(c, hit, &b)) {
+		count_hit(c, ns, hit, buf_head(&b));
+		client_reply(c, call, &b);
+	} else {
+		client_close(c);
+	}
+}
+
+/* ---- one key ---- */
+
+/*
+ * What is asked of the key, in words that mean the same to all clients. What was learnt of a module may have another id
+ * tomorrow: there all of the request says it.
+ */
+static struct store_request request_of(const struct client *c, const struct command *cmd, const struct near_place *at,
+				       struct slice bytes, const struct frame_arg *key)
+{
+	struct store_request q = {.command = cmd->id, .db = at->db, .proto = c->proto};
+	size_t skip = (size_t)key->offset + key->len + 2;
+
+	if (cmd->id >= command_count()) {
+		q.command = UINT16_MAX;
+		skip = 0;
+	}
+	q.args = bytes.p + skip;
+	q.args_len = bytes.len - skip;
+	return q;
+}
+
+static bool reads_one(const struct command *cmd, const struct request_frame *f)
+{
+	return cmd->cache == CACHE_KEY || (cmd->cache == CACHE_ALONE && f->argc == 2);
+}
+
+/* It must be fetched. */
+static void lead(struct client *c, struct call *call, const struct near_place *at, struct flight *flight)
+{
+	call->near = &c->w->near_call;
+	call->near->fetch = near_fetch_new(1);
+	near_fetch_add(c->w, call->near->fetch, flight, at, 0);
+}
+
+static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
+{
+	const struct frame_arg *key = &call->frame->arg[1];
+	struct worker *w = c->w;
+	struct store_ask ask = {0};
+	struct flight *flight = NULL;
+	struct near_place at;
+	struct store_hit hit;
+	char room[NEAR_NAME_MAX];
+
+	if (!near_find(c, call->bytes + key->offset, key->len, room, &at))
+		return false;
+	if (!near_ask(c, &at, &ask)) {
+		near_note_busy(c, at.key.hash);
+		namespace_stats_near_miss(w, at.ns->id);
+		return false;
+	}
+	ask.request = request_of(c, call->cmd, &at, (struct slice){call->bytes, call->len}, key);
+	ask.may_lead = c->n_parked == 0 && c->n_upstream < c->window;
+	if (near_is_busy(c, at.key.hash))
+		ask.newer_us = INT64_MAX; /* nothing that others have asked for */
+	else if (c->n_upstream < c->window)
+		ask.waiter = near_waiter_spare(w);
+	switch (store_look(w->near, &ask, &hit, &flight)) {
+	case STORE_HIT:
+		answer(c, call, at.ns, &hit);
+		*verdict = CALL_DONE;
+		return true;
+	case STORE_JOIN:
+		near_note_busy(c, at.key.hash);
+		namespace_stats_near_joined(w, at.ns->id);
+		*verdict = near_wait(c, call);
+		return true;
+	case STORE_LEAD:
+		lead(c, call, &at, flight);
+		break;
+	case STORE_PASS:
+		break;
+	}
+	near_note_busy(c, at.key.hash);
+	namespace_stats_near_miss(w, at.ns->id);
+	return false;
+}
+
+bool near_read(struct client *c, struct call *call, enum verdict *verdict)
+{
+	near_begin(c);
+	if (!near_may_read(c) || call->partial || !command_arity_ok(call->cmd, call->frame->argc))
+		return false;
+	if (call->cmd->cache == CACHE_MANY)
+		return near_read_many(c, call, verdict);
+	return reads_one(call->cmd, call->frame) && read_one(c, call, verdict);
+}
+
+void near_call_end(struct worker *w, struct call *call)
+{
+	struct near_call *n = call->near;
+
+	call->near = NULL;
+	if (n->fetch)
+		near_fetch_drop(w, &n->fetch);
+	near_merge_free(&n->merge);
+	n->touched.n = 0;
+	n->touched.fence = false;
+	upstream_unref(&n->touched.flushed);
+}
+
+/* ---- pipelines ---- */
+
+/* What is the same for all keys of a namespace, within one run. */
+struct scope {
+	struct view view;
+	struct near_place at;
+	struct store_ask ask;
+	bool holds;
+	uint64_t n_hits; /* not counted yet */
+	uint64_t n_empty;
+	uint64_t n_stale;
+	uint64_t bytes;
+};
+
+static void count_hits(struct client *c, const struct command *cmd, struct scope *k)
+{
+	if (k->n_hits == 0)
+		return;
+	namespace_stats_near_hits(c->w, k->at.ns->id, k->n_hits, k->n_empty, k->n_stale, k->bytes);
+	stats_count_quick(c->w, cmd, k->n_hits);
+	k->n_hits = k->n_empty = k->n_stale = k->bytes = 0;
+}
+
+/* The key, as far as it has to be looked at: where it is hangs on the namespace, and in a Cluster on the slot. */
+static bool enter(struct client *c, const struct command *cmd, struct scope *k, const char *key, size_t len, char *room)
+{
+	struct name_place place = view_key_hinted(&k->view, key, len, &c->w->name_hint);
+	const char *name;
+
+	if (!place.ns || !(place.ns->flags & NS_NEAR))
+		return false;
+	name = upstream_name(&k->view, &place, key, &len, room);
+	if (!name)
+		return false;
+	if (place.ns != k->at.ns || k->at.route->topo->slots) {
+		count_hits(c, cmd, k);
+		near_place_of(c, place.ns, name, len, &k->at);
+		k->holds = near_ask(c, &k->at, &k->ask);
+		return k->holds;
+	}
+	k->ask.key.p = name;
+	k->ask.key.len = len;
+	k->ask.key.hash = store_hash(c->w->near, k->ask.key.upstream, name, len);
+	return k->holds;
+}
+
+static void put_hit(struct client *c, const struct call *call, struct scope *k, struct store_hit *hit)
+{
+	if (c->head || hit->pinned) {
+		answer(c, call, k->at.ns, hit);
+		return;
+	}
+	k->n_hits++;
+	k->n_stale += hit->stale;
+	k->n_empty += finds_nothing(hit->data);
+	k->bytes += hit->len;
+	client_put_reply(c, hit->data, hit->len);
+}
+
+/* Answers it if it is a hit and nothing else has to be done. */
+static bool serve(struct client *c, const struct call *call, struct scope *k)
+{
+	const struct frame_arg *key = &call->frame->arg[1];
+	struct flight *none;
+	struct store_hit hit;
+	char room[NEAR_NAME_MAX];
+
+	if (!enter(c, call->cmd, k, call->bytes + key->offset, key->len, room) || near_is_busy(c, k->ask.key.hash))
+		return false;
+	k->ask.request = request_of(c, call->cmd, &k->at, (struct slice){call->bytes, call->len}, key);
+	if (store_look(c->w->near, &k->ask, &hit, &none) != STORE_HIT)
+		return false;
+	put_hit(c, call, k, &hit);
+	return true;
+}
+
+static bool is_bare(const struct client *c)
+{
+	const struct server *s = c->w->server;
+
+	return near_may_read(c) && c->reply_mode == REPLY_ON && !hub_is_subscriber(c) &&
+	       atomic_load_explicit(&s->pause_mode, memory_order_relaxed) == PAUSE_NONE &&
+	       atomic_load_explicit(&s->n_monitors, memory_order_relaxed) == 0;
+}
+
+size_t near_run(struct client *c, const char *data, size_t len)
+{
+	struct request_frame *f = &c->frame;
+	struct call call = {.cmd = f->known, .frame = f};
+	struct scope scope = {.view = client_view(c)};
+	unsigned n = 0;
+	size_t at = 0;
+
+	if ((call.cmd->cache != CACHE_KEY && call.cmd->cache != CACHE_ALONE) || !is_bare(c))
+		return 0;
+	while (at < len && c->out.bytes <= c->w->output_pause_bytes && !c->closed) {
+		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
+		    !command_arity_ok(call.cmd, f->argc) || !reads_one(call.cmd, f))
+			break;
+		call.bytes = data + at;
+		call.len = f->len;
+		if (!serve(c, &call, &scope))
+			break;
+		hot_keys_pass(c, call.cmd, f, call.bytes);
+		c->call_len = f->len;
+		at += f->len;
+		n++;
+		request_frame_reset(f);
+	}
+	request_frame_reset(f);
+	count_hits(c, call.cmd, &scope);
+	c->active_us = c->w->now_us;
+	counter_add(&c->w->counters.commands, n);
+	return at;
+}

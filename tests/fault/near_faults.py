@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is done to links and to Redis while the clients of near_model.py work. Each fault notes from when to when the
+links of which Keyweir were ill."""
+import time
+
+from harness.monitor import Line
+from harness.relay import DOWN
+
+
+class Faults:
+    """On a standalone Redis behind a Relay with a port for each Keyweir. `keeps`: its data outlive it (AOF)."""
+
+    def __init__(self, relay, node, keyweirs=2, keeps=False, only=None):
+        self.relay, self.node, self.keyweirs, self.keeps = relay, node, keyweirs, keeps
+        every = {"cut": self.cut_tracking, "delay": self.delay_tracking, "freeze": self.freeze_tracking,
+                 "deaf": self.deaf_tracking, "data": self.cut_data, "jitter": self.jitter, "stop": self.stop_redis,
+                 "kill": self.kill_redis}
+        self.all = [every[name] for name in only or every]
+
+    def __call__(self, run, end):
+        """Until `end`: one fault after the other, some time between them, and a good end."""
+        self.run = run
+        time.sleep(run.rng.uniform(0.3, 1.0))
+        while time.time() < end - 1:
+            run.rng.choice(self.all)()
+            time.sleep(max(min(run.rng.choice((0.05, 0.4, 1.2)), end - time.time()), 0))
+        for k in range(self.keyweirs):
+            for kind in ("data", "tracking"):
+                self.relay.delay(k, kind, 0)
+                self.relay.thaw(k, kind)
+
+    def some(self):
+        """Which Keyweirs it concerns."""
+        return self.run.rng.choice([[k] for k in range(self.keyweirs)] + [list(range(self.keyweirs))])
+
+    def while_ill(self, who, text, seconds):
+        self.run.note("%s of %s for %.2f s" % (text, who, seconds))
+        start = time.time()
+        time.sleep(seconds)
+        for k in who:
+            self.run.ill.append((start - 0.05, time.time(), k))
+
+    def cut_tracking(self):
+        who = self.some()
+        start = time.time()
+        for k in who:
+            self.run.note("cut %d tracking links of %d" % (self.relay.cut(k, "tracking"), k))
+            self.run.ill.append((start - 0.05, time.time(), k))
+
+    def delay_tracking(self):
+        who, rng = self.some(), self.run.rng
+        low = rng.uniform(0.05, 0.3)
+        for k in who:
+            self.relay.delay(k, "tracking", low, low + rng.choice((0, 0.1)), *rng.choice(([], [(DOWN,)])))
+        self.while_ill(who, "tracking links delayed by %.2f s" % low, rng.uniform(0.5, 2))
+        for k in who:
+            self.relay.delay(k, "tracking", 0)
+            self.run.ill.append((time.time(), time.time() + 0.4, k))
+
+    def freeze_tracking(self):
+        who, rng = self.some(), self.run.rng
+        for k in who:
+            self.relay.freeze(k, "tracking")
+        self.while_ill(who, "tracking links frozen", rng.choice((0.2, 1, 3)))
+        for k in who:
+            if rng.random() < 0.5:
+                self.run.note("and cut (%d)" % k)
+                self.relay.cut(k, "tracking")
+            self.relay.thaw(k, "tracking")
+
+    def deaf_tracking(self):
+        """Only what Redis says is held."""
+        who, rng = self.some(), self.run.rng
+        for k in who:
+            self.relay.freeze(k, "tracking", (DOWN,))
+        self.while_ill(who, "tracking links deaf", rng.uniform(0.3, 1.5))
+        for k in who:
+            self.relay.thaw(k, "tracking", (DOWN,))
+
+    def cut_data(self):
+        who = self.some()
+        for k in who:
+            self.run.note("cut %d data links of %d" % (self.relay.cut(k, "data"), k))
+
+    def jitter(self):
+        """Replies come late: so late that the key has changed meanwhile. Nothing is ill by that."""
+        who, rng = self.some(), self.run.rng
+        high = rng.choice((0.003, 0.02, 0.06))
+        for k in who:
+            self.relay.delay(k, "data", 0, high)
+        self.run.note("data of %s up to %.3f s late" % (who, high))
+        time.sleep(rng.uniform(0.5, 2))
+        for k in who:
+            self.relay.delay(k, "data", 0)
+
+    def everybody(self):
+        return list(range(self.keyweirs))
+
+    def stop_redis(self):
+        self.node.server.freeze()
+        self.while_ill(self.everybody(), "Redis frozen", self.run.rng.choice((0.2, 0.7, 1.5)))
+        self.node.server.thaw()
+
+    def kill_redis(self):
+        """Paused first, so that MONITOR has told of all that it did; of the answers some never arrive."""
+        run, node, rng = self.run, self.node, self.run.rng
+        run.load.hold.value = 1
+        start = time.time()
+        lose = rng.random() < 0.5
+        for k in self.everybody():
+            if lose:
+                self.relay.freeze(k, "data", (DOWN,))
+        time.sleep(rng.uniform(0.01, 0.05))
+        node.server.cmd("CLIENT", "PAUSE", 10000, "ALL")
+        time.sleep(0.05)
+        run.note("Redis is killed%s" % (", with its last answers" if lose else ""))
+        for k in self.everybody():
+            self.relay.aim(k, 1)
+        node.server.kill()
+        node.monitor.thread.join(5)
+        node.deaf()
+        if not self.keeps:
+            gone = time.time()
+            node.lines.append(Line(gone, node.lines[-1].time if node.lines else start, 0, b"kill", b'"FLUSHALL"', node.name))
+        for k in self.everybody():
+            if lose:
+                self.relay.cut(k, "data")
+                self.relay.thaw(k, "data", (DOWN,))
+        time.sleep(rng.choice((0, 0.3, 1.2)))
+        node.server.start()
+        node.monitor.close()
+        node.listen()
+        for k in self.everybody():
+            self.relay.aim(k, node.server.port)
+        run.load.hold.value = 0
+        run.note("Redis is back")
+        time.sleep(rng.uniform(0.5, 1.5))
+        for k in self.everybody():
+            run.ill.append((start - 0.05, time.time(), k))
