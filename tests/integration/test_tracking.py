@@ -9,7 +9,7 @@ from harness.cluster import Cluster
 from harness.old import OldRedis, binary
 from harness.resp import RespError
 from harness.sentinel import SentinelSet
-from harness.servers import FACTOR, Redis, free_port, wait_until
+from harness.servers import FACTOR, Redis, calls_of, free_port, wait_until
 from harness.tls import Certificates
 
 NEAR = "[namespace.near]\nnear_cache = true\n"
@@ -356,6 +356,44 @@ def test_cluster_grows(cluster):
             cluster.wait_ok()
             cluster.remove_node(new)
         wait_until(lambda: new.port not in tracked(proxy), 10, "it is gone")
+
+
+def test_absent_key_of_a_slot_on_its_way(cluster):
+    """It may be made on the other node. That one tells, where it can; the one that said that it is absent does not."""
+    cluster.repair()
+    src, dst = cluster.masters()[:2]
+    assert dst.cmd("ACL", "SETUSER", "default", "-client|tracking") == "OK"
+    with cluster.keyweir(QUICK, NEAR) as proxy, proxy.client() as conn:
+        wait_node(proxy, src, "bcast")
+        wait_node(proxy, dst, "none")
+        assert tracking(proxy) == "none"  # the worst of them
+        assert dst.cmd("ACL", "SETUSER", "default", "+client|tracking") == "OK"
+        key = next(k for k in ("near:{%d}" % i for i in range(1000)) if cluster.node_of_key(k) is src)
+        slot = cluster.slot_of(key)
+        assert conn.cmd("GET", key) is None
+        asked_for = calls_of(src, "get")
+        assert conn.cmd("GET", key) is None and calls_of(src, "get") == asked_for  # from memory
+        cluster.begin_migration(src, dst, slot)
+        with dst.client() as other:
+            assert other.cmd("ASKING") == "OK" and other.cmd("SET", key, "made") == "OK"
+        wait_until(lambda: conn.cmd("GET", key) == b"made", 2, "it is seen")
+        cluster.end_migration(src, dst, slot)
+        assert conn.cmd("GET", key) == b"made"
+        cluster.migrate_slots(dst, src, [slot])
+
+
+def test_swapped_databases(fresh_redis, fresh_keyweir):
+    """Of SWAPDB Redis tells nobody."""
+    server = fresh_redis()
+    proxy = fresh_keyweir(server, NEAR)
+    wait_tracking(proxy, "bcast")
+    with proxy.client() as conn, server.client() as other:
+        assert other.cmd("SET", "near:k", "old") == "OK"
+        wait_until(lambda: conn.cmd("GET", "near:k") == b"old", 2)
+        before = calls_of(server, "get")
+        assert conn.cmd("GET", "near:k") == b"old" and calls_of(server, "get") == before  # from memory
+        assert other.cmd("SWAPDB", 0, 1) == "OK"
+        wait_until(lambda: conn.cmd("GET", "near:k") is None, 2, "it is seen")
 
 
 def test_who_may_not_look(cluster):
