@@ -27,7 +27,6 @@ static inline void hand_out(const struct store *s, struct store_item *it, struct
 {
 	hit->len = it->reply_len;
 	hit->filled_us = it->filled_us;
-	hit->pinned = NULL;
 	if (it->reply_len <= STORE_COPY_MAX) {
 		item_read(&s->chunks, it, item_reply_at(it), hit->data, it->reply_len);
 	} else {
@@ -124,6 +123,7 @@ enum store_verdict store_look(struct store *s, const struct store_ask *ask, stru
 	struct store_item *it;
 
 	*flight = NULL;
+	hit->pinned = NULL;
 	if (ask->key.len > ITEM_NAME_MAX || ask->request.args_len > ITEM_NAME_MAX ||
 	    atomic_load_explicit(&s->closed, memory_order_acquire))
 		return STORE_PASS;
@@ -167,6 +167,7 @@ bool store_find_last(struct store *s, const struct store_key *key, const struct 
 	struct store_item *it;
 	bool found;
 
+	hit->pinned = NULL;
 	lock_take(&sh->lock);
 	it = shard_find(s, sh, key, request);
 	/* Of one that was to be looked at again it is not known whether it was overwritten. */
