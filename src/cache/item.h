@@ -23,9 +23,8 @@
 
 /* In `what`. */
 enum {
-	ITEM_ABSENT = 1 << 2,
-	ITEM_TOO_LARGE = 1 << 3,   /* no reply is here; who asks need not wait for one */
-	ITEM_KEY_EXPIRES = 1 << 4, /* expires_us is the key's own time */
+	ITEM_TOO_LARGE = 1 << 2,   /* no reply is here; who asks need not wait for one */
+	ITEM_KEY_EXPIRES = 1 << 3, /* expires_us is the key's own time */
 };
 
 /* In `state`, which changes. */

@@ -47,9 +47,7 @@ static void write_item(const struct store *s, struct store_item *it, const struc
 	};
 	if (large)
 		it->what |= ITEM_TOO_LARGE;
-	else if (landing->absent)
-		it->what |= ITEM_ABSENT;
-	else if (landing->key_expires)
+	else if (landing->key_expires && !landing->absent)
 		it->what |= ITEM_KEY_EXPIRES;
 	item_write(&s->chunks, it, f->key.p, f->request.args, landing->reply);
 }
