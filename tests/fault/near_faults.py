@@ -13,7 +13,7 @@ class Faults:
     def __init__(self, relay, node, keyweirs=2, keeps=False, only=None):
         self.relay, self.node, self.keyweirs, self.keeps = relay, node, keyweirs, keeps
         every = {"cut": self.cut_tracking, "delay": self.delay_tracking, "freeze": self.freeze_tracking,
-                 "deaf": self.deaf_tracking, "data": self.cut_data, "jitter": self.jitter, "stop": self.stop_redis,
+                 "deaf": self.deaf_tracking, "hush": self.hush, "data": self.cut_data, "jitter": self.jitter, "stop": self.stop_redis,
                  "kill": self.kill_redis}
         self.all = [every[name] for name in only or every]
 
@@ -75,6 +75,14 @@ class Faults:
             self.relay.freeze(k, "tracking", (DOWN,))
         self.while_ill(who, "tracking links deaf", rng.uniform(0.3, 1.5))
         for k in who:
+            self.relay.thaw(k, "tracking", (DOWN,))
+
+    def hush(self):
+        """All tracking links hear nothing for long."""
+        for k in self.everybody():
+            self.relay.freeze(k, "tracking", (DOWN,))
+        self.while_ill(self.everybody(), "tracking links hushed", 2.0)
+        for k in self.everybody():
             self.relay.thaw(k, "tracking", (DOWN,))
 
     def cut_data(self):

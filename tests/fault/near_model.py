@@ -15,7 +15,7 @@ import time
 
 from harness.monitor import Monitor
 from harness.resp import Conn, RespError, parse
-from near_check import LIMIT, Judge, Tally, flat
+from near_check import Judge, Tally, flat
 from near_history import History
 from near_load import Load, Op, Person
 from near_state import UNKNOWN, Item
@@ -26,11 +26,11 @@ SHOWN = 50  # lines of a key's trace
 class Strain:
     """How long the threads of some processes waited for a CPU, and how late this one's own timer was."""
 
-    STEP = 0.02
+    STEP, CELL = 0.02, 0.05
 
     def __init__(self, pids):
-        self.pids = pids  # a function
-        self.samples = []  # (time, waited since the last sample, in seconds)
+        self.pids = pids  # a function: {name: pid}
+        self.samples = []  # (from, to, {name: seconds waited})
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -38,12 +38,12 @@ class Strain:
     def _watch(self):
         last, before = {}, time.time()
         while not self.over.wait(self.STEP):
+            waited = {"timer": max(time.time() - before - self.STEP, 0.0)}
+            for name, pid in self.pids().items():
+                waited[name] = max(self._delays(pid, last), default=0.0)
             now = time.time()
-            waited = max(now - before - self.STEP, 0.0)
-            for pid in self.pids():
-                waited += max(self._delays(pid, last), default=0.0)
-            self.samples.append((before, time.time(), waited))
-            before = time.time()
+            self.samples.append((before, now, waited))
+            before = now
 
     @staticmethod
     def _delays(pid, last):
@@ -59,15 +59,18 @@ class Strain:
         return out
 
     def take(self):
-        """A function (t0, t1) -> seconds, for the times up to now."""
+        """A function (names, from, to) -> seconds that these, one behind the other, may have lost."""
         samples, self.samples = self.samples, []
         cells = {}
         for start, end, waited in samples:
-            for cell in range(int(start * 10), int(end * 10) + 1):
-                cells[cell] = cells.get(cell, 0.0) + waited
+            for cell in range(int(start / self.CELL), int(end / self.CELL) + 1):
+                into = cells.setdefault(cell, {})
+                for name, seconds in waited.items():
+                    into[name] = into.get(name, 0.0) + seconds
 
-        def slack(t0, t1):
-            return 0.01 + sum(cells.get(c, 0.0) for c in range(int((t0 - LIMIT) * 10), int(t1 * 10) + 1))
+        def slack(names, t0, t1):
+            lost = (cells.get(c) for c in range(int(t0 / self.CELL) - 1, int(t1 / self.CELL) + 1))
+            return 0.01 + sum(cell.get(name, 0.0) for cell in lost if cell for name in ("timer", *names))
         return slack
 
     def close(self):
@@ -135,7 +138,8 @@ def content(c, kind, key, opened):
 
 
 class World:
-    """What is tested. routes: of clients, with Keyweirs; nodes: [Node]; owner(key) -> node's name, masters() -> names."""
+    """What is tested. nodes: [Node]; owner() -> function (key) -> node's name; masters() -> names; pids() -> {name: pid}
+    of whatever takes part: a Keyweir's name is its number."""
 
     def __init__(self, nodes, owner, masters, pids, dbs=(0,), opened=lambda kind, key, field, value: value):
         self.nodes, self.owner, self.masters, self.pids = nodes, owner, masters, pids
@@ -219,7 +223,7 @@ class Run:
         lines = [line for node in self.world.nodes for line in node.take()]
         after = self.world.snapshots()
         history.tell(lines, masters, self.elections)
-        judge = Judge(history, self.tally, self.ill, self.strain.take())
+        judge = Judge(history, self.tally, self.ill, self.strain.take(), [n for n in self.world.pids() if isinstance(n, str)])
         violations = judge.round(logs)
         self.tally.unknown += history.doubts
         if violations:
