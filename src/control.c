@@ -359,6 +359,7 @@ int control_run(struct shared_config *holder, const struct config_source *source
 
 	list_init(&ctl.listeners);
 	event_config_set_flag(conf, EVENT_BASE_FLAG_NOLOCK);
+	event_config_set_flag(conf, EVENT_BASE_FLAG_PRECISE_TIMER); /* trackers ask by the millisecond */
 	ctl.base = event_base_new_with_config(conf);
 	event_config_free(conf);
 	control_log_warnings(config);

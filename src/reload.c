@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cache/store.h"
 #include "client/slowlog.h"
 #include "control_private.h"
 #include "net/systemd.h"
@@ -212,6 +213,39 @@ static void log_problems(const struct problem_list *problems, char *error, size_
 	}
 }
 
+static char *text_of(const struct config *config)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return NULL;
+	config_dump(config, out);
+	fclose(out);
+	return text;
+}
+
+/*
+ * What is in the near-cache stays when nothing is changed (certificates were read again); else what names mean may be
+ * something else, and it begins empty.
+ */
+static void hand_over_store(struct shared_config *old, struct shared_config *fresh)
+{
+	char *before = text_of(old->config), *now = text_of(fresh->config);
+
+	if (!old->store)
+		;
+	else if (before && now && strcmp(before, now) == 0) {
+		store_unref(&fresh->store);
+		fresh->store = store_ref(old->store);
+	} else {
+		store_succeed(old->store, fresh->store);
+	}
+	free(before);
+	free(now);
+}
+
 static void apply(struct control *ctl, struct shared_config *holder)
 {
 	const struct config *config = holder->config;
@@ -221,6 +255,7 @@ static void apply(struct control *ctl, struct shared_config *holder)
 	ctl->keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000);
 	atomic_store(&ctl->server.max_clients, (unsigned)config->server.max_clients);
 	slowlog_set_threshold(ctl->server.slowlog, config->log.slow_us);
+	hand_over_store(ctl->snapshot->holder, holder);
 	control_change_upstreams(ctl, holder);
 }
 

@@ -14,8 +14,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "client/big_keys.h"
 #include "client/client.h"
 #include "client/events.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
@@ -374,6 +376,7 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	rewrite_init(&w->rewrite);
 	randombytes_buf(&w->random, sizeof(w->random));
 	w->random |= 1;
+	hot_keys_init(w);
 	w->link_events = &client_link_events;
 	use_snapshot(w, snapshot_ref(snapshot));
 	w->hub = hub_new(w);
@@ -427,6 +430,8 @@ void worker_fini(struct worker *w)
 	near_waiter_free(&w->near_spare);
 	free(w->near_call.touched.hashes);
 	namespace_stats_fini(w);
+	hot_keys_fini(w);
+	big_keys_fini(w);
 	chunk_pool_fini(&w->chunks);
 	request_pool_fini(&w->requests);
 	snapshot_unref(&w->snapshot);

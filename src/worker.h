@@ -30,6 +30,8 @@
 
 struct event;
 struct event_base;
+struct big_keys;
+struct hot_keys;
 struct hub;
 struct pool;
 struct link_events;
@@ -88,6 +90,9 @@ struct worker {
 	struct near_waiter *near_spare;
 	struct buf near_rest;		 /* the rest of an MGET that is being dispatched */
 	struct request_frame near_frame; /* of it */
+	uint32_t hot_left;		 /* commands until one is looked at, see client/hot_keys.h */
+	struct hot_keys *hot_keys;
+	struct big_keys *big_keys;
 	struct hub *hub;
 
 	char *scratch; /* SCRATCH_BYTES, what is read lands here */

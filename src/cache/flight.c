@@ -24,7 +24,6 @@ struct flight *flight_new(const struct store_ask *ask)
 		.namespace = ask->namespace,
 	};
 	list_init(&f->node);
-	atomic_init(&f->killed, false);
 	f->last = &f->waiters;
 	memcpy(f->names, ask->key.p, key_len);
 	if (args_len)
@@ -78,7 +77,7 @@ void flight_join(struct flight *f, struct store_waiter *w)
 
 void flight_kill(struct flight *f)
 {
-	atomic_store_explicit(&f->killed, true, memory_order_relaxed);
+	f->killed = true;
 	list_remove(&f->node);
 }
 

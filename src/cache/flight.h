@@ -6,8 +6,6 @@
 #ifndef KEYWEIR_CACHE_FLIGHT_H
 #define KEYWEIR_CACHE_FLIGHT_H
 
-#include <stdatomic.h>
-
 #include "base/list.h"
 #include "cache/store.h"
 
@@ -23,7 +21,7 @@ struct flight {
 	unsigned namespace;
 	bool race;   /* it found an item past its time: who joined may be given that one */
 	bool claims; /* and is the one whose client makes the new value, if it finds none */
-	atomic_bool killed;
+	bool killed; /* under the shard's lock */
 	struct store_waiter *waiters;
 	struct store_waiter **last;
 	char names[];

@@ -81,7 +81,15 @@ struct store_counts {
  * NULL: the system does not give the address space.
  */
 struct store *store_new(size_t max_bytes, size_t n_namespaces);
-void store_free(struct store **s); /* nobody uses it any more; flights still out may be landed with NULL for it */
+struct store *store_ref(struct store *s); /* NULL in, NULL out */
+void store_unref(struct store **s);	  /* the last one's: flights still out may be landed with NULL for it */
+
+/*
+ * A reload: `fresh`, which is empty (NULL: there is none any more), takes the place of s. From now on nothing is found
+ * in s or kept there, and what is forgotten there by those who do not know it yet is forgotten in fresh as well; keys
+ * have the same hash in both.
+ */
+void store_succeed(struct store *s, struct store *fresh);
 
 uint64_t store_hash(const struct store *s, uint32_t upstream, const char *key, size_t len);
 

@@ -55,9 +55,7 @@ static struct store_item *make_item(struct store *s, const struct flight *f, con
 	struct chain chain = {0};
 	struct store_item *it;
 
-	if (!large && (!landing->reply || landing->expires_us <= landing->now_us))
-		return NULL;
-	if (atomic_load_explicit(&f->killed, memory_order_relaxed))
+	if ((!large && (!landing->reply || landing->expires_us <= landing->now_us)) || atomic_load(&s->closed))
 		return NULL;
 	if (!store_make_room(s, &chain, (uint32_t)item_chunks_for(len)))
 		return NULL;
@@ -99,10 +97,10 @@ static void make_way(struct store *s, struct shard *sh, const struct flight *f, 
  * The key is there no more, and old is what it was; somebody makes the new value. If that is not this flight's client,
  * it shall have the old one.
  */
-static void keep_old(struct store_item *old, const struct flight *f, bool killed, struct store_landed *landed,
+static void keep_old(struct store_item *old, const struct flight *f, struct store_landed *landed,
 		     struct store_item **pinned)
 {
-	if (!killed)
+	if (!f->killed)
 		old->state &= ~ITEM_RECHECK & 0xf;
 	landed->makes = f->claims || !(old->state & ITEM_CLAIMED);
 	old->state |= ITEM_CLAIMED;
@@ -117,7 +115,6 @@ static bool settle(struct store *s, struct shard *sh, struct flight *f, const st
 		   struct store_item *it, struct store_landed *landed, struct store_item **pinned,
 		   struct doomed *doomed)
 {
-	bool killed = atomic_load_explicit(&f->killed, memory_order_relaxed);
 	struct store_item *old = shard_find(s, sh, &f->key, &f->request);
 
 	list_remove(&f->node);
@@ -130,10 +127,10 @@ static bool settle(struct store *s, struct shard *sh, struct flight *f, const st
 		return false; /* a newer one was faster */
 	if (old && landing->absent && item_in_race(old, (int64_t)old->race_ms * 1000, landing->now_us) &&
 	    old->truth.node == f->truth.node && old->truth.epoch == f->truth.epoch) {
-		keep_old(old, f, killed, landed, pinned);
+		keep_old(old, f, landed, pinned);
 		return false;
 	}
-	if (killed || !it) {
+	if (f->killed || !it) {
 		if (old)
 			shard_remove(s, sh, old, STORE_REPLACED, doomed); /* whatever it was, it is no more */
 		return false;
@@ -168,13 +165,13 @@ void store_land(struct store *s, struct flight **flight, const struct store_land
 	}
 	sh = store_shard(s, (uint32_t)f->key.hash);
 	it = make_item(s, f, landing);
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	if (settle(s, sh, f, landing, it, landed, &pinned, &doomed)) {
 		landed->kept = !(it->what & ITEM_TOO_LARGE);
 		it = NULL;
 	}
 	landed->waiters = f->waiters;
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	store_bury(s, &doomed);
 	if (it)
 		chunks_give(&s->chunks, item_index(&s->chunks, it), item_chunks(it));

@@ -230,6 +230,9 @@ void client_reply_error(struct client *c, const struct call *call, const char *t
 void client_reply_own_error(struct client *c, const struct call *call, enum reply_error error);
 void client_reply_ok(struct client *c, const struct call *call);
 
+/* A reply to the command behind the last one, of a client that has nothing queued; counted by the caller. */
+void client_put_reply(struct client *c, const char *p, size_t len);
+
 void policy_attach(struct request *r, const struct call *call); /* policy.h */
 
 /* A request that stands in the client's queue unanswered until client_request_done(): b is appended to its reply. */

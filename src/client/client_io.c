@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/big_keys.h"
 #include "client/client.h"
 #include "resp/write.h"
 #include "server.h"
@@ -103,12 +104,15 @@ static size_t upload_begin(struct client *c, const char *data)
 	/* Sent (the last request is it, and not complete), or answered with an error: then the rest is thrown away. */
 	c->upload = c->tail && c->tail->link && (c->tail->flags & REQUEST_STREAMED) ? c->tail : NULL;
 	c->discarding = !c->upload;
+	if (c->upload)
+		big_keys_add_upload(c, &call);
 	return c->frame.len;
 }
 
 static void upload_end(struct client *c)
 {
 	if (c->upload) {
+		big_keys_end_upload(c, c->upload->link->out.end_pos - c->upload->pos); /* nobody else uses that link */
 		c->upload->start_us = c->w->now_us;
 		c->upload->deadline_us = c->w->now_us + forward_timeout_us(c->upload->link, c->upload->cmd);
 	}
@@ -221,8 +225,12 @@ void client_process(struct client *c, const char *data, size_t len)
 		if (used == 0)
 			break;
 		at += used;
-		if (at < len && c->wait == WAIT_NOTHING && !c->closed && !c->closing)
-			at += forward_run(c, data + at, len - at);
+		if (at == len || c->wait != WAIT_NOTHING || c->closed || c->closing)
+			continue;
+		used = forward_run(c, data + at, len - at);
+		if (__builtin_expect(used >= BIG_KEYS_BYTES, 0))
+			big_keys_add_run(c, data + at, used);
+		at += used;
 	}
 	if (!c->closed && !c->closing)
 		keep(c, data + at, len - at);

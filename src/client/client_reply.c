@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "client/absent.h"
+#include "client/big_keys.h"
 #include "client/client.h"
 #include "client/fanout.h"
 #include "client/mirror.h"
@@ -160,6 +161,12 @@ void client_reply_raw(struct client *c, const struct call *call, const char *p, 
 		buf_put(&r->reply, p, len);
 	}
 	r->flags |= REQUEST_DONE;
+}
+
+void client_put_reply(struct client *c, const char *p, size_t len)
+{
+	put_out(c, p, len);
+	check_output(c);
 }
 
 void client_reply(struct client *c, const struct call *call, struct buf *b)
@@ -361,6 +368,8 @@ static void answered(struct client *c, struct request *r, char type, int64_t num
 
 	if (__builtin_expect(slowlog_is_slow(c->w->server->slowlog, c->w->now_us - r->start_us), 0))
 		slowlog_add(c, r, r->link);
+	if (__builtin_expect(bytes >= BIG_KEYS_BYTES, 0))
+		big_keys_add_reply(c, r, r->link, bytes);
 	client_leave_link(c, r);
 	if (r->flags & REQUEST_WRITE && c->wrote_us)
 		c->wrote_us = c->w->now_us;

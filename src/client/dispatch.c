@@ -10,7 +10,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/big_keys.h"
 #include "client/fanout.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
 #include "client/monitor.h"
 #include "client/near.h"
@@ -280,6 +282,9 @@ static void consumed(struct client *c, const struct call *call)
 
 	c->active_us = w->now_us;
 	counter_add(&w->counters.commands, 1);
+	hot_keys_pass(c, call->cmd, call->frame, call->bytes);
+	if (__builtin_expect(call->len >= BIG_KEYS_BYTES, 0) && !call->partial)
+		big_keys_add_request(c, call);
 	/* What was answered here took no time worth noting, unless everything is to be noted. */
 	if (__builtin_expect(slowlog_is_slow(w->server->slowlog, 0), 0) && !c->forwarded)
 		slowlog_add_call(c, call);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client/client.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
 #include "client/near.h"
 #include "client/target.h"
@@ -83,6 +84,7 @@ static size_t forward_run_by_slot(struct client *c, const char *data, size_t len
 		r->deadline_us = c->w->now_us + forward_timeout_us(l, cmd);
 		client_send(c, r, l, data + at, f->len);
 		c->call_len = f->len;
+		hot_keys_pass(c, cmd, f, data + at);
 		at += f->len;
 		counter_add(&c->w->counters.commands, 1);
 		request_frame_reset(f);
@@ -211,14 +213,17 @@ static size_t forward_run_named(struct client *c, struct link *l, const char *da
 	struct call call = {.cmd = f->known, .frame = f};
 	struct buf *out = &c->w->rewritten;
 	struct named_run run;
-	unsigned n = 0;
+	uint32_t n = 0, stop = hot_run_stop(c);
 	size_t at = 0;
 
 	if (!named_run_fits(c, call.cmd, &run))
 		return 0;
+	if (c->w->near)
+		near_begin(c);
 	out->start = out->end = 0;
-	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
-	       c->bytes_upstream + out->end <= CLIENT_BYTES_MAX && l->out.bytes + out->end < LINK_BYTES_MAX) {
+	while (at < len && (n < stop || n < (stop = hot_run_on(c, call.cmd, n, data + at))) &&
+	       l->n_queue < LINK_QUEUE_MAX && c->bytes_upstream + out->end <= CLIENT_BYTES_MAX &&
+	       l->out.bytes + out->end < LINK_BYTES_MAX) {
 		size_t before = out->end;
 		struct request *r;
 		uint64_t wrote;
@@ -239,6 +244,7 @@ static size_t forward_run_named(struct client *c, struct link *l, const char *da
 		request_frame_reset(f);
 	}
 	request_frame_reset(f);
+	hot_run_end(c, call.cmd, n, data + at);
 	if (n > 0)
 		sent_run(c, l, n, out->data, out->end);
 	return at;
@@ -250,7 +256,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 	struct call call = {.cmd = f->known, .frame = f};
 	struct lane *lane = c->w->only ? client_lane(c, c->w->only) : NULL;
 	struct link *l = lane ? lane->link : NULL;
-	unsigned n = 0;
+	uint32_t n = 0, stop = hot_run_stop(c);
 	size_t at = 0;
 
 	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD)
@@ -266,8 +272,9 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 		return 0;
 	if (c->w->policy)
 		return forward_run_named(c, l, data, len);
-	while (at < len && c->n_upstream + n < c->window && l->n_queue < LINK_QUEUE_MAX &&
-	       c->bytes_upstream + at <= CLIENT_BYTES_MAX && l->out.bytes + at < LINK_BYTES_MAX) {
+	while (at < len && (n < stop || n < (stop = hot_run_on(c, call.cmd, n, data + at))) &&
+	       l->n_queue < LINK_QUEUE_MAX && c->bytes_upstream + at <= CLIENT_BYTES_MAX &&
+	       l->out.bytes + at < LINK_BYTES_MAX) {
 		struct request *r;
 
 		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
@@ -283,6 +290,7 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 		request_frame_reset(f);
 	}
 	request_frame_reset(f); /* what is not taken is looked at anew */
+	hot_run_end(c, call.cmd, n, data + at);
 	if (n > 0)
 		sent_run(c, l, n, data, at);
 	return at;

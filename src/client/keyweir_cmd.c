@@ -6,10 +6,12 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "client/big_keys.h"
 #include "client/cache_cmd.h"
 #include "client/client.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
+#include "client/hot_keys.h"
 #include "client/namespace_stats.h"
 #include "client/policy.h"
 #include "client/stats.h"
@@ -234,10 +236,15 @@ static const struct subcommand {
 	bool bound; /* on a bound listener it speaks of that namespace alone */
 	const char *text;
 } subcommands[] = {
+	{"BIGKEYS", big_keys_tell, 2, 4, true,
+	 "[COUNT n]: The largest requests and replies that passed: key, bytes, command, which of the two, seconds "
+	 "ago."},
 	{"CACHE", cache_cmd, 3, 4, true,
 	 "STATS: What the near-cache keeps and does. FLUSH [pattern]: Drop what it has of all keys, or of those that "
 	 "match."},
 	{"HELP", help, 2, 2, true, "Print this help."},
+	{"HOTKEYS", hot_keys_tell, 2, 4, true,
+	 "[COUNT n]: The keys that are asked for most: key, estimated calls a second, per cent of all."},
 	{"NAMESPACES", namespace_stats_tell, 2, 2, false, "What passed through each namespace."},
 	{"RELOAD", reload, 2, 2, false, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
 	{"STATUS", status, 2, 2, false, "Counters of this proxy."},

@@ -20,7 +20,7 @@ struct namespace_counts {
 	uint64_t near_hits;   /* answered out of it */
 	uint64_t near_misses; /* sent to Redis */
 	uint64_t near_joined; /* answered with what another client's read brought */
-	uint64_t near_stale;  /* of the hits, those past their time */
+	uint64_t near_stale;  /* answered with what was past its time, for whatever reason */
 };
 
 /* The worker has another configuration. */
@@ -40,11 +40,26 @@ static inline void namespace_stats_count(struct worker *w, const struct request 
 		namespace_stats_add(w, r, type, number, bytes);
 }
 
-/* What became of a read that looked into the near-cache; ns: its namespace's id. A stale hit is both. */
+/* What became of a read that looked into the near-cache; ns: its namespace's id. */
 static inline void namespace_stats_near_hit(struct worker *w, unsigned ns)
 {
 	w->namespace_counts[ns].near_hits++;
 	counter_add(&w->counters.near_cache_hits, 1);
+}
+
+/* n of them, in reads' own terms too: n_empty found nothing; replies of so many bytes. */
+static inline void namespace_stats_near_hits(struct worker *w, unsigned ns, uint64_t n, uint64_t n_empty,
+					     uint64_t n_stale, uint64_t bytes)
+{
+	struct namespace_counts *counts = &w->namespace_counts[ns];
+
+	counts->near_hits += n;
+	counts->near_stale += n_stale;
+	counts->hits += n - n_empty;
+	counts->misses += n_empty;
+	counts->bytes += bytes;
+	counter_add(&w->counters.near_cache_hits, n);
+	counter_add(&w->counters.near_cache_stale, n_stale);
 }
 
 static inline void namespace_stats_near_miss(struct worker *w, unsigned ns)

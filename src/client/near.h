@@ -20,6 +20,8 @@
 #ifndef KEYWEIR_CLIENT_NEAR_H
 #define KEYWEIR_CLIENT_NEAR_H
 
+#include <string.h>
+
 #include "cache/store.h"
 #include "client/client.h"
 #include "client/near_call.h"
@@ -118,6 +120,13 @@ bool near_find(struct client *c, const char *key, size_t len, char *room, struct
 
 /* The same of a key of ns by its upstream name, which is borrowed. */
 void near_place_of(struct client *c, const struct namespace *ns, const char *name, size_t len, struct near_place *out);
+
+/* Before any key is noted: a client that has nothing on the way has no busy keys. */
+static inline void near_begin(struct client *c)
+{
+	if (c->n_requests == 0)
+		memset(c->near.busy, 0, sizeof(c->near.busy));
+}
 
 /* Reads of the key must not overtake what the client has on the way, from now on. */
 void near_note_busy(struct client *c, uint64_t hash);

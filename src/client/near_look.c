@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/dispatch.h"
+#include "client/hot_keys.h"
 #include "client/hub.h"
 #include "client/namespace_stats.h"
 #include "client/near.h"
@@ -14,14 +15,12 @@
 
 /* ---- where a key is ---- */
 
-static const char *upstream_name(const struct view *v, const struct name_place *at, const char *key, size_t *len,
-				 char *room)
+static const char *other_name(const struct view *v, const struct name_place *at, const char *key, size_t *len,
+			      char *room)
 {
 	struct buf name = {0};
 	size_t n = at->put_len + *len - at->cut;
 
-	if (name_place_is_same(at))
-		return *len <= NEAR_NAME_MAX ? key : NULL;
 	if (!(at->ns->flags & NS_HASHES)) {
 		if (n > NEAR_NAME_MAX)
 			return NULL;
@@ -36,6 +35,15 @@ static const char *upstream_name(const struct view *v, const struct name_place *
 		memcpy(room, buf_head(&name), *len);
 	buf_release(&name);
 	return *len <= NEAR_NAME_MAX ? room : NULL;
+}
+
+/* Of the key, in room if it is another one. NULL: it is too long. */
+static inline const char *upstream_name(const struct view *v, const struct name_place *at, const char *key, size_t *len,
+					char *room)
+{
+	if (name_place_is_same(at))
+		return *len <= NEAR_NAME_MAX ? key : NULL;
+	return other_name(v, at, key, len, room);
 }
 
 static struct node *master_of(const struct route *r, const char *name, size_t len)
@@ -90,14 +98,12 @@ uint64_t near_write_key(struct client *c, const struct name_place *at, const cha
 
 void near_note_busy(struct client *c, uint64_t hash)
 {
-	if (c->n_upstream == 0)
-		memset(c->near.busy, 0, sizeof(c->near.busy));
 	c->near.busy[hash >> 6 & 3] |= (uint64_t)1 << (hash & 63);
 }
 
 bool near_is_busy(struct client *c, uint64_t hash)
 {
-	return c->n_upstream > 0 && c->near.busy[hash >> 6 & 3] >> (hash & 63) & 1;
+	return c->n_requests > 0 && c->near.busy[hash >> 6 & 3] >> (hash & 63) & 1;
 }
 
 /* What must be younger than the client's last script; 0: anything will do. */
@@ -138,13 +144,7 @@ static bool finds_nothing(const char *reply)
 
 static void count_hit(struct client *c, const struct namespace *ns, const struct store_hit *hit, const char *reply)
 {
-	struct namespace_counts *n = &c->w->namespace_counts[ns->id];
-
-	namespace_stats_near_hit(c->w, ns->id);
-	if (hit->stale)
-		namespace_stats_near_stale(c->w, ns->id);
-	n->bytes += hit->len;
-	finds_nothing(reply) ? n->misses++ : n->hits++;
+	namespace_stats_near_hits(c->w, ns->id, 1, finds_nothing(reply), hit->stale, hit->len);
 }
 
 /* A large reply, out of its pieces. False: out of memory. */
@@ -222,16 +222,17 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 
 	if (!near_find(c, call->bytes + key->offset, key->len, room, &at))
 		return false;
-	if (near_is_busy(c, at.key.hash) || !near_ask(c, &at, &ask)) {
+	if (!near_ask(c, &at, &ask)) {
 		near_note_busy(c, at.key.hash);
 		namespace_stats_near_miss(w, at.ns->id);
 		return false;
 	}
 	ask.request = request_of(c, call->cmd, &at, (struct slice){call->bytes, call->len}, key);
-	if (c->n_upstream < c->window) {
-		ask.may_lead = c->n_parked == 0;
+	ask.may_lead = c->n_parked == 0 && c->n_upstream < c->window;
+	if (near_is_busy(c, at.key.hash))
+		ask.newer_us = INT64_MAX; /* nothing that others have asked for */
+	else if (c->n_upstream < c->window)
 		ask.waiter = near_waiter_spare(w);
-	}
 	switch (store_look(w->near, &ask, &hit, &flight)) {
 	case STORE_HIT:
 		answer(c, call, at.ns, &hit);
@@ -255,6 +256,7 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 
 bool near_read(struct client *c, struct call *call, enum verdict *verdict)
 {
+	near_begin(c);
 	if (!near_may_read(c) || call->partial || !command_arity_ok(call->cmd, call->frame->argc))
 		return false;
 	if (call->cmd->cache == CACHE_MANY)
@@ -277,23 +279,77 @@ void near_call_end(struct worker *w, struct call *call)
 
 /* ---- pipelines ---- */
 
+/* What is the same for all keys of a namespace, within one run. */
+struct scope {
+	struct view view;
+	struct near_place at;
+	struct store_ask ask;
+	bool holds;
+	uint64_t n_hits; /* not counted yet */
+	uint64_t n_empty;
+	uint64_t n_stale;
+	uint64_t bytes;
+};
+
+static void count_hits(struct client *c, const struct command *cmd, struct scope *k)
+{
+	if (k->n_hits == 0)
+		return;
+	namespace_stats_near_hits(c->w, k->at.ns->id, k->n_hits, k->n_empty, k->n_stale, k->bytes);
+	stats_count_quick(c->w, cmd, k->n_hits);
+	k->n_hits = k->n_empty = k->n_stale = k->bytes = 0;
+}
+
+/* The key, as far as it has to be looked at: where it is hangs on the namespace, and in a Cluster on the slot. */
+static bool enter(struct client *c, const struct command *cmd, struct scope *k, const char *key, size_t len, char *room)
+{
+	struct name_place place = view_key_hinted(&k->view, key, len, &c->w->name_hint);
+	const char *name;
+
+	if (!place.ns || !(place.ns->flags & NS_NEAR))
+		return false;
+	name = upstream_name(&k->view, &place, key, &len, room);
+	if (!name)
+		return false;
+	if (place.ns != k->at.ns || k->at.route->topo->slots) {
+		count_hits(c, cmd, k);
+		near_place_of(c, place.ns, name, len, &k->at);
+		k->holds = near_ask(c, &k->at, &k->ask);
+		return k->holds;
+	}
+	k->ask.key.p = name;
+	k->ask.key.len = len;
+	k->ask.key.hash = store_hash(c->w->near, k->ask.key.upstream, name, len);
+	return k->holds;
+}
+
+static void put_hit(struct client *c, const struct call *call, struct scope *k, struct store_hit *hit)
+{
+	if (c->head || hit->pinned) {
+		answer(c, call, k->at.ns, hit);
+		return;
+	}
+	k->n_hits++;
+	k->n_stale += hit->stale;
+	k->n_empty += finds_nothing(hit->data);
+	k->bytes += hit->len;
+	client_put_reply(c, hit->data, hit->len);
+}
+
 /* Answers it if it is a hit and nothing else has to be done. */
-static bool serve(struct client *c, const struct call *call)
+static bool serve(struct client *c, const struct call *call, struct scope *k)
 {
 	const struct frame_arg *key = &call->frame->arg[1];
-	struct store_ask ask = {0};
 	struct flight *none;
-	struct near_place at;
 	struct store_hit hit;
 	char room[NEAR_NAME_MAX];
 
-	if (!near_find(c, call->bytes + key->offset, key->len, room, &at) || near_is_busy(c, at.key.hash) ||
-	    !near_ask(c, &at, &ask))
+	if (!enter(c, call->cmd, k, call->bytes + key->offset, key->len, room) || near_is_busy(c, k->ask.key.hash))
 		return false;
-	ask.request = request_of(c, call->cmd, &at, (struct slice){call->bytes, call->len}, key);
-	if (store_look(c->w->near, &ask, &hit, &none) != STORE_HIT)
+	k->ask.request = request_of(c, call->cmd, &k->at, (struct slice){call->bytes, call->len}, key);
+	if (store_look(c->w->near, &k->ask, &hit, &none) != STORE_HIT)
 		return false;
-	answer(c, call, at.ns, &hit);
+	put_hit(c, call, k, &hit);
 	return true;
 }
 
@@ -310,6 +366,7 @@ size_t near_run(struct client *c, const char *data, size_t len)
 {
 	struct request_frame *f = &c->frame;
 	struct call call = {.cmd = f->known, .frame = f};
+	struct scope scope = {.view = client_view(c)};
 	unsigned n = 0;
 	size_t at = 0;
 
@@ -321,14 +378,16 @@ size_t near_run(struct client *c, const char *data, size_t len)
 			break;
 		call.bytes = data + at;
 		call.len = f->len;
-		if (!serve(c, &call))
+		if (!serve(c, &call, &scope))
 			break;
+		hot_keys_pass(c, call.cmd, f, call.bytes);
 		c->call_len = f->len;
 		at += f->len;
 		n++;
 		request_frame_reset(f);
 	}
 	request_frame_reset(f);
+	count_hits(c, call.cmd, &scope);
 	c->active_us = c->w->now_us;
 	counter_add(&c->w->counters.commands, n);
 	return at;

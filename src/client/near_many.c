@@ -82,8 +82,10 @@ static bool look_at(struct look *k, uint32_t i, const char *key, size_t len)
 	ask.may_lead = k->leads;
 	ask.request =
 		(struct store_request){.command = k->get, .db = at.db, .proto = c->proto, .args = "", .args_len = 0};
-	if (!near_is_busy(c, at.key.hash) && near_ask(c, &at, &ask)) {
+	if (near_ask(c, &at, &ask)) {
 		ask.race_us = 0;
+		if (near_is_busy(c, at.key.hash))
+			ask.newer_us = INT64_MAX; /* nothing that others have asked for */
 		switch (store_look(c->w->near, &ask, &hit, &flight)) {
 		case STORE_HIT:
 			return take_hit(k, at.ns, &hit, i);

@@ -24,10 +24,8 @@ static bool writes_anything(const struct command *cmd)
 /* Without keys: all of them (FLUSHALL, SWAPDB, DEBUG ...). */
 static bool writes_all(const struct command *cmd, const struct rewrite *rw)
 {
-	if (cmd->flags & CMD_UNKNOWN)
-		return true;
 	return rw->n_keys == 0 && !(cmd->categories & CAT_SCRIPTING) &&
-	       (cmd->flags & CMD_WRITE || cmd->handler == HANDLER_DEDICATED);
+	       (cmd->flags & CMD_WRITE || (cmd->handler == HANDLER_DEDICATED && cmd->flags & CMD_ADMIN));
 }
 
 static void end_truths(struct worker *w, const struct upstream *up)
@@ -59,6 +57,7 @@ void near_write(struct client *c, struct call *call)
 	struct near_call *n = &c->w->near_call;
 	struct near_touched *t = &n->touched;
 
+	near_begin(c);
 	for (uint32_t i = 0; i < rw->n_keys; i++) {
 		const struct rewrite_key *key = &rw->keys[i];
 		uint64_t hash;

@@ -37,6 +37,12 @@ void stats_totals_since_reset(const struct server *s, struct totals *out);
  */
 bool stats_put_latency(const struct server *s, const struct command *cmd, int proto, struct buf *out);
 
+/* The same for n that took no time worth noting. */
+static inline void stats_count_quick(struct worker *w, const struct command *cmd, uint64_t n)
+{
+	counter_add(&w->counters.took[cmd->id][0], n);
+}
+
 /* An answered command; on its worker. */
 static inline void stats_count(struct worker *w, const struct command *cmd, int64_t took_us)
 {

@@ -273,7 +273,7 @@ enum verdict unit_queue(struct client *c, const struct call *call)
 
 	if (cmd->flags & CMD_UNKNOWN)
 		return refuse_unknown(c, call);
-	if (!call->rw && !command_arity_ok(cmd, call->frame->argc))
+	if ((!call->rw || cmd->flags & CMD_GROWS) && !command_arity_ok(cmd, call->frame->argc))
 		return refuse_arity(c, call);
 	switch (cmd->handler) {
 	case HANDLER_EXEC:

@@ -122,7 +122,7 @@ void shared_config_unref(struct shared_config **sp)
 	*sp = NULL;
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
-	store_free(&s->store);
+	store_unref(&s->store);
 	namespaces_free(&s->namespaces);
 	keyring_free(&s->keyring);
 	tls_free(&s->server_tls);

@@ -299,6 +299,7 @@ START_TEST(flags)
 		     {"on_failure = \"miss\"", NS_MISS},
 		     {"encrypt = true", NS_SEALS},
 		     {"encrypt_messages = true", NS_SEALS_MESSAGES},
+		     {"near_cache = true", NS_NEAR},
 		     {"upstream = \"main\"", 0}};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
@@ -503,6 +504,78 @@ START_TEST(channels)
 }
 END_TEST
 
+/* ---- what is tracked ---- */
+
+/* The beginnings with a blank behind each; "-": there are none. */
+static const char *near_prefixes(size_t upstream)
+{
+	struct string_list list = {0};
+	struct buf out = {0};
+
+	namespaces_near_prefixes(all, upstream, &list);
+	ck_assert(namespaces_near(all, upstream) == (list.n > 0));
+	for (size_t i = 0; i < list.n; i++)
+		buf_printf(&out, "%s ", list.items[i]);
+	if (list.n == 0)
+		buf_puts(&out, "-");
+	string_list_clear(&list);
+	return text_of(&out);
+}
+
+#define TWO "[upstream.main]\n[upstream.two]\nurl = \"redis://two\"\n"
+
+START_TEST(near)
+{
+	use(TWO
+	    "[namespace.a]\n[namespace.b]\nnear_cache = true\n[namespace.c]\nnear_cache = true\nprefix = \"shop:c:\"\n"
+	    "match = [\"c:\", \"cc:\"]\n[namespace.d]\nnear_cache = true\nmatch = [\"d2:\", \"d1:\"]\n"
+	    "[namespace.e]\nnear_cache = true\nupstream = \"two\"\n",
+	    NULL);
+	ck_assert_str_eq(near_prefixes(0), "b: d1: d2: shop:c: ");
+	ck_assert_str_eq(near_prefixes(1), "e: ");
+	ck_assert(namespaces_at(all, 1)->flags & NS_NEAR);
+	/* None begins with another, whichever stands first. */
+	use("[namespace.x]\nmatch = [\"ab\", \"a:long:\"]\nnear_cache = true\n"
+	    "[namespace.y]\nmatch = [\"a:l\", \"abc:\", \"b:\"]\nnear_cache = true\n"
+	    "[namespace.z]\nmatch = \"a:\"\nnear_cache = true\n",
+	    NULL);
+	ck_assert_str_eq(near_prefixes(0), "a: ab b: ");
+	/* What clients say is not what is upstream. */
+	use(HASH_KEY_LINE "[namespace.h]\nhash_keys = true\nnear_cache = true\n"
+			  "[namespace.g]\nhash_keys = true\nprefix = \"x:\"\nnear_cache = true\n",
+	    NULL);
+	ck_assert_str_eq(near_prefixes(0), "h: x: ");
+	use(TWO "[namespace.a]\n[namespace.default]\nprefix = \"d:\"\nnear_cache = true\n", NULL);
+	ck_assert_str_eq(near_prefixes(0), "d: ");
+	ck_assert_str_eq(near_prefixes(1), "-");
+	finish();
+}
+END_TEST
+
+START_TEST(near_any_key)
+{
+	struct buf text = {0};
+
+	use(TWO "[namespace.a]\nnear_cache = true\n[namespace.default]\nnear_cache = true\n", NULL);
+	ck_assert_str_eq(near_prefixes(0), " ");
+	ck_assert_str_eq(near_prefixes(1), "-");
+	use("[namespace.a]\nnear_cache = true\n[near_cache]\nmax_memory = 0\n", NULL);
+	ck_assert_str_eq(near_prefixes(0), "-");
+	for (unsigned i = 0; i < NAMESPACE_PREFIXES_MAX; i++)
+		buf_printf(&text, "[namespace.n%u]\nmatch = \"n%02u:\"\nnear_cache = true\n", i, i);
+	ck_assert(buf_append(&text, "", 1));
+	use(buf_head(&text), NULL);
+	ck_assert(strncmp(near_prefixes(0), "n00: n01: n02: ", 15) == 0);
+	text.end--;
+	buf_puts(&text, "[namespace.one_more]\nnear_cache = true\n");
+	ck_assert(buf_append(&text, "", 1));
+	use(buf_head(&text), NULL);
+	ck_assert_str_eq(near_prefixes(0), " ");
+	buf_release(&text);
+	finish();
+}
+END_TEST
+
 int main(void)
 {
 	TCase *names = tcase_create("names"), *others = tcase_create("others");
@@ -522,5 +595,7 @@ int main(void)
 	tcase_add_test(others, hashed_names);
 	tcase_add_test(others, hash_tags);
 	tcase_add_test(others, channels);
+	tcase_add_test(others, near);
+	tcase_add_test(others, near_any_key);
 	return run_cases("namespace", cases, COUNT(cases));
 }
