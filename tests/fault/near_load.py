@@ -74,7 +74,7 @@ class Person:
         self.clustered = options.get("clustered", False)
         self.writes = options.get("writes", 0.2)
         self.alike = options.get("alike", 0.5)  # of reads: the same one of its key
-        self.scripts = options.get("scripts", 0.05)
+        self.scripts, self.transactions = options.get("scripts", 0.05), options.get("transactions", 0.07)
         self.rare = options.get("rare", 0.0)  # how often FLUSHALL and the like
         self.count = 0
         self.within = None  # a transaction's space and tag
@@ -274,13 +274,13 @@ class Person:
         return Op("write", ["SET", k, self.value(key, mark), *self.life()], at, mark, scope)
 
     def script(self):
-        """EVAL; half of them write a key that they don't declare."""
+        """EVAL; half of them write a key that they don't declare: in a Cluster not where slots move (space b stays)."""
         space = self.rng.choice([s for s in self.spaces if not s.sealed])
         key = self.pick("sh", space, calm=self.rng.random() < 0.3)
         mark = self.mark()
         at, value = self.at(key), self.value(key, mark)
         call = "'SET',%s,ARGV[1]" if key[2][0] == "s" else "'HSET',%s,'f1',ARGV[1],'f2',ARGV[1]"
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.5 or (self.clustered and space.name != "b"):
             script = "redis.call(%s) return ARGV[1]" % (call % "KEYS[1]")
             return Op("write", ["EVAL", script, 1, self.name(key), value], [at], mark, SELF)
         script = "redis.call(%s) return ARGV[1]" % (call % "ARGV[2]")
@@ -305,11 +305,11 @@ class Person:
             yield [Op("other", ["SELECT", self.db])]
         while True:
             what = rng.random()
-            if what < 0.03 and self.rare and rng.random() < self.rare:
+            if what < 0.03 and rng.random() < self.rare:
                 yield [self.seldom()]
-            elif what < 0.10:
+            elif what < 0.03 + self.transactions:
                 yield from self.transaction()
-            elif what < 0.10 + self.scripts:
+            elif what < 0.03 + self.transactions + self.scripts:
                 ops = [self.script()]
                 ops += [self.look_at(ops[0]) for _ in range(2)]
                 yield ops if rng.random() < 0.5 else ops[:1]
@@ -388,9 +388,9 @@ class Line:
         self.busy = False
 
     def connect(self):
-        port = self.person.route.port
+        self.port = self.person.route.port
         try:
-            self.sock = socket.create_connection(("127.0.0.1", port), timeout=2)
+            self.sock = socket.create_connection(("127.0.0.1", self.port), timeout=2)
         except OSError:
             self.sock = None
             self.due = time.time() + 0.05
@@ -405,6 +405,8 @@ class Line:
         return True
 
     def go_on(self, now):
+        if self.sock and self.port != self.person.route.port:
+            self.lose()
         if self.sock is None and not self.connect():
             return
         ops = next(self.batches)
