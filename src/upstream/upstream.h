@@ -20,8 +20,6 @@
 #include "upstream/loaded.h"
 #include "upstream/node.h"
 
-struct store;
-
 struct upstream {
 	atomic_uint refs;
 	uint32_t id;		      /* never used again */
@@ -45,7 +43,6 @@ struct shared_config {
 	struct tls **upstream_tls; /* by config->upstreams; NULL: plain */
 	struct keyring *keyring;
 	struct namespaces *namespaces;
-	struct store *store; /* NULL: no near-cache */
 };
 
 /* Takes config over, also when it fails: NULL with a text in why. One reference. */
