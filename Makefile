@@ -146,6 +146,7 @@ SOURCES := \
 	src/upstream/tracker.c \
 	src/upstream/tracker_steps.c \
 	src/upstream/tracking_wire.c \
+	src/upstream/truth.c \
 	src/upstream/upstream.c \
 	src/upstream/watch.c \
 	src/config/address.c \
