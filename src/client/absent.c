@@ -127,7 +127,7 @@ static bool wanted(const struct client *c, const struct call *call)
 
 bool absent_make(struct client *c, const struct call *call, struct buf *out)
 {
-	if (c->w->near && !call->partial && near_last(c, call->cmd, (struct slice){call->bytes, call->len}, out))
+	if (c->w->near && !call->partial && near_last(c, call->cmd, (struct slice){call->bytes, call->len}, false, out))
 		return true;
 	if (!wanted(c, call))
 		return false;
@@ -142,6 +142,8 @@ bool absent_answer(struct client *c, const struct call *call)
 
 	if (!absent_make(c, call, &b))
 		return false;
+	if (call->near && call->near->merge)
+		near_merge_reply(call->near->merge, &b);
 	client_reply(c, call, &b);
 	return true;
 }
@@ -155,7 +157,7 @@ bool absent_make_of(struct client *c, const struct command *cmd, struct slice by
 		return false;
 	if (!c->w->policy)
 		return absent_make(c, &call, out);
-	if (c->w->near && near_last(c, cmd, bytes, out))
+	if (c->w->near && near_last(c, cmd, bytes, true, out))
 		return true;
 	if (!misses || cmd->absent == ABSENT_ERROR || c->tx != TX_NONE)
 		return false;

@@ -14,6 +14,7 @@
 #include "client/limit.h"
 #include "client/hot_keys.h"
 #include "client/namespace_stats.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/stats.h"
 #include "keyweir_version.h"
@@ -136,6 +137,16 @@ static enum verdict send_inner(struct client *c, const struct call *call)
 	return !c->w->only && fanout_wanted(c, call) ? fanout(c, call) : forward(c, call, 0, NULL, 0);
 }
 
+/* Namespaces are not to be got around: only where it goes is another. */
+static enum verdict run_there(struct client *c, struct call *inner, policy_next_fn next)
+{
+	enum verdict verdict = c->w->policy && policy_wants(inner->cmd) ? policy_run(c, inner, next) : next(c, inner);
+
+	if (inner->near)
+		near_call_end(c->w, inner);
+	return verdict;
+}
+
 static enum verdict run_inner(struct client *c, struct call *inner)
 {
 	switch (inner->cmd->handler) {
@@ -155,13 +166,11 @@ static enum verdict run_inner(struct client *c, struct call *inner)
 	case HANDLER_SLOWLOG_GET:
 	case HANDLER_SLOWLOG_LEN:
 	case HANDLER_SLOWLOG_RESET:
-		return c->w->policy && policy_wants(inner->cmd) ? policy_run(c, inner, send_inner)
-							       : send_inner(c, inner);
+		return run_there(c, inner, send_inner);
 	case HANDLER_DEDICATED:
-		return c->w->policy && policy_wants(inner->cmd) ? policy_run(c, inner, handle_DEDICATED)
-							       : handle_DEDICATED(c, inner);
+		return run_there(c, inner, handle_DEDICATED);
 	case HANDLER_CL_THROTTLE:
-		return c->w->policy ? policy_run(c, inner, handle_CL_THROTTLE) : handle_CL_THROTTLE(c, inner);
+		return run_there(c, inner, handle_CL_THROTTLE);
 	default: /* it changes the state of a connection */
 		client_reply_own_error(c, inner, ERROR_REFUSED);
 		return CALL_DONE;

@@ -71,7 +71,7 @@ static void count_passed(struct client *c, bool delayed)
 	counter_add(&c->w->counters.limit_delayed, delayed);
 }
 
-/* One charge was given after this wait, or refused: r is -1 minus the time in which it might be given. */
+/* One charge was given for after a wait of r ns, or refused: r is -1 minus the time in which to try again. */
 static void weigh(struct client *c, struct limit_charge *one, int64_t r, struct ruling *ruling)
 {
 	struct limit_rule *rule = one->rule;
@@ -113,8 +113,8 @@ static void take_leased(struct client *c, struct limit_charge *one, int64_t max_
 	max_wait = max_wait > waited ? max_wait - waited : 0;
 	leases_take(c->w->server->leases, one->hash, &one->rule->gcra, one->rule->unit_ns, one->n, now_ns(c), max_wait,
 		    c->w->id, &r);
-	if (r.ask)
-		lease_ask(c, one, &r);
+	if (r.ask && !lease_ask(c, one, &r) && r.verdict == LEASE_PENDING)
+		r.verdict = LEASE_LOCAL;
 	if (r.verdict == LEASE_LOCAL || (r.verdict == LEASE_PENDING && waited > LEASE_WAIT_US * 1000)) {
 		c->w->limit_counts[one->rule->id].local++;
 		take_local(c, one, max_wait, ruling);

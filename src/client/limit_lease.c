@@ -201,7 +201,7 @@ static void put_sha(struct buf *b)
 	resp_bulks(b, hex);
 }
 
-void lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r)
+bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r)
 {
 	struct lease_asked *a = xcalloc(1, sizeof(*a));
 	struct worker *w = c->w;
@@ -220,9 +220,11 @@ void lease_ask(struct client *c, const struct limit_charge *one, const struct le
 	put_number(&a->bytes, r->want_ns);
 	put_number(&a->bytes, r->most_ns);
 	buf_release(&name);
-	w->limit_counts[one->rule->id].leases++;
 	if (!send_asked(w, a)) {
 		settle(w, a, -1, 0);
 		asked_free(&a);
+		return false;
 	}
+	w->limit_counts[one->rule->id].leases++;
+	return true;
 }

@@ -37,8 +37,8 @@ void limit_put_name(struct client *c, const struct limit_charge *one, struct buf
 
 /* ---- limit_lease.c ---- */
 
-/* Asks the upstream for what r wants. */
-void lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r);
+/* Asks the upstream for what r wants. False: it is not there. */
+bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r);
 
 /* A lease (its hash) is there: who waits for it goes on. For worker_run_on(). */
 void limit_wake(struct worker *w, void *arg);

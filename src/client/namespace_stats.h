@@ -20,7 +20,7 @@ struct namespace_counts {
 	uint64_t near_hits;   /* answered out of it */
 	uint64_t near_misses; /* sent to Redis */
 	uint64_t near_joined; /* answered with what another client's read brought */
-	uint64_t near_stale;  /* of the hits, those past their time */
+	uint64_t near_stale;  /* answered with what was past its time, for whatever reason */
 };
 
 /* The worker has another configuration. */
@@ -40,7 +40,7 @@ static inline void namespace_stats_count(struct worker *w, const struct request 
 		namespace_stats_add(w, r, type, number, bytes);
 }
 
-/* What became of a read that looked into the near-cache; ns: its namespace's id. A stale hit is both. */
+/* What became of a read that looked into the near-cache; ns: its namespace's id. */
 static inline void namespace_stats_near_hit(struct worker *w, unsigned ns)
 {
 	w->namespace_counts[ns].near_hits++;

@@ -7,6 +7,11 @@
 #include "resp/number.h"
 #include "resp/reply_frame.h"
 
+#define LOOK_MASTERS   16 /* that are looked at every beat */
+#define LOOK_BEATS_MAX 4
+
+#define HASH_START 0xcbf29ce484222325u /* FNV-1a */
+
 struct text {
 	const char *p;
 	size_t len;
@@ -42,6 +47,18 @@ bool node_look_is_master(const char *reply, size_t len)
 	return reply_cursor_next(&cur, &item) && item.type == '*' && item.number > 0 &&
 	       reply_cursor_next(&cur, &item) && item.type == '$' &&
 	       text_is((struct text){item.text, item.len}, "master");
+}
+
+static uint64_t hash_text(uint64_t h, struct text t)
+{
+	for (size_t i = 0; i < t.len; i++)
+		h = (h ^ (unsigned char)t.p[i]) * 0x100000001b3u;
+	return (h ^ ' ') * 0x100000001b3u;
+}
+
+uint64_t node_look_swaps(const char *reply, size_t len)
+{
+	return hash_text(HASH_START, (struct text){reply, len});
 }
 
 /* A bulk string, or a verbatim one of RESP3 ("txt:..."). */
@@ -81,6 +98,8 @@ bool node_look_cluster_info(struct cluster_look *look, const char *reply, size_t
 			look->current_epoch = number_of(value);
 		else if (text_is(name, "cluster_my_epoch"))
 			look->my_epoch = number_of(value);
+		else if (text_is(name, "cluster_size"))
+			look->size = number_of(value);
 	}
 	return true;
 }
@@ -91,13 +110,6 @@ static bool has_flag(struct text flags, const char *flag)
 		if (text_is(text_take(&flags, ','), flag))
 			return true;
 	return false;
-}
-
-static uint64_t hash_text(uint64_t h, struct text t)
-{
-	for (size_t i = 0; i < t.len; i++)
-		h = (h ^ (unsigned char)t.p[i]) * 0x100000001b3u; /* FNV-1a */
-	return (h ^ ' ') * 0x100000001b3u;
 }
 
 /*
@@ -112,7 +124,7 @@ static bool read_line(struct cluster_look *look, struct text line)
 	if (!has_flag(flags, "myself"))
 		return false;
 	look->ok = look->ok && has_flag(flags, "master");
-	look->line = hash_text(hash_text(0xcbf29ce484222325u, id), text_take(&line, ' '));
+	look->line = hash_text(hash_text(HASH_START, id), text_take(&line, ' '));
 	text_take(&line, ' ');
 	text_take(&line, ' ');
 	look->line = hash_text(look->line, line);
@@ -129,4 +141,11 @@ bool node_look_cluster_nodes(struct cluster_look *look, const char *reply, size_
 		if (read_line(look, text_take(&all, '\n')))
 			return true;
 	return false;
+}
+
+unsigned node_look_beats(const struct cluster_look *look)
+{
+	uint64_t beats = look->size / LOOK_MASTERS + (look->size % LOOK_MASTERS > 0);
+
+	return beats > LOOK_BEATS_MAX ? LOOK_BEATS_MAX : beats > 0 ? (unsigned)beats : 1;
 }

@@ -21,7 +21,6 @@
 #include "upstream/node.h"
 
 struct limits;
-struct store;
 
 struct upstream {
 	atomic_uint refs;
@@ -46,7 +45,6 @@ struct shared_config {
 	struct tls **upstream_tls; /* by config->upstreams; NULL: plain */
 	struct keyring *keyring;
 	struct namespaces *namespaces;
-	struct store *store;   /* NULL: no near-cache */
 	struct limits *limits; /* NULL: there are no rate limits */
 };
 

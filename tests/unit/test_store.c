@@ -290,14 +290,14 @@ START_TEST(too_large_passes_for_a_while)
 }
 END_TEST
 
-/* One item takes no more than an eighth of everything. */
+/* One item takes no more than a third of everything. */
 START_TEST(larger_than_the_store_is_too_large)
 {
-	char *big = xcalloc(1, 1 << 20);
+	char *big = xcalloc(1, 1 << 21);
 	struct store_landing landing = reply_of("");
 
 	landing.reply = big;
-	landing.len = 1 << 20;
+	landing.len = 1 << 21;
 	ck_assert_int_eq(look_key("k"), STORE_LEAD);
 	ck_assert(!land(&flight, &landing));
 	ck_assert_int_eq(look_key("k"), STORE_PASS);
@@ -967,6 +967,97 @@ START_TEST(requests_of_a_key_are_bounded)
 }
 END_TEST
 
+/* ---- who leaves ---- */
+
+static void fill_some(const char *prefix, int n)
+{
+	char key[32];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "%s%d", prefix, i);
+		fill(key, "v");
+	}
+}
+
+static int count_there(const char *prefix, int n, uint32_t epoch)
+{
+	char key[32];
+	int found = 0;
+
+	for (int i = 0; i < n; i++) {
+		struct store_ask ask;
+
+		snprintf(key, sizeof(key), "%s%d", prefix, i);
+		ask = ask_for(key);
+		ask.truth.epoch = epoch;
+		ask.may_lead = false;
+		found += look(&ask) == STORE_HIT;
+	}
+	return found;
+}
+
+START_TEST(popular_ones_survive_a_scan)
+{
+	fill_some("hot", 1000);
+	ck_assert_int_eq(count_there("hot", 1000, 1), 1000);
+	fill_some("once", 100000);
+	ck_assert_int_gt(count_there("hot", 1000, 1), 950);
+	ck_assert_int_lt(count_there("once", 100000, 1), 31000); /* 4 MB are not more */
+	ck_assert_int_gt(count_there("once", 100000, 1), 25000);
+	ck_assert_uint_gt(counts_now(1).gone[STORE_EVICTED], 69000);
+}
+END_TEST
+
+/* That their keys changed does not make them unpopular. */
+START_TEST(popular_ones_that_changed_survive_a_scan)
+{
+	char key[32];
+
+	fill_some("hot", 1000);
+	ck_assert_int_eq(count_there("hot", 1000, 1), 1000);
+	fill_some("once", 100000);
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "hot%d", i);
+		forget(key, STORE_TRACKED);
+	}
+	ck_assert_int_eq(count_there("hot", 1000, 1), 0);
+	fill_some("hot", 1000);
+	fill_some("other", 100000);
+	ck_assert_int_gt(count_there("hot", 1000, 1), 950);
+}
+END_TEST
+
+/* Nobody will ask for what is of an epoch that is over, or past its time: it goes first, however popular it was. */
+START_TEST(useless_ones_leave_first)
+{
+	for (int expired = 0; expired < 2; expired++) {
+		enum store_cause cause = expired ? STORE_EXPIRED : STORE_OUTDATED;
+		uint64_t evicted;
+
+		fill_some("old", 50000);
+		for (int i = 0; i < 7; i++)
+			ck_assert_int_gt(count_there("old", 50000, 1), 25000);
+		evicted = counts_now(1).gone[STORE_EVICTED];
+		if (expired)
+			now += 10 * S;
+		for (int i = 0; i < 20000; i++) {
+			char key[32];
+			struct store_ask ask;
+
+			snprintf(key, sizeof(key), "new%d", i);
+			ask = ask_for(key);
+			if (!expired)
+				ask.truth.epoch = 2;
+			fill_ask(&ask, "v");
+		}
+		ck_assert_int_eq(count_there("new", 20000, expired ? 1 : 2), 20000);
+		ck_assert_uint_gt(counts_now(1).gone[cause], 19000);
+		ck_assert_uint_lt(counts_now(1).gone[STORE_EVICTED] - evicted, 100);
+		store_flush(store, NULL, NULL);
+	}
+}
+END_TEST
+
 /* ---- pinned ---- */
 
 START_TEST(pinned_reply_stays_readable)
@@ -974,7 +1065,7 @@ START_TEST(pinned_reply_stays_readable)
 	size_t len = 400 << 10, before;
 	char *big = xcalloc(1, len), text[32];
 	struct store_landing landing = reply_of("");
-	struct store_item *again;
+	struct store_item *once, *again;
 
 	randombytes_buf(big, len);
 	for (int how = 0; how < 3; how++) {
@@ -986,9 +1077,10 @@ START_TEST(pinned_reply_stays_readable)
 		landing.len = len;
 		ck_assert(land(&flight, &landing));
 		ck_assert_int_eq(look_key("big"), STORE_HIT);
-		again = hit.pinned;
+		once = hit.pinned;
 		ck_assert_int_eq(look_key("big"), STORE_HIT);
-		store_unpin(store, &again);
+		again = hit.pinned;
+		store_unpin(store, &once);
 		if (how == 0)
 			forget("big", STORE_TRACKED);
 		else if (how == 1)
@@ -1000,6 +1092,8 @@ START_TEST(pinned_reply_stays_readable)
 			}
 		if (how < 2)
 			fails("big");
+		hit.pinned = again;
+		hit.len = len;
 		get_all(big, len);
 		if (how < 2)
 			ck_assert_uint_eq(store_bytes(store), before);
@@ -1074,6 +1168,9 @@ static const TTest *const *const tests[] = {
 	&names_too_long_pass,
 	&short_values_need_one_chunk,
 	&requests_of_a_key_are_bounded,
+	&popular_ones_survive_a_scan,
+	&popular_ones_that_changed_survive_a_scan,
+	&useless_ones_leave_first,
 	&pinned_reply_stays_readable,
 	&no_room_when_all_is_pinned,
 };
