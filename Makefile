@@ -194,7 +194,7 @@ Q := @
 say = @printf '  %-7s %s\n'
 endif
 
-.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr bench-namespaces bench-hit-rate install uninstall dist clean help \
+.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr bench-namespaces bench-hit-rate bench-near-cache install uninstall dist clean help \
 	setup setup-test setup-bench test-binaries binary
 
 all: binary ## build build/release/keyweir
@@ -239,6 +239,12 @@ $(BUILD)/replay/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJECTS)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@.o $<
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@-main.o tests/fuzz/replay.c
 	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $@.o $@-main.o $(OBJECTS) $(LIBS)
+
+# A load by Zipf, for tests/bench/bench-near-cache.
+$(BUILD)/zipf_load: tests/bench/zipf_load.c
+	@mkdir -p $(@D)
+	$(say) CC $<
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra $(WERROR) -o $@ $< -lm
 
 # The near-cache's memory alone, for tests/bench/bench-hit-rate.
 $(BUILD)/hit_rate: tests/bench/hit_rate.c tests/bench/policies.c tests/bench/policies.h $(OBJECTS)
@@ -303,6 +309,9 @@ bench-instr: setup-bench all ## instructions, system calls and mallocs for a for
 
 bench-namespaces: setup-bench all ## CPU for a request in a namespace, and with sealed values
 	@tests/bench/bench-namespaces $(BINARY)
+
+bench-near-cache: setup-bench all $(BUILD)/zipf_load ## what a hit costs beside Redis, and what Redis is spared
+	@tests/bench/bench-near-cache $(BINARY) $(BUILD)/zipf_load
 
 bench-hit-rate: setup-bench ## the near-cache's memory: hit rates beside other policies, cost of a hit
 	@$(MAKE) --no-print-directory $(BUILD)/hit_rate

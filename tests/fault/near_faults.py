@@ -274,7 +274,7 @@ class Moves:
         if self.how == "kill":
             cluster.restart(old.server)
         elif self.how == "freeze":
-            time.sleep(run.rng.uniform(0, 1))
+            run.served()  # what it is sent before it has heard of the new one, it does, and loses
             cluster.cont(old.server)
         run.ill.append((start - 0.05, time.time() + 0.5, None))
         cluster.wait_ok()

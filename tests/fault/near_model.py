@@ -42,6 +42,7 @@ class Strain:
             for name, pid in self.pids().items():
                 waited[name] = max(self._delays(pid, last), default=0.0)
             now = time.time()
+            waited = {name: min(seconds, now - before) for name, seconds in waited.items()}
             self.samples.append((before, now, waited))
             before = now
 
@@ -214,10 +215,11 @@ class Run:
                 person.route.move(port)
 
     def served(self):
-        """Waits until every Keyweir has a master."""
+        """Waits until every Keyweir has a master for every key."""
         for route in {p.route for p in self.people if not p.direct}:
             with Conn(port=route.port) as conn:
-                wait_until(lambda conn=conn: conn.cmd("SET", "served", "yes") == "OK", 20, "%s has a master" % route.label)
+                for i in range(30):
+                    wait_until(lambda: conn.cmd("SET", "served%d" % i, "yes") == "OK", 20, "%s has masters" % route.label)
 
     def note(self, text):
         self.events.append((time.time(), text))
