@@ -150,15 +150,9 @@ bool near_ask(struct client *c, const struct near_place *at, struct store_ask *a
 
 /* ---- hits ---- */
 
-static bool finds_nothing(const char *reply)
-{
-	return *reply == '_' || (reply[1] == '-' && (*reply == '$' || *reply == '*')) ||
-	       (reply[1] == '0' && (*reply == '*' || *reply == '%' || *reply == '~'));
-}
-
 static void count_hit(struct client *c, const struct namespace *ns, const struct store_hit *hit, const char *reply)
 {
-	namespace_stats_near_hits(c->w, ns->id, 1, finds_nothing(reply), hit->stale, hit->len);
+	namespace_stats_near_hits(c->w, ns->id, 1, near_finds_nothing(reply), hit->stale, hit->len);
 }
 
 bool near_put_hit(struct worker *w, struct store_hit *hit, struct buf *out)
@@ -400,7 +394,7 @@ static void put_hit(struct client *c, const struct call *call, struct scope *k, 
 	}
 	k->n_hits++;
 	k->n_stale += hit->stale;
-	k->n_empty += finds_nothing(hit->data);
+	k->n_empty += near_finds_nothing(hit->data);
 	k->bytes += hit->len;
 	client_put_reply(c, hit->data, hit->len);
 }
