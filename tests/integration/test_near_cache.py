@@ -540,8 +540,8 @@ def test_not_with_tracking(kept, mode):
 
 # ---- stampedes ----
 
-def crowd(port, count, key, reader_first):
-    """Connections that have all asked for the key; `reader_first` does something with the first one then."""
+def crowd(port, count):
+    """Plain sockets of so many clients. harness.resp's select() can't see as many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     socks = []
@@ -561,19 +561,22 @@ def test_thousand_at_once(shop, leader, there):
     key = new_key("hot")
     if there:
         shop.direct.cmd("SET", key, "x")
-    socks = crowd(shop.proxy.port, 1000, key, None)
+    socks = crowd(shop.proxy.port, 1000)
     try:
         settle(shop.proxy)
         asked = calls_of(shop.server, "get")
         shop.direct.send("DEBUG", "SLEEP", "0.3")
         time.sleep(0.02)
         request = encode("GET", key)
-        socks[0].sendall(request)
+        first = socks.pop(0)
+        first.sendall(request)
         if leader == "leaves":
             time.sleep(0.02)
-            socks.pop(0).close()
+            first.close()
+        else:
+            socks.append(first)
         for sock in socks:
-            if sock is not socks[0] or leader == "leaves":
+            if sock is not first:
                 sock.sendall(request)
         expected = b"$1\r\nx\r\n" if there else b"$-1\r\n"
         assert all(sock.recv(100) == expected for sock in socks)
@@ -582,3 +585,496 @@ def test_thousand_at_once(shop, leader, there):
     finally:
         for sock in socks:
             sock.close()
+
+
+# ---- MGET ----
+
+def test_mget_in_parts(shop):
+    """Redis sees an MGET of what is not known, and nothing when all is known."""
+    a, b, c, d = keys = [new_key() for _ in range(4)]
+    shop.direct.cmd("MSET", a, "1", b, "2", c, "3")
+    settle(shop.proxy)
+    warm(shop.conn, ["GET", b], ["GET", d])
+    monitor = Monitor(shop.server)
+    try:
+        assert shop.conn.cmd("MGET", *keys) == [b"1", b"2", b"3", None]
+        assert shop.conn.cmd("MGET", d, c, b, a, a) == [None, b"3", b"2", b"1", b"1"]
+        monitor.settle()
+        seen = [line.words for line in monitor.take(0, None)]
+    finally:
+        monitor.close()
+    assert [w[1:] for w in seen if w[0].lower() == b"mget"] == [[a.encode(), c.encode()]]
+    assert not any(w[0].lower() == b"get" for w in seen)
+
+
+def test_mget_of_another_type(shop):
+    a, b = new_key(), new_key()
+    shop.direct.cmd("SET", a, "1")
+    shop.direct.cmd("RPUSH", b, "x")
+    settle(shop.proxy)
+    for _ in range(3):
+        assert shop.conn.cmd("MGET", a, b) == [b"1", None]
+        assert shop.conn.cmd("GET", b).startswith("WRONGTYPE")
+        assert shop.conn.cmd("LRANGE", b, 0, -1) == [b"x"]
+
+
+def test_mget_of_many(shop):
+    keys = [new_key() for _ in range(1000)]
+    shop.direct.cmd("MSET", *itertools.chain(*((key, key) for key in keys)))
+    settle(shop.proxy)
+    for step in (7, 3, 1, 1):
+        assert shop.conn.cmd("MGET", *keys[::step]) == [k.encode() for k in keys[::step]]
+    asked = calls_of(shop.server, "mget")
+    assert shop.others[0].cmd("MGET", *keys) == [k.encode() for k in keys]
+    assert calls_of(shop.server, "mget") == asked
+
+
+# ---- race_condition_ttl ----
+
+def race(make, server, window="20s"):
+    keyweir = started(make, server, NEAR + 'race_condition_ttl = "%s"\n' % window)
+    return Shop(server, keyweir)
+
+
+def expire(shop):
+    """A key whose value was kept, and whose time is over."""
+    key = new_key()
+    shop.direct.cmd("SET", key, "old", "PX", int(600 * FACTOR))
+    settle(shop.proxy)
+    warm(shop.conn, ["GET", key])
+    wait_until(lambda: not shop.direct.cmd("EXISTS", key), what="it is gone")
+    return key
+
+
+def test_race(fresh_redis, fresh_keyweir):
+    """One is told that it is gone, the others get the old one until the new one is there."""
+    shop = race(fresh_keyweir, fresh_redis())
+    for _ in range(3):
+        key = expire(shop)
+        assert shop.conn.cmd("GET", key) is None
+        for _ in range(3):
+            assert [conn.cmd("GET", key) for conn in shop.others] == [b"old"] * 6
+        settle(shop.proxy)  # Redis has told that it is gone
+        assert [conn.cmd("GET", key) for conn in shop.others].count(b"old") >= 5
+        shop.conn.cmd("SET", key, "new")
+        assert [conn.cmd("GET", key) for conn in (*shop.others, shop.conn)] == [b"new"] * 7
+    shop.close()
+
+
+def test_race_of_all_at_once(fresh_redis, fresh_keyweir):
+    shop = race(fresh_keyweir, fresh_redis())
+    for _ in range(5):
+        key = expire(shop)
+        for conn in shop.others:
+            conn.send("GET", key)
+        replies = [conn.read() for conn in shop.others]
+        assert replies.count(None) == 1 and replies.count(b"old") == 5, replies
+        settle(shop.proxy)
+        shop.direct.cmd("SET", key, "new")
+        settle(shop.proxy)
+        assert [conn.cmd("GET", key) for conn in shop.others] == [b"new"] * 6
+    shop.close()
+
+
+def test_race_window_ends(fresh_redis, fresh_keyweir):
+    shop = race(fresh_keyweir, fresh_redis(), "1s")
+    key = expire(shop)
+    shop.conn.cmd("GET", key)
+    time.sleep(1.2)
+    assert [conn.cmd("GET", key) for conn in (*shop.others, shop.conn)] == [None] * 7
+    shop.close()
+
+
+def test_race_and_del(fresh_redis, fresh_keyweir):
+    """Who deletes a key that lives wants it gone."""
+    shop = race(fresh_keyweir, fresh_redis())
+    for by in (shop.conn, shop.direct):
+        key = new_key()
+        shop.direct.cmd("SET", key, "old", "EX", 100)
+        settle(shop.proxy)
+        warm(shop.conn, ["GET", key])
+        by.cmd("DEL", key)
+        if by is shop.direct:
+            settle(shop.proxy)
+        assert [conn.cmd("GET", key) for conn in (*shop.others, shop.conn)] == [None] * 7
+    shop.close()
+
+
+# ---- Redis is away ----
+
+def test_stale(fresh_redis, fresh_keyweir):
+    server = fresh_redis()
+    keyweir = started(fresh_keyweir, server, NEAR + 'on_failure = "stale"\nstale_if_error = "4s"\n')
+    shop = Shop(server, keyweir)
+    for name in ("kept", "own", "elsewhere", "deleted"):
+        shop.direct.cmd("SET", "p:" + name, "old")
+    settle(keyweir)
+    warm(shop.conn, *(["GET", "p:" + n] for n in ("kept", "own", "elsewhere", "deleted", "absent")), ["STRLEN", "p:kept"])
+    shop.conn.cmd("SET", "p:own", "new")
+    shop.direct.cmd("SET", "p:elsewhere", "new")
+    shop.direct.cmd("DEL", "p:deleted")
+    settle(keyweir)
+    server.kill()
+    since = time.monotonic()
+    for _ in range(5):
+        for conn in (shop.conn, *shop.others):
+            assert conn.cmd("GET", "p:kept") == b"old" and conn.cmd("GET", "p:absent") is None
+            assert conn.cmd("STRLEN", "p:kept") == 3 and conn.cmd("MGET", "p:kept", "p:absent") == [b"old", None]
+            for words in ("GET p:own", "GET p:elsewhere", "GET p:deleted", "GET p:unknown", "SET p:other x",
+                          "MGET p:kept p:own", "STRLEN p:absent"):
+                assert conn.cmd(*words.split()).startswith("UPSTREAMDOWN"), words
+    assert conn.cmd("SET", "p:kept", "x").startswith("UPSTREAMDOWN")
+    assert time.monotonic() - since < 3
+    time.sleep(4.5 - (time.monotonic() - since))
+    for words in ("GET p:kept", "GET p:absent"):
+        assert shop.conn.cmd(*words.split()).startswith("UPSTREAMDOWN")
+    server.start()  # it is empty
+    wait_until(lambda: shop.conn.cmd("GET", "p:kept") is None, what="Redis is asked")
+    shop.close()
+
+
+def last_of(conn, key, value, seconds, others=None):
+    """When it was last asked for and was this value, counted from now. `others` gathers what else was said."""
+    since, last = time.monotonic(), 0
+    while (at := time.monotonic() - since) < seconds:
+        reply = conn.cmd("GET", key)
+        if reply == value:
+            last = at
+        else:
+            if others is not None:
+                others.append(reply)
+            time.sleep(0.01)
+    return last
+
+
+@pytest.mark.parametrize("how", ("freeze", "kill"))
+def test_no_word_of_redis(fresh_redis, fresh_keyweir, how):
+    server = fresh_redis()
+    keyweir = started(fresh_keyweir, server)
+    with keyweir.client() as conn:
+        server.cmd("SET", "p:1", "x")
+        warm(conn, ["GET", "p:1"])
+        server.freeze() if how == "freeze" else server.kill()
+        words = []
+        last = last_of(conn, "p:1", b"x", 2.5, words)
+        assert last < (LIMIT if how == "freeze" else 0.1) + SLACK
+        assert words and all(map(is_down, words))
+        if how == "freeze":
+            server.thaw()
+            wait_until(lambda: conn.cmd("GET", "p:1") == b"x", what="Redis is back")
+            warm(conn, ["GET", "p:1"])
+
+
+# ---- servers that do not track ----
+
+def untracked(make, server, staleness):
+    server.cmd("ACL", "SETUSER", "kw", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
+    url = "redis://kw:pw@127.0.0.1:%d/0" % server.port
+    return make(url, NEAR + '[near_cache]\nmax_staleness = %s\n' % staleness)
+
+
+def test_max_staleness(fresh_redis, fresh_keyweir):
+    server = fresh_redis()
+    with untracked(fresh_keyweir, server, '"1s"').client() as conn, server.client() as direct:
+        wait_until(lambda: stats(conn)[b"tracking"][0][b"tracking"] == b"none", what="it is known that it can't be")
+        direct.cmd("SET", "p:1", "old")
+        warm(conn, ["GET", "p:1"])
+        ages = []
+        for i in range(4):
+            wait_until(lambda: conn.cmd("GET", "p:1") == direct.cmd("GET", "p:1"), what="it is fetched anew")
+            since = time.monotonic()
+            direct.cmd("SET", "p:1", i)
+            while True:
+                at = time.monotonic() - since
+                if conn.cmd("GET", "p:1") == b"%d" % i:
+                    break
+                assert at < 1 + SLACK
+            ages.append(at)
+        assert max(ages) > 0.5  # it is kept
+        conn.cmd("SET", "p:1", "own")
+        assert conn.cmd("GET", "p:1") == b"own"
+
+
+def test_no_staleness(fresh_redis, fresh_keyweir):
+    server = fresh_redis()
+    with untracked(fresh_keyweir, server, "0").client() as conn, server.client() as direct:
+        wait_until(lambda: stats(conn)[b"tracking"][0][b"tracking"] == b"none", what="it is known that it can't be")
+        for i in range(50):
+            direct.cmd("SET", "p:1", i)
+            assert conn.cmd("GET", "p:1") == b"%d" % i
+        assert hits(conn) == 0
+
+
+# ---- namespaces ----
+
+def test_sliding(fresh_redis, fresh_keyweir):
+    """Who reads it out of memory keeps it alive."""
+    server = fresh_redis()
+    keyweir = started(fresh_keyweir, server, NEAR + 'ttl = "2s"\nttl_jitter = 0\nsliding = true\n')
+    with keyweir.client() as conn, server.client() as direct:
+        conn.cmd("SET", "p:1", "x")
+        conn.cmd("SET", "p:2", "x")
+        since, before = time.monotonic(), hits(conn)
+        while time.monotonic() - since < 6:
+            assert conn.cmd("GET", "p:1") == b"x"
+            assert direct.cmd("PTTL", "p:1") > 0
+            time.sleep(0.02)
+        assert conn.cmd("GET", "p:2") is None and hits(conn) - before > 100
+        time.sleep(2.1)
+        assert direct.cmd("EXISTS", "p:1") == 0 and conn.cmd("GET", "p:1") is None
+
+
+KINDS = {
+    "prefix": 'prefix = "shop:"\n',
+    "prefix_empty": 'prefix = ""\n',
+    "encrypt": "encrypt = true\n",
+    "hash_keys": "hash_keys = true\n",
+    "both": 'prefix = "s:"\nencrypt = true\nhash_keys = true\n',
+    "strict": "",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_and_seals(fresh_redis, fresh_keyweir, kind):
+    """Two names of one key, by an ordinary and by a bound listener: one item."""
+    port = free_port()
+    server = fresh_redis()
+    config = NEAR + KINDS[kind] + '[[server.listener]]\naddress = "127.0.0.1:%d"\nnamespace = "p"\n' % port
+    config += '[encryption]\nkeys = ["2026a:%s"]\n' % KEY + ('hash_key = "%s"\n' % KEY)
+    config += "[server]\nstrict = %s\n" % str(kind == "strict").lower()
+    keyweir = started(fresh_keyweir, server, config)
+    with keyweir.client() as conn, Conn(port=port) as bound, server.client() as direct:
+        for i in range(3):
+            assert conn.cmd("SET", "p:1", "ordinary%d" % i) == "OK"
+            assert conn.cmd("GET", "p:1") == bound.cmd("GET", "1") == b"ordinary%d" % i
+            assert bound.cmd("SET", "1", "bound%d" % i) == "OK"
+            assert conn.cmd("GET", "p:1") == bound.cmd("GET", "1") == b"bound%d" % i
+        assert conn.cmd("HSET", "p:h", "f", "v") == 1
+        assert bound.cmd("HGETALL", "h") == conn.cmd("HGETALL", "p:h") == [b"f", b"v"]
+        settle(keyweir)
+        conn.cmd("KEYWEIR", "CACHE", "FLUSH")
+        asked = calls_of(server, "get")
+        assert conn.cmd("GET", "p:1") == b"bound2"
+        assert bound.cmd("GET", "1") == conn.cmd("GET", "p:1") == b"bound2"
+        assert [bound.cmd("GET", "none"), conn.cmd("GET", "p:none")] == [None, None]
+        assert calls_of(server, "get") == asked + 2 and stats(conn)[b"items"] == 2
+        assert bound.cmd("MGET", "1", "none") == conn.cmd("MGET", "p:1", "p:none") == [b"bound2", None]
+        assert calls_of(server, "mget") == 0
+        for name in direct.cmd("KEYS", "*"):
+            direct.cmd("DEL", name)
+        settle(keyweir)
+        assert bound.cmd("GET", "1") is None and conn.cmd("GET", "p:1") is None
+        if kind == "strict":
+            assert isinstance(conn.cmd("GET", "elsewhere"), RespError)
+
+
+def test_sealed_value_that_was_altered(fresh_redis, fresh_keyweir):
+    """What can't be opened is an error each time, and no old value."""
+    server = fresh_redis()
+    keyweir = started(fresh_keyweir, server, NEAR + 'encrypt = true\n[encryption]\nkeys = ["2026a:%s"]\n' % KEY)
+    with keyweir.client() as conn:
+        conn.cmd("SET", "p:1", "x")
+        warm(conn, ["GET", "p:1"])
+        server.cmd("SETRANGE", "p:1", 30, "garbage")
+        settle(keyweir)
+        for _ in range(3):
+            assert isinstance(conn.cmd("GET", "p:1"), RespError)
+
+
+# ---- what else a client sees ----
+
+def test_monitor(kept):
+    """MONITOR tells of hits, too."""
+    with kept.proxy.client() as watcher:
+        assert watcher.cmd("MONITOR") == "OK"
+        before = hits(kept.others[0])
+        kept.conn.cmd("GET", kept.key)
+        for _ in range(20):
+            line = watcher.read()
+            if '"GET" "%s"' % kept.key in line:
+                break
+        else:
+            raise AssertionError(line)
+    assert hits(kept.others[0]) == before + 1
+
+
+def test_client_reply(kept):
+    get = encode("GET", kept.key)
+    kept.conn.send_raw(encode("CLIENT", "REPLY", "OFF") + get * 3 + encode("CLIENT", "REPLY", "ON") + encode("ECHO", "1"))
+    assert [kept.conn.read(), kept.conn.read()] == ["OK", b"1"]
+    kept.conn.send_raw(encode("CLIENT", "REPLY", "SKIP") + get + encode("ECHO", "2") + get)
+    assert [kept.conn.read(), kept.conn.read()] == [b"2", b"x"]
+    kept.conn.send_raw((encode("CLIENT", "REPLY", "SKIP") + get) * 50 + encode("ECHO", "3"))
+    assert kept.conn.read() == b"3"
+
+
+def test_inline(kept):
+    before = hits(kept.others[0])
+    for line in ("GET %s\r\n", "get   %s\n", "  GET '%s'\r\n"):
+        kept.conn.send_raw((line % kept.key).encode())
+        assert kept.conn.read() == b"x"
+    assert hits(kept.others[0]) == before + 3
+
+
+@pytest.mark.parametrize("proto", (2, 3))
+def test_order_in_a_pipeline(shop, proto):
+    """Hits between misses, errors, writes, and what goes elsewhere."""
+    keys = [new_key() for _ in range(40)]
+    for i, key in enumerate(keys):
+        shop.direct.cmd(*(("RPUSH", key, "a") if i % 5 == 4 else ("SET", key, "v%d" % i)))
+    settle(shop.proxy)
+    warm(shop.conn, *(["GET", key] for key in keys[::2] if keys.index(key) % 5 != 4))
+    commands = []
+    for i in range(3000):
+        key = keys[i * 7 % 40]
+        commands += [("GET", key), ("ECHO", i)]
+        if i % 3 == 0:
+            commands += [("MGET", *keys[i % 30:i % 30 + 5]), ("GET",), ("STRLEN", key), ("NOSUCH", i)]
+        if i % 50 == 0:
+            commands += [("SET", keys[i % 35 // 5 * 5], i), ("GET", "elsewhere:%d" % i)]
+        if i % 500 == 0:
+            commands += [("MULTI",), ("GET", key), ("INCR", keys[0]), ("EXEC",), ("LLEN", keys[4])]
+    with shop.proxy.client(proto) as conn, shop.server.client(proto) as direct:
+        said = conn.pipeline(commands)
+        for key in keys:
+            direct.cmd("DEL", key)
+        for i, key in enumerate(keys):
+            direct.cmd(*(("RPUSH", key, "a") if i % 5 == 4 else ("SET", key, "v%d" % i)))
+        for words, ours, theirs in zip(commands, said, direct.pipeline(commands)):
+            assert ours == theirs, words
+
+
+# ---- reloads ----
+
+def test_reload_of_nothing(fresh_redis, fresh_keyweir):
+    server = fresh_redis()
+    keyweir = started(fresh_keyweir, server)
+    with keyweir.client() as conn:
+        for i in range(20):
+            server.cmd("SET", "p:%d" % i, i)
+        settle(keyweir)
+        reads = [["GET", "p:%d" % i] for i in range(30)]
+        warm(conn, *reads)
+        items, asked = stats(conn)[b"items"], calls_of(server, "get")
+        keyweir.reload()
+        keyweir.reload(NEAR + "[namespace.other]\nttl = \"1h\"\n")
+        time.sleep(0.3)
+        assert stats(conn)[b"items"] == items == 30
+        assert [conn.cmd(*r) for r in reads] == [b"%d" % i for i in range(20)] + [None] * 10
+        assert calls_of(server, "get") == asked
+
+
+@pytest.mark.parametrize("change", ("ttl", "prefix", "off_and_on"))
+def test_reload(fresh_redis, fresh_keyweir, change):
+    server = fresh_redis()
+    keyweir = started(fresh_keyweir, server)
+    with keyweir.client() as conn:
+        server.cmd("MSET", "p:1", "old", "new:1", "new")
+        settle(keyweir)
+        warm(conn, ["GET", "p:1"])
+        if change == "ttl":
+            keyweir.reload(NEAR + 'ttl = "100s"\n')
+            assert conn.cmd("GET", "p:1") == b"old" and conn.cmd("SET", "p:1", "x") == "OK"
+            assert 0 < server.cmd("TTL", "p:1") <= 111 and conn.cmd("GET", "p:1") == b"x"
+        elif change == "prefix":
+            keyweir.reload(NEAR + 'prefix = "new:"\n')
+            wait_until(lambda: conn.cmd("GET", "p:1") == b"new", 2, "it is another key")
+            settle(keyweir)
+            warm(conn, ["GET", "p:1"])
+            server.cmd("SET", "new:1", "newer")
+            wait_until(lambda: conn.cmd("GET", "p:1") == b"newer", 2, "the new prefix is tracked")
+            keyweir.reload(NEAR)
+            wait_until(lambda: conn.cmd("GET", "p:1") == b"old", 2, "it is the first one again")
+        else:
+            keyweir.reload("[namespace.p]\n")
+            time.sleep(0.3)
+            for i in range(10):
+                server.cmd("SET", "p:1", i)
+                assert conn.cmd("GET", "p:1") == b"%d" % i
+            keyweir.reload(NEAR)
+            settle(keyweir)
+            assert conn.cmd("GET", "p:1") == b"9"
+            warm(conn, ["GET", "p:1"])
+            server.cmd("SET", "p:1", "last")
+            settle(keyweir)
+            assert conn.cmd("GET", "p:1") == b"last"
+
+
+# ---- Cluster, Sentinel ----
+
+def test_cluster():
+    with Cluster(masters=2, replicas=0) as cluster, cluster.keyweir("", NEAR) as keyweir, keyweir.client() as conn, \
+            keyweir.client() as other:
+        settle(keyweir)
+        src, dst = cluster.masters()
+        keys = ["p:" + cluster.key_on(node, "c%d" % i) for i, node in enumerate([src, dst, src, dst])]
+        for key in keys:
+            assert follow(cluster, "SET", key, "x") == "OK"
+        settle(keyweir)
+        warm(conn, *(["GET", key] for key in keys))
+        calls = cluster.calls("get", "mget")
+        assert [other.cmd("GET", key) for key in keys] == [b"x"] * 4 and other.cmd("MGET", *keys) == [b"x"] * 4
+        assert cluster.calls("get", "mget") == calls
+        for i in range(20):
+            assert conn.cmd("MSET", *itertools.chain(*((k, i) for k in keys))) == "OK"
+            assert other.cmd("MGET", *keys) == [b"%d" % i] * 4
+            assert [conn.cmd("GET", key) for key in keys] == [b"%d" % i] * 4
+        warm(conn, *(["GET", key] for key in keys))
+        slot = slot_of(keys[0])
+        cluster.migrate_slots(src, dst, [slot])
+        follow(cluster, "SET", keys[0], "moved")
+        assert wait_until(lambda: conn.cmd("GET", keys[0]) == b"moved", 2, "what the new node has")
+        assert conn.cmd("SET", keys[0], "again") == "OK" and other.cmd("GET", keys[0]) == b"again"
+        settle(keyweir)
+        warm(conn, *(["GET", key] for key in keys))
+        follow(cluster, "SET", keys[0], "last")
+        wait_until(lambda: other.cmd("GET", keys[0]) == b"last", 2, "it is tracked there")
+        assert conn.cmd("FLUSHALL") == "OK" and conn.cmd("MGET", *keys) == [None] * 4
+
+
+def test_cluster_slot_comes_back():
+    """What was kept before a slot went away must not be good again when it is back."""
+    with Cluster(masters=2, replicas=0) as cluster, cluster.keyweir("", NEAR) as keyweir, keyweir.client() as conn:
+        settle(keyweir)
+        src, dst = cluster.masters()
+        key = "p:" + cluster.key_on(src)
+        follow(cluster, "SET", key, "first")
+        settle(keyweir)
+        warm(conn, ["GET", key])
+        for i in range(2):
+            cluster.migrate_slots(src, dst, [slot_of(key)])
+            dst.cmd("SET", key, "away%d" % i)
+            cluster.migrate_slots(dst, src, [slot_of(key)])
+            wait_until(lambda value=b"away%d" % i: conn.cmd("GET", key) == value, 2, "what it came back with")
+            settle(keyweir)
+            warm(conn, ["GET", key])
+
+
+def test_sentinel_failover():
+    with SentinelSet(replicas=1, sentinels=1) as group, group.keyweir("", NEAR) as keyweir, keyweir.client() as conn:
+        settle(keyweir)
+        conn.cmd("SET", "p:1", "old")
+        assert group.master().cmd("WAIT", 1, 2000) == 1
+        warm(conn, ["GET", "p:1"])
+        old = group.kill_master()
+        new = group.wait_new_master(old)
+        assert new.cmd("SET", "p:1", "new") == "OK"
+        for _ in range(100):
+            assert conn.cmd("GET", "p:1") != b"old"
+        wait_until(lambda: conn.cmd("GET", "p:1") == b"new", 20, "the new master is asked")
+        settle(keyweir)
+        warm(conn, ["GET", "p:1"])
+        new.cmd("SET", "p:1", "newer")
+        wait_until(lambda: conn.cmd("GET", "p:1") == b"newer", 2, "it is tracked")
+
+
+def test_planned_failover():
+    """The old master lives on, as a replica: what it said counts no more."""
+    with SentinelSet(replicas=1, sentinels=1) as group, group.keyweir("", NEAR) as keyweir, keyweir.client() as conn:
+        settle(keyweir)
+        conn.cmd("SET", "p:1", "old")
+        warm(conn, ["GET", "p:1"])
+        _, new = group.failover()
+        wait_until(lambda: new.cmd("SET", "p:1", "new") == "OK", what="it takes writes")
+        assert last_of(conn, "p:1", b"old", 2) < LIMIT + SLACK
+        wait_until(lambda: conn.cmd("GET", "p:1") == b"new", 20, "the new master is asked")
