@@ -13,6 +13,7 @@ import pytest
 
 from harness.cluster import Cluster, follow, slot_of
 from harness.monitor import Monitor
+from harness.relay import DOWN, UP, Relay
 from harness.resp import Conn, RespError, encode
 from harness.sentinel import SentinelSet
 from harness.servers import FACTOR, TOP, Keyweir, Redis, calls_of, free_port, wait_until
@@ -97,6 +98,24 @@ def pair():
 @pytest.fixture
 def shop(pair):
     it = Shop(*pair)
+    yield it
+    it.close()
+
+
+@pytest.fixture(scope="module")
+def late_pair():
+    """What Redis tells of changes comes 200 ms late: a client's own writes must not need it."""
+    with Redis() as server, Relay([server.port]) as relay, Keyweir(relay.url(), NEAR) as proxy:
+        relay.delay(0, "tracking", 0.2, ways=(DOWN,))
+        settle(proxy)
+        yield server, proxy, relay
+
+
+@pytest.fixture
+def late(late_pair):
+    server, proxy, relay = late_pair
+    it = Shop(server, proxy)
+    it.relay = relay
     yield it
     it.close()
 
@@ -354,99 +373,140 @@ class Own:
 
 
 @pytest.mark.parametrize("name", [*OWN, *UNDECLARED])
-def test_own_write_in_a_pipeline(shop, name):
-    own = Own(shop, OWN.get(name) or UNDECLARED[name])
+def test_own_write_in_a_pipeline(late, name):
+    own = Own(late, OWN.get(name) or UNDECLARED[name])
     before = own.truth()
-    replies = shop.conn.pipeline([*own.writes, *own.reads])
+    replies = late.conn.pipeline([*own.writes, *own.reads])
     assert not any(r.startswith(b"-") for r in replies[:len(own.writes)]), replies
     assert replies[len(own.writes):] == own.truth() != before
     if name in OWN:
-        for other in shop.others:
+        for other in late.others:
             assert other.pipeline(own.reads) == own.truth()
     if name == "swapdb":
-        shop.conn.cmd("SWAPDB", 0, 5)
-        assert shop.conn.pipeline(own.reads) == before
+        late.conn.cmd("SWAPDB", 0, 5)
+        assert late.conn.pipeline(own.reads) == before
 
 
 @pytest.mark.parametrize("name", [*OWN, *UNDECLARED])
-def test_own_write_by_and_by(shop, name):
+def test_own_write_by_and_by(late, name):
     """One after the other; then the others, then again what was read first and is kept by now."""
-    own = Own(shop, OWN.get(name) or UNDECLARED[name])
+    own = Own(late, OWN.get(name) or UNDECLARED[name])
     for words in own.writes:
-        assert not isinstance(shop.conn.cmd(*words), RespError)
+        assert not isinstance(late.conn.cmd(*words), RespError)
     if name in UNDECLARED:
-        assert shop.conn.pipeline(own.reads) == own.truth()
-    for conn in (*shop.others, shop.conn) if name in OWN else ():
+        assert late.conn.pipeline(own.reads) == own.truth()
+    for conn in (*late.others, late.conn) if name in OWN else ():
         for read, truth in zip(own.reads, own.truth()):
             assert conn.raw(*read) == truth
     if name == "swapdb":
-        shop.conn.cmd("SWAPDB", 0, 5)
+        late.conn.cmd("SWAPDB", 0, 5)
 
 
-def test_many_own_writes(shop):
+def test_many_own_writes(late):
     """Again and again, while all connections keep it in memory."""
     key = new_key()
     for i in range(300):
-        shop.conn.cmd("SET", key, i)
-        for conn in shop.others:
+        late.conn.cmd("SET", key, i)
+        for conn in late.others:
             conn.send("GET", key)
-        assert [conn.read() for conn in shop.others] == [b"%d" % i] * len(shop.others)
+        assert [conn.read() for conn in late.others] == [b"%d" % i] * len(late.others)
 
 
-def test_restore(shop):
+def test_own_write_under_way(late):
+    """While a write is on its way others fetch the old value, rightly. The writer's own read behind it, and anybody's
+    after its reply, must not find that."""
+    key, writer = new_key(), late.conn
+    late.conn.cmd("SET", key, "old")
+    late.relay.delay(0, "data", 0, 0.06, ways=(UP,))
+    try:
+        for i in range(40):
+            writer.send("SET", key, i)
+            for conn in late.others:
+                conn.send("GET", key)
+            for conn in late.others:  # by then it may be kept
+                conn.read()
+            writer.send("GET", key)
+            assert (writer.read(), writer.read()) == ("OK", b"%d" % i)
+            for conn in late.others:
+                conn.send("GET", key)
+            assert [conn.read() for conn in late.others] == [b"%d" % i] * len(late.others)
+    finally:
+        late.relay.delay(0, "data", 0, ways=(UP,))
+
+
+def test_own_script_under_way(late):
+    """The same of a script that does not say what it writes: the client itself sees it."""
+    key, writer = new_key(), late.conn
+    late.conn.cmd("SET", key, "old")
+    late.relay.delay(0, "data", 0, 0.06, ways=(UP,))
+    try:
+        for i in range(20):
+            writer.send("EVAL", "return redis.call('set','%s',ARGV[1])" % key, 0, i)
+            for conn in late.others:
+                conn.send("GET", key)
+            for conn in late.others:
+                conn.read()
+            writer.send("GET", key)
+            assert (writer.read(), writer.read()) == ("OK", b"%d" % i)
+            assert [writer.cmd("GET", key) for _ in range(5)] == [b"%d" % i] * 5
+    finally:
+        late.relay.delay(0, "data", 0, ways=(UP,))
+
+
+def test_restore(late):
     key, source = new_key(), new_key()
-    shop.direct.cmd("SET", source, "y")
-    shop.direct.cmd("SET", key, "x")
-    settle(shop.proxy)
-    warm(shop.conn, ["GET", key])
-    assert shop.conn.cmd("RESTORE", key, 0, shop.direct.cmd("DUMP", source), "REPLACE") == "OK"
-    assert all(conn.cmd("GET", key) == b"y" for conn in (shop.conn, *shop.others))
+    late.direct.cmd("SET", source, "y")
+    late.direct.cmd("SET", key, "x")
+    settle(late.proxy)
+    warm(late.conn, ["GET", key])
+    assert late.conn.cmd("RESTORE", key, 0, late.direct.cmd("DUMP", source), "REPLACE") == "OK"
+    assert all(conn.cmd("GET", key) == b"y" for conn in (late.conn, *late.others))
 
 
-def test_function(shop):
+def test_function(late):
     code = ("#!lua name=near\nredis.register_function('near_set', function(keys, args)"
             " return redis.call('set', keys[1] or args[1], args[#args]) end)")
-    assert shop.conn.cmd("FUNCTION", "LOAD", "REPLACE", code) == b"near"
+    assert late.conn.cmd("FUNCTION", "LOAD", "REPLACE", code) == b"near"
     key = new_key()
-    shop.direct.cmd("SET", key, "x")
-    settle(shop.proxy)
-    warm(shop.conn, ["GET", key])
-    shop.conn.cmd("FCALL", "near_set", 1, key, "y")
-    assert all(conn.cmd("GET", key) == b"y" for conn in (shop.conn, *shop.others))
-    settle(shop.proxy)
-    warm(shop.conn, ["GET", key])
-    assert shop.conn.pipeline([("FCALL", "near_set", 0, key, "z"), ("GET", key)])[1] == b"$1\r\nz\r\n"
+    late.direct.cmd("SET", key, "x")
+    settle(late.proxy)
+    warm(late.conn, ["GET", key])
+    late.conn.cmd("FCALL", "near_set", 1, key, "y")
+    assert all(conn.cmd("GET", key) == b"y" for conn in (late.conn, *late.others))
+    settle(late.proxy)
+    warm(late.conn, ["GET", key])
+    assert late.conn.pipeline([("FCALL", "near_set", 0, key, "z"), ("GET", key)])[1] == b"$1\r\nz\r\n"
 
 
-def test_transaction_that_fails(shop):
+def test_transaction_that_fails(late):
     key = new_key()
-    shop.direct.cmd("SET", key, "x")
-    settle(shop.proxy)
-    warm(shop.conn, ["GET", key])
+    late.direct.cmd("SET", key, "x")
+    settle(late.proxy)
+    warm(late.conn, ["GET", key])
     for end in (["DISCARD"], ["NOSUCHCOMMAND"]):
-        shop.conn.cmd("MULTI")
-        shop.conn.cmd("SET", key, "y")
-        shop.conn.cmd(*end)
+        late.conn.cmd("MULTI")
+        late.conn.cmd("SET", key, "y")
+        late.conn.cmd(*end)
         if end != ["DISCARD"]:
-            assert shop.conn.cmd("EXEC").startswith("EXECABORT")
-        assert shop.conn.cmd("GET", key) == b"x"
-    shop.conn.cmd("WATCH", key)
-    shop.others[0].cmd("SET", key, "z")
-    shop.conn.cmd("MULTI")
-    shop.conn.cmd("SET", key, "y")
-    assert shop.conn.cmd("EXEC") is None
-    assert shop.conn.cmd("GET", key) == b"z"
+            assert late.conn.cmd("EXEC").startswith("EXECABORT")
+        assert late.conn.cmd("GET", key) == b"x"
+    late.conn.cmd("WATCH", key)
+    late.others[0].cmd("SET", key, "z")
+    late.conn.cmd("MULTI")
+    late.conn.cmd("SET", key, "y")
+    assert late.conn.cmd("EXEC") is None
+    assert late.conn.cmd("GET", key) == b"z"
 
 
-def test_blocked_pop_is_seen(shop):
+def test_blocked_pop_is_seen(late):
     """BLPOP that waits, and takes what another one pushes."""
     key = new_key()
-    warm(shop.conn, ["LLEN", key])
-    shop.others[0].send("BLPOP", key, 5)
+    warm(late.conn, ["LLEN", key])
+    late.others[0].send("BLPOP", key, 5)
     time.sleep(0.1)
-    assert shop.conn.cmd("RPUSH", key, "a", "b") == 2
-    assert shop.others[0].read() == [key.encode(), b"a"]
-    assert all(conn.cmd("LRANGE", key, 0, -1) == [b"b"] for conn in (shop.conn, *shop.others))
+    assert late.conn.cmd("RPUSH", key, "a", "b") == 2
+    assert late.others[0].read() == [key.encode(), b"a"]
+    assert all(conn.cmd("LRANGE", key, 0, -1) == [b"b"] for conn in (late.conn, *late.others))
 
 
 # ---- writes elsewhere ----
