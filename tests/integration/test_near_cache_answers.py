@@ -624,10 +624,10 @@ def test_thousand_at_once(shop, leader, there):
     key = new_key("hot")
     if there:
         shop.direct.cmd("SET", key, "x")
+    settle(shop.proxy)
     socks = crowd(shop.proxy.port, 1000)
     try:
-        settle(shop.proxy)
-        asked = calls_of(shop.server, "get")
+        asked = calls_of(shop.direct, "get")  # no new connection: see crowd()
         shop.direct.send("DEBUG", "SLEEP", "0.3")
         time.sleep(0.02)
         request = encode("GET", key)
@@ -644,7 +644,7 @@ def test_thousand_at_once(shop, leader, there):
         expected = b"$1\r\nx\r\n" if there else b"$-1\r\n"
         assert all(sock.recv(100) == expected for sock in socks)
         assert shop.direct.read() == "OK"
-        assert calls_of(shop.server, "get") == asked + 1
+        assert calls_of(shop.direct, "get") == asked + 1
     finally:
         for sock in socks:
             sock.close()
