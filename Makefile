@@ -240,18 +240,18 @@ $(BUILD)/replay/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJECTS)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@-main.o tests/fuzz/replay.c
 	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $@.o $@-main.o $(OBJECTS) $(LIBS)
 
-# A load by Zipf, for tests/bench/bench-near-cache.
-$(BUILD)/zipf_load: tests/bench/zipf_load.c
-	@mkdir -p $(@D)
-	$(say) CC $<
-	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra $(WERROR) -o $@ $< -lm
-
 # The near-cache's memory alone, for tests/bench/bench-hit-rate.
 $(BUILD)/hit_rate: tests/bench/hit_rate.c tests/bench/policies.c tests/bench/policies.h $(OBJECTS)
 	$(say) BENCH $@
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@-policies.o tests/bench/policies.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@.o tests/bench/hit_rate.c
 	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $@.o $@-policies.o $(OBJECTS) $(LIBS) -lm
+
+# The load of tests/bench/bench-near-cache, which shares nothing with Keyweir.
+$(BUILD)/zipf_load: tests/bench/zipf_load.c
+	@mkdir -p $(@D)
+	$(say) BENCH $@
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(ALL_LDFLAGS) -lm
 
 -include $(OBJECTS:.o=.d) $(BUILD)/main.d
 
@@ -310,8 +310,9 @@ bench-instr: setup-bench all ## instructions, system calls and mallocs for a for
 bench-namespaces: setup-bench all ## CPU for a request in a namespace, and with sealed values
 	@tests/bench/bench-namespaces $(BINARY)
 
-bench-near-cache: setup-bench all $(BUILD)/zipf_load ## what a hit costs beside Redis, and what Redis is spared
-	@tests/bench/bench-near-cache $(BINARY) $(BUILD)/zipf_load
+bench-near-cache: setup-bench all ## the near-cache: hits beside Redis itself, a mixed load (ARGS=--quick)
+	@$(MAKE) --no-print-directory $(BUILD)/zipf_load
+	@tests/bench/bench-near-cache $(BINARY) $(BUILD)/zipf_load $(ARGS)
 
 bench-hit-rate: setup-bench ## the near-cache's memory: hit rates beside other policies, cost of a hit
 	@$(MAKE) --no-print-directory $(BUILD)/hit_rate

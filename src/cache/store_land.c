@@ -55,8 +55,7 @@ static void write_item(const struct store *s, struct store_item *it, const struc
 /* PTTL may say 0 of a key that is still there: then what it was is the old value for race_condition_ttl. */
 static bool is_of_use(const struct flight *f, const struct store_landing *landing)
 {
-	return landing->reply &&
-	       (landing->expires_us > landing->now_us || (landing->key_expires && f->race_us > 0));
+	return landing->reply && (landing->expires_us > landing->now_us || (landing->key_expires && f->race_us > 0));
 }
 
 /* NULL: there is nothing to be kept, or no room. */

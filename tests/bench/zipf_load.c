@@ -1,265 +1,313 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A load of GETs and SETs on keys that are as unequal as those of real caches: the key of rank i is asked for with a
- * probability of 1/i^0.99 (Zipf; the generator of YCSB, after Gray et al., "Quickly generating billion-record synthetic
- * databases"). One thread, epoll.
+ * A mixed load for tests/bench/bench-near-cache:
  *
- *      zipf_load PORT fill KEYS SIZE                     sets all keys
- *      zipf_load PORT run KEYS SIZE REQUESTS CLIENTS DEPTH READ_PERCENT SEED
+ *      zipf_load PORT fill             writes every key once
+ *      zipf_load PORT SECONDS SEED     95 % GET, 5 % SET, keys by Zipf 0.99; prints how many requests, and the seconds
  *
- * Values are of SIZE/2 to SIZE*3/2 bytes. Prints "requests seconds misses".
+ * 16 connections on loopback with pipelines of 16, RESP2. A value begins with the number of its key: an answer that is
+ * not that of the key asked for ends the program.
  */
 #include <arpa/inet.h>
-#include <err.h>
-#include <inttypes.h>
+#include <errno.h>
 #include <math.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define THETA	0.99
-#define ROOM	(1 << 20)
-#define CLIENTS 1024
+#define N_KEYS	   1000000
+#define N_CONNS	   16
+#define DEPTH	   16
+#define VALUE_SIZE 100
+#define DIGITS	   12 /* of a key's number */
+#define GET_REPLY  ((int)sizeof("$100\r\n") - 1 + VALUE_SIZE + 2)
+#define SET_REPLY  ((int)sizeof("+OK\r\n") - 1)
 
 struct conn {
 	int fd;
-	unsigned owed;	    /* replies */
-	uint64_t skip;	    /* bytes of a value that are still to come */
-	char line[64];	    /* the beginning of a reply's line */
-	unsigned line_len;
+	int n_in;	      /* bytes of the answers so far */
+	int n_due;	      /* and how many they are in all */
+	uint32_t keys[DEPTH]; /* asked for */
+	bool set[DEPTH];
+	char in[DEPTH * GET_REPLY + 256];
 };
 
-static struct {
-	uint64_t keys, size, reads, state;
-	double zetan, eta;
-	char value[1 << 16];
-	char out[ROOM], in[ROOM];
-	uint64_t misses;
-} g;
+/* Zipf by Walker's alias method: a slot is its own key so often, and else the other one. */
+struct slot {
+	float own;
+	uint32_t other;
+};
 
-static uint64_t next_random(void)
+struct load {
+	struct conn conns[N_CONNS];
+	struct slot *slots;
+	uint32_t *key_of; /* of a rank: popular keys aren't neighbours */
+	uint64_t random;
+	uint32_t next; /* key to be filled */
+	bool fill;
+	uint64_t requests;
+	struct timespec from;
+	double seconds;
+};
+
+static void die(const char *what)
 {
-	uint64_t z = g.state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
+	fprintf(stderr, "zipf_load: %s\n", what);
+	exit(1);
 }
 
-static double next_double(void)
+static uint64_t next_random(uint64_t *state)
 {
-	return (double)(next_random() >> 11) / 9007199254740992.0;
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return (*state * 0x2545f4914f6cdd1dULL) >> 11;
 }
 
-static void zipf_init(void)
+static void *memory(size_t n, size_t size)
 {
-	for (uint64_t i = 1; i <= g.keys; i++)
-		g.zetan += 1 / pow((double)i, THETA);
-	g.eta = (1 - pow(2.0 / (double)g.keys, 1 - THETA)) / (1 - (1 + pow(0.5, THETA)) / g.zetan);
+	void *p = calloc(n, size);
+
+	if (!p)
+		die("no memory");
+	return p;
 }
 
-static uint64_t zipf_rank(void)
+/* Those below the mean take what they lack from those above it. */
+static void share(struct slot *slots, double *p)
 {
-	double u = next_double(), uz = u * g.zetan;
+	uint32_t *low = memory(N_KEYS, sizeof(*low)), *high = memory(N_KEYS, sizeof(*high)), n_low = 0, n_high = 0;
 
-	if (uz < 1)
-		return 0;
-	if (uz < 1 + pow(0.5, THETA))
-		return 1;
-	return (uint64_t)((double)g.keys * pow(g.eta * u - g.eta + 1, 1 / (1 - THETA))) % g.keys;
-}
-
-/* Which key has this rank: neighbours in rank are none by name. The multiplier has no factor in common with the keys. */
-static uint64_t key_of(uint64_t rank)
-{
-	return rank * 2654435761ULL % g.keys;
-}
-
-static uint64_t size_of(uint64_t key)
-{
-	return g.size / 2 + key * 7919 % (g.size + 1);
-}
-
-static size_t put_set(char *p, uint64_t key)
-{
-	uint64_t size = size_of(key);
-	int n = sprintf(p, "*3\r\n$3\r\nSET\r\n$16\r\nkey:%012" PRIu64 "\r\n$%" PRIu64 "\r\n", key, size);
-
-	memcpy(p + n, g.value, size);
-	memcpy(p + n + size, "\r\n", 2);
-	return (size_t)n + size + 2;
-}
-
-static size_t put_get(char *p, uint64_t key)
-{
-	return (size_t)sprintf(p, "*2\r\n$3\r\nGET\r\n$16\r\nkey:%012" PRIu64 "\r\n", key);
-}
-
-static size_t put_request(char *p)
-{
-	uint64_t key = key_of(zipf_rank());
-
-	return next_random() % 100 < g.reads ? put_get(p, key) : put_set(p, key);
-}
-
-static void send_all(int fd, const char *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
-
-		if (sent < 0)
-			err(1, "send");
-		p += sent;
-		n -= (size_t)sent;
+	for (uint32_t i = 0; i < N_KEYS; i++) {
+		slots[i] = (struct slot){1, i};
+		if (p[i] < 1)
+			low[n_low++] = i;
+		else
+			high[n_high++] = i;
 	}
-}
+	while (n_low > 0 && n_high > 0) {
+		uint32_t poor = low[--n_low], rich = high[n_high - 1];
 
-static void take_line(struct conn *c)
-{
-	c->line[c->line_len] = 0;
-	c->line_len = 0;
-	if (*c->line == '-')
-		errx(1, "%s", c->line);
-	if (*c->line == '$' && c->line[1] == '-')
-		g.misses++;
-	else if (*c->line == '$')
-		c->skip = strtoull(c->line + 1, NULL, 10) + 2;
-	if (c->skip == 0)
-		c->owed--;
-}
-
-static void take(struct conn *c, const char *p, size_t n)
-{
-	while (n > 0) {
-		if (c->skip > 0) {
-			uint64_t part = c->skip < n ? c->skip : n;
-
-			c->skip -= part;
-			p += part;
-			n -= part;
-			c->owed -= c->skip == 0;
-			continue;
+		slots[poor] = (struct slot){(float)p[poor], rich};
+		p[rich] -= 1 - p[poor];
+		if (p[rich] < 1) {
+			n_high--;
+			low[n_low++] = rich;
 		}
-		if (*p == '\n')
-			take_line(c);
-		else if (c->line_len < sizeof(c->line) - 1)
-			c->line[c->line_len++] = *p;
-		p++;
-		n--;
+	}
+	free(low);
+	free(high);
+}
+
+static void zipf_init(struct load *l)
+{
+	double *p = memory(N_KEYS, sizeof(*p)), sum = 0;
+	uint64_t random = 88172645463325252ULL; /* every run has the same popular keys */
+
+	l->slots = memory(N_KEYS, sizeof(*l->slots));
+	l->key_of = memory(N_KEYS, sizeof(*l->key_of));
+	for (uint32_t i = 0; i < N_KEYS; i++) {
+		uint32_t j = (uint32_t)(next_random(&random) % (i + 1));
+
+		l->key_of[i] = l->key_of[j];
+		l->key_of[j] = i;
+		sum += p[i] = pow(i + 1, -0.99);
+	}
+	for (uint32_t i = 0; i < N_KEYS; i++)
+		p[i] *= N_KEYS / sum;
+	share(l->slots, p);
+	free(p);
+}
+
+static uint32_t zipf(struct load *l)
+{
+	uint64_t r = next_random(&l->random);
+	uint32_t i = (uint32_t)(r % N_KEYS);
+	float x = (float)(next_random(&l->random) >> 29) / (float)(1 << 24);
+
+	return l->key_of[x < l->slots[i].own ? i : l->slots[i].other];
+}
+
+static void send_all(int fd, const char *data, size_t n)
+{
+	while (n > 0) {
+		ssize_t sent = send(fd, data, n, MSG_NOSIGNAL);
+
+		if (sent < 0 && errno != EINTR)
+			die("cannot send");
+		data += sent > 0 ? sent : 0;
+		n -= sent > 0 ? (size_t)sent : 0;
 	}
 }
 
-static int dial(uint16_t port)
+/* A number without snprintf, which would cost more than the server. */
+static void digits(char *to, uint32_t key)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-	int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
-
-	if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
-		err(1, "connect");
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-	return fd;
+	for (int i = DIGITS; i-- > 0; key /= 10)
+		to[i] = (char)('0' + key % 10);
 }
 
-static void read_some(struct conn *c)
-{
-	ssize_t n = read(c->fd, g.in, ROOM);
+#define GET_HEAD  "*2\r\n$3\r\nGET\r\n"
+#define SET_HEAD  "*3\r\n$3\r\nSET\r\n"
+#define KEY_HEAD  "$16\r\nkey:"
+#define DATA_HEAD "\r\n$100\r\n"
 
+static char *put(char *to, const char *text)
+{
+	size_t n = strlen(text);
+
+	memcpy(to, text, n);
+	return to + n;
+}
+
+static char *put_request(char *to, uint32_t key, bool set)
+{
+	to = put(put(to, set ? SET_HEAD : GET_HEAD), KEY_HEAD);
+	digits(to, key);
+	to += DIGITS;
+	if (set) {
+		to = put(to, DATA_HEAD);
+		memset(to, 'x', VALUE_SIZE);
+		digits(to, key);
+		to += VALUE_SIZE;
+	}
+	return put(to, "\r\n");
+}
+
+static void ask(struct load *l, struct conn *c)
+{
+	char out[DEPTH * (VALUE_SIZE + 64)], *to = out;
+
+	c->n_in = c->n_due = 0;
+	for (int i = 0; i < DEPTH; i++) {
+		c->keys[i] = l->fill ? l->next++ % N_KEYS : zipf(l);
+		c->set[i] = l->fill || next_random(&l->random) % 100 < 5;
+		c->n_due += c->set[i] ? SET_REPLY : GET_REPLY;
+		to = put_request(to, c->keys[i], c->set[i]);
+	}
+	send_all(c->fd, out, (size_t)(to - out));
+}
+
+/* Ends the program when it is anything else than what is due. */
+static void check(const struct conn *c)
+{
+	const char *at = c->in;
+
+	for (int i = 0; i < DEPTH; i++) {
+		char value[DIGITS];
+
+		digits(value, c->keys[i]);
+		if (c->set[i] ? memcmp(at, "+OK\r\n", SET_REPLY) != 0
+			      : memcmp(at, "$100\r\n", 6) != 0 || memcmp(at + 6, value, DIGITS) != 0)
+			die("not the answer to what was asked");
+		at += c->set[i] ? SET_REPLY : GET_REPLY;
+	}
+}
+
+/* True: all answers are there. */
+static bool take(struct conn *c)
+{
+	ssize_t n = recv(c->fd, c->in + c->n_in, sizeof(c->in) - (size_t)c->n_in, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
 	if (n <= 0)
-		err(1, "read");
-	take(c, g.in, (size_t)n);
+		die("the connection is gone");
+	c->n_in += (int)n;
+	if (c->in[0] == '-' || c->n_in > c->n_due) {
+		fprintf(stderr, "%.*s", c->n_in, c->in);
+		die("an answer that was not awaited");
+	}
+	if (c->n_in < c->n_due)
+		return false;
+	check(c);
+	return true;
 }
 
-static void fill(uint16_t port)
+static double since(const struct timespec *from)
 {
-	struct conn c = {.fd = dial(port)};
-	size_t n = 0;
+	struct timespec now;
 
-	for (uint64_t key = 0; key < g.keys; key++) {
-		n += put_set(g.out + n, key);
-		c.owed++;
-		if (c.owed < 200 && key + 1 < g.keys)
-			continue;
-		send_all(c.fd, g.out, n);
-		for (n = 0; c.owed > 0;)
-			read_some(&c);
-	}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - from->tv_sec) + (double)(now.tv_nsec - from->tv_nsec) / 1e9;
 }
 
-static void ask(struct conn *c, unsigned depth, uint64_t *left)
+static bool is_over(const struct load *l)
 {
-	size_t n = 0;
-
-	while (c->owed < depth && *left > 0 && n < ROOM - sizeof(g.value)) {
-		n += put_request(g.out + n);
-		c->owed++;
-		--*left;
-	}
-	send_all(c->fd, g.out, n);
+	return l->fill ? l->next >= N_KEYS : since(&l->from) >= l->seconds;
 }
 
-static void run(uint16_t port, uint64_t requests, unsigned clients, unsigned depth)
+static void run(struct load *l)
 {
-	static struct conn conns[CLIENTS];
-	struct epoll_event events[64];
-	int epoll = epoll_create1(0);
-	unsigned open = clients;
+	struct pollfd polls[N_CONNS];
+	int busy = N_CONNS;
 
-	for (unsigned i = 0; i < clients; i++) {
-		struct epoll_event e = {.events = EPOLLIN, .data.ptr = &conns[i]};
-
-		conns[i].fd = dial(port);
-		epoll_ctl(epoll, EPOLL_CTL_ADD, conns[i].fd, &e);
-		ask(&conns[i], depth, &requests);
-		open -= conns[i].owed == 0;
+	clock_gettime(CLOCK_MONOTONIC, &l->from);
+	for (int i = 0; i < N_CONNS; i++) {
+		polls[i] = (struct pollfd){.fd = l->conns[i].fd, .events = POLLIN};
+		ask(l, &l->conns[i]);
 	}
-	while (open > 0) {
-		int n = epoll_wait(epoll, events, 64, -1);
+	while (busy > 0) {
+		bool over = is_over(l);
 
-		for (int i = 0; i < n; i++) {
-			struct conn *c = events[i].data.ptr;
-
-			read_some(c);
-			if (c->owed > 0)
+		if (poll(polls, N_CONNS, 10000) <= 0)
+			die("no answer for ten seconds");
+		for (int i = 0; i < N_CONNS; i++) {
+			if (!polls[i].revents || !take(&l->conns[i]))
 				continue;
-			ask(c, depth, &requests);
-			open -= c->owed == 0;
+			l->requests += DEPTH;
+			if (!over) {
+				ask(l, &l->conns[i]);
+				continue;
+			}
+			polls[i].fd = -1;
+			busy--;
 		}
+	}
+}
+
+static void connect_all(struct load *l, int port)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	int one = 1;
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (int i = 0; i < N_CONNS; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+		if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+			die("cannot connect");
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		l->conns[i].fd = fd;
 	}
 }
 
 int main(int argc, char **argv)
 {
-	struct timespec a, b;
-	uint64_t requests = 0;
+	static struct load l;
 
-	if (argc < 5)
-		errx(2, "see the head of the source");
-	g.keys = strtoull(argv[3], NULL, 10);
-	g.size = strtoull(argv[4], NULL, 10);
-	if (g.keys < 2 || g.size > sizeof(g.value) / 2)
-		errx(2, "too few keys, or too large");
-	memset(g.value, 'x', sizeof(g.value));
-	clock_gettime(CLOCK_MONOTONIC, &a);
-	if (strcmp(argv[2], "fill") == 0) {
-		requests = g.keys;
-		fill((uint16_t)atoi(argv[1]));
-	} else if (argc == 10 && atoi(argv[6]) <= CLIENTS) {
-		requests = strtoull(argv[5], NULL, 10);
-		g.reads = strtoull(argv[8], NULL, 10);
-		g.state = strtoull(argv[9], NULL, 10);
-		zipf_init();
-		clock_gettime(CLOCK_MONOTONIC, &a);
-		run((uint16_t)atoi(argv[1]), requests, (unsigned)atoi(argv[6]), (unsigned)atoi(argv[7]));
-	} else {
-		errx(2, "see the head of the source");
+	l.fill = argc == 3 && strcmp(argv[2], "fill") == 0;
+	if (argc != 4 && !l.fill)
+		die("PORT fill, or PORT SECONDS SEED");
+	if (!l.fill) {
+		l.seconds = atof(argv[2]);
+		l.random = (strtoull(argv[3], NULL, 10) + 1) * 0x9e3779b97f4a7c15ULL;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &b);
-	printf("%" PRIu64 " %.3f %" PRIu64 "\n", requests,
-	       (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9, g.misses);
+	zipf_init(&l);
+	connect_all(&l, atoi(argv[1]));
+	run(&l);
+	printf("%llu %.6f\n", (unsigned long long)l.requests, since(&l.from));
+	for (int i = 0; i < N_CONNS; i++)
+		close(l.conns[i].fd);
+	free(l.slots);
+	free(l.key_of);
 	return 0;
 }
