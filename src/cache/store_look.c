@@ -141,6 +141,25 @@ enum store_verdict store_look(struct store *s, const struct store_ask *ask, stru
 	return verdict == STORE_LEAD ? look_again(s, sh, ask, hit, flight) : verdict;
 }
 
+static const uint32_t *bucket_of(const struct store *s, uint64_t hash)
+{
+	return shard_bucket(&s->shards[hash & (s->n_shards - 1)], (uint32_t)hash);
+}
+
+void store_expect(const struct store *s, uint64_t hash)
+{
+	__builtin_prefetch(bucket_of(s, hash));
+}
+
+/* Without the lock: what is read is a hint only. */
+__attribute__((no_sanitize("thread"))) void store_expect_item(const struct store *s, uint64_t hash)
+{
+	const char *item = (const char *)item_at(&s->chunks, *(const volatile uint32_t *)bucket_of(s, hash));
+
+	__builtin_prefetch(item, 1);
+	__builtin_prefetch(item + CHUNK_SIZE / 2);
+}
+
 size_t store_piece(const struct store *s, const struct store_item *item, const void **at, const char **p)
 {
 	return item_piece(&s->chunks, item, at, p);

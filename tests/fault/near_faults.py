@@ -9,6 +9,9 @@ from near_history import Election
 from harness.relay import DOWN
 
 
+MOMENT = 0.02  # until a signal has arrived
+
+
 class Faults:
     """On a standalone Redis behind a Relay with a port for each Keyweir. `keeps`: its data outlive it (AOF)."""
 
@@ -169,9 +172,7 @@ class Failovers:
         run.elections.append(Election(start, old.name, new.name, self.until))
         run.moved(new.server.port)
         run.load.hold.value = 0
-        # An old master that is back before the Sentinels have told of the new one is believed, and must be.
-        wait_until(lambda: all(s.master_port() == new.server.port for s in self.group.sentinels), 20, "all Sentinels know")
-        time.sleep(0.5)
+        run.served()  # an old master that is back before a Keyweir has heard of the new one is believed, and must be
         if self.how == "freeze":
             time.sleep(run.rng.uniform(0, 1))
             self.group.cont(old.server)
@@ -185,15 +186,15 @@ class Failovers:
         """Paused first, so that MONITOR has told of all that it did."""
         old.server.cmd("CLIENT", "PAUSE", 10000, "ALL")
         time.sleep(0.05)
-        self.until = time.time()
         self.group.kill_master()
+        self.until = time.time()
         old.monitor.thread.join(5)
         old.deaf()
         return self.elected(old)
 
     def freeze(self, old):
-        self.until = time.time()
         self.group.stop_master()
+        self.until = time.time() + MOMENT
         return self.elected(old)
 
     def order(self, old):
@@ -260,20 +261,20 @@ class Moves:
             if self.how == "kill":
                 old.server.cmd("CLIENT", "PAUSE", 10000, "ALL")
                 time.sleep(0.05)
-            until = time.time()
             if self.how == "kill":
                 cluster.kill(old.server)
                 old.monitor.thread.join(5)
                 old.deaf()
             else:
                 cluster.stop(old.server)
+            until = time.time() + MOMENT
             cluster.wait_promoted(new.server)
         run.note("%s is master" % new.name)
         run.elections.append(Election(start, old.name, new.name, until))
         if self.how == "kill":
             cluster.restart(old.server)
         elif self.how == "freeze":
-            time.sleep(run.rng.uniform(0, 1))
+            run.served()  # what it is sent before it has heard of the new one, it does, and loses
             cluster.cont(old.server)
         run.ill.append((start - 0.05, time.time() + 0.5, None))
         cluster.wait_ok()

@@ -282,7 +282,7 @@ class Person:
         call = "'SET',%s,ARGV[1]" if key[2][0] == "s" else "'HSET',%s,'f1',ARGV[1],'f2',ARGV[1]"
         if self.rng.random() < 0.5 or (self.clustered and space.name != "b"):
             script = "redis.call(%s) return ARGV[1]" % (call % "KEYS[1]")
-            return Op("write", ["EVAL", script, 1, self.name(key), value], [at], mark, SELF)
+            return Op("write", ["EVAL", script, 1, self.name(key), value], [at], mark, ALL)
         script = "redis.call(%s) return ARGV[1]" % (call % "ARGV[2]")
         keys = [1, self.name((space, key[1], "nothing"))] if self.clustered else [0]
         return Op("write", ["EVAL", script, *keys, value, at[1]], [at], mark, SELF)
@@ -348,7 +348,7 @@ class Person:
         rng, space = self.rng, self.rng.choice(self.spaces)
         tag = rng.randrange(space.tags)
         self.within = space, tag
-        inner = [self.write(SELF) if rng.random() < 0.5 else self.read(True) for _ in range(rng.randint(1, 4))]
+        inner = [self.write() if rng.random() < 0.5 else self.read(True) for _ in range(rng.randint(1, 4))]
         watched = self.read(True) if rng.random() < 0.3 else None
         self.within = None
         if watched:
