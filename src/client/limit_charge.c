@@ -163,7 +163,6 @@ void limit_clear(struct client *c)
 	}
 }
 
-
 /* ---- its name ---- */
 
 static void put_address(struct client *c, struct buf *out)

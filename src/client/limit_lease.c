@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Asking the upstream for leases of budgets that several proxies share: see policy/leases.h. A script in [upstream.main]
- * keeps the budget, by its clock; a request without a client (REQUEST_LEASE) over the worker's shared link carries it.
- * Nothing is tried twice, but for a script that is not there: without an answer each proxy limits for itself.
+ * Asking the upstream for leases of budgets that several proxies share: see policy/leases.h. A script in
+ * [upstream.main] keeps the budget, by its clock; a request without a client (REQUEST_LEASE) over the worker's shared
+ * link carries it. Nothing is tried twice, but for a script that is not there: without an answer each proxy limits for
+ * itself.
  */
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -22,27 +23,27 @@
 #define REPLY_MAX 256
 
 /*
- * ARGV: unit, want, most, see struct lease_result. Of what there is room for no more than half is granted, so that those
- * who ask a moment later find something, too. Returns what is granted, and from when on, in ns from now.
- * The time is kept in two parts, as CL.THROTTLE does.
+ * ARGV: unit, want, most, see struct lease_result. Of what there is room for no more than half is granted, so that
+ * those who ask a moment later find something, too. Returns what is granted, and from when on, in ns from now. The time
+ * is kept in two parts, as CL.THROTTLE does.
  */
-static const char script[] =
-	"local unit, want, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
-	"local t = redis.call('TIME')\n"
-	"local s, ns = tonumber(t[1]), tonumber(t[2]) * 1000\n"
-	"local tat = redis.call('GET', KEYS[1]) or '0'\n"
-	"local ahead = ((tonumber(string.sub(tat, 1, -10)) or 0) - s) * 1e9 + (tonumber(string.sub(tat, -9)) or 0) - ns\n"
-	"ahead = math.max(ahead, 0)\n"
-	"local grant = math.floor((most - ahead) / 2 / unit) * unit\n"
-	"if grant < unit then grant = most - ahead >= unit and unit or 0 end\n"
-	"grant = math.min(grant, want)\n"
-	"if grant > 0 then\n"
-	"local new = ns + ahead + grant\n"
-	"local whole = math.floor(new / 1e9)\n"
-	"redis.call('SET', KEYS[1], string.format('%.0f%09.0f', s + whole, new - whole * 1e9),\n"
-	"'PX', string.format('%.0f', math.ceil((ahead + grant) / 1e6)))\n"
-	"end\n"
-	"return {grant, ahead}\n";
+static const char script[] = "local unit, want, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+			     "local t = redis.call('TIME')\n"
+			     "local s, ns = tonumber(t[1]), tonumber(t[2]) * 1000\n"
+			     "local tat = redis.call('GET', KEYS[1]) or '0'\n"
+			     "local ahead = ((tonumber(string.sub(tat, 1, -10)) or 0) - s) * 1e9 + "
+			     "(tonumber(string.sub(tat, -9)) or 0) - ns\n"
+			     "ahead = math.max(ahead, 0)\n"
+			     "local grant = math.floor((most - ahead) / 2 / unit) * unit\n"
+			     "if grant < unit then grant = most - ahead >= unit and unit or 0 end\n"
+			     "grant = math.min(grant, want)\n"
+			     "if grant > 0 then\n"
+			     "local new = ns + ahead + grant\n"
+			     "local whole = math.floor(new / 1e9)\n"
+			     "redis.call('SET', KEYS[1], string.format('%.0f%09.0f', s + whole, new - whole * 1e9),\n"
+			     "'PX', string.format('%.0f', math.ceil((ahead + grant) / 1e6)))\n"
+			     "end\n"
+			     "return {grant, ahead}\n";
 
 /* What was asked. Owner: its request. */
 struct lease_asked {
@@ -144,8 +145,9 @@ static bool read_grant(const struct buf *reply, int64_t *grant, int64_t *ahead)
 	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
 	struct reply_item head, first, second;
 
-	if (!reply_cursor_next(&cur, &head) || head.type != '*' || head.number != 2 || !reply_cursor_next(&cur, &first) ||
-	    !reply_cursor_next(&cur, &second) || first.type != ':' || second.type != ':')
+	if (!reply_cursor_next(&cur, &head) || head.type != '*' || head.number != 2 ||
+	    !reply_cursor_next(&cur, &first) || !reply_cursor_next(&cur, &second) || first.type != ':' ||
+	    second.type != ':')
 		return false;
 	*grant = first.number;
 	*ahead = second.number;

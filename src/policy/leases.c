@@ -18,7 +18,7 @@
 #define ENOUGH	     50 /* commands that are worth a round trip */
 #define LEASE_AHEAD  2
 #define VOID_AFTER   (1000 * MS)
-#define GIVE_UP	     (250 * MS)  /* no answer for so long: there is none */
+#define GIVE_UP	     (250 * MS)	 /* no answer for so long: there is none */
 #define LOCAL_FOR    (1000 * MS) /* then it is asked again */
 #define SURGE	     (10 * MS)	 /* asked again so soon: twice as much is asked for */
 
@@ -36,7 +36,7 @@ struct lease {
 	int64_t next_ask_ns;
 	int64_t interval_ns;
 	int64_t local_until_ns;
-	int64_t want_ns;    /* of the last ask */
+	int64_t want_ns; /* of the last ask */
 	int64_t tolerance_ns;
 	int64_t offered_ns; /* what came since, whether it passed or not */
 	int64_t offered;    /* in commands */
@@ -107,12 +107,14 @@ static struct lease *find(struct lease *set, uint64_t hash)
 static struct lease *find_or_make(struct lease *set, uint64_t hash, int64_t now_ns)
 {
 	struct lease *e = find(set, hash);
+	uint32_t serial;
 
 	for (size_t i = 0; i < WAYS && !e; i++) {
 		if (!is_idle(&set[i], now_ns))
 			continue;
+		serial = set[i].serial + 1; /* an old answer is not taken for its own */
 		e = &set[i];
-		*e = (struct lease){.hash = hash, .asked_ns = now_ns, .interval_ns = INTERVAL_MIN, .serial = e->serial + 1};
+		*e = (struct lease){.hash = hash, .asked_ns = now_ns, .interval_ns = INTERVAL_MIN, .serial = serial};
 	}
 	if (e)
 		e->seen_ns = now_ns;
@@ -229,8 +231,8 @@ static void pending(struct lease *e, int64_t now_ns, unsigned waits_here, struct
 }
 
 /* Nothing that would do is here. */
-static void lack(struct lease *e, const struct gcra *g, int64_t unit_ns, int64_t need, int64_t now_ns, unsigned waits_here,
-		 struct lease_result *out)
+static void lack(struct lease *e, const struct gcra *g, int64_t unit_ns, int64_t need, int64_t now_ns,
+		 unsigned waits_here, struct lease_result *out)
 {
 	if (now_ns < e->local_until_ns) {
 		out->verdict = LEASE_LOCAL;
