@@ -104,18 +104,30 @@ static struct lease *find(struct lease *set, uint64_t hash)
 }
 
 /* NULL: all places are in use. */
+static struct lease *make(struct lease *set, uint64_t hash, int64_t now_ns)
+{
+	for (size_t i = 0; i < WAYS; i++) {
+		struct lease *e = &set[i];
+
+		if (!is_idle(e, now_ns))
+			continue;
+		*e = (struct lease){
+			.hash = hash,
+			.asked_ns = now_ns,
+			.interval_ns = INTERVAL_MIN,
+			.serial = e->serial + 1, /* an old answer is not taken for its own */
+		};
+		return e;
+	}
+	return NULL;
+}
+
 static struct lease *find_or_make(struct lease *set, uint64_t hash, int64_t now_ns)
 {
 	struct lease *e = find(set, hash);
-	uint32_t serial;
 
-	for (size_t i = 0; i < WAYS && !e; i++) {
-		if (!is_idle(&set[i], now_ns))
-			continue;
-		serial = set[i].serial + 1; /* an old answer is not taken for its own */
-		e = &set[i];
-		*e = (struct lease){.hash = hash, .asked_ns = now_ns, .interval_ns = INTERVAL_MIN, .serial = serial};
-	}
+	if (!e)
+		e = make(set, hash, now_ns);
 	if (e)
 		e->seen_ns = now_ns;
 	return e;
