@@ -141,12 +141,17 @@ void near_place_of(struct client *c, const struct namespace *ns, const char *nam
 static inline void near_begin(struct client *c)
 {
 	struct near_client *near = &c->near;
+	const size_t half = NEAR_BUSY_WORDS * sizeof(*near->busy);
 
 	if (c->n_requests == 0) {
-		*near = (struct near_client){.fence_us = near->fence_us, .n_fencing = near->n_fencing};
+		if (near->busy)
+			memset(near->busy, 0, 2 * half);
+		near->made = near->held = 0;
 	} else if (c->n_made - c->n_requests >= near->made) {
-		memcpy(near->before, near->busy, sizeof(near->busy));
-		memset(near->busy, 0, sizeof(near->busy));
+		if (near->busy) {
+			memcpy(near->busy + NEAR_BUSY_WORDS, near->busy, half);
+			memset(near->busy, 0, half);
+		}
 		near->made = c->n_made;
 	}
 }
