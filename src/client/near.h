@@ -141,16 +141,15 @@ void near_place_of(struct client *c, const struct namespace *ns, const char *nam
 static inline void near_begin(struct client *c)
 {
 	struct near_client *near = &c->near;
-	const size_t half = NEAR_BUSY_WORDS * sizeof(*near->busy);
 
 	if (c->n_requests == 0) {
 		if (near->busy)
-			memset(near->busy, 0, 2 * half);
+			memset(near->busy, 0, 2 * NEAR_BUSY_WORDS * sizeof(*near->busy));
 		near->made = near->held = 0;
 	} else if (c->n_made - c->n_requests >= near->made) {
-		if (near->busy) {
-			memcpy(near->busy + NEAR_BUSY_WORDS, near->busy, half);
-			memset(near->busy, 0, half);
+		for (int i = 0; near->busy && i < NEAR_BUSY_WORDS; i++) {
+			near->busy[i + NEAR_BUSY_WORDS] = near->busy[i];
+			near->busy[i] = 0;
 		}
 		near->made = c->n_made;
 	}
