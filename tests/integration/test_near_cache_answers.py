@@ -22,7 +22,7 @@ NEAR = "[namespace.p]\nnear_cache = true\n"
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 NUMBERS = itertools.count()
 LIMIT = 0.5  # TRUTH_LIMIT_MS
-SLACK = 0.3 * FACTOR
+SLACK = 0.6 * FACTOR
 
 
 def new_key(stem="k"):
