@@ -33,6 +33,7 @@ SOURCES := \
 	src/base/mem.c \
 	src/base/outq.c \
 	src/base/top_k.c \
+	src/cache/blacklist.c \
 	src/cache/chunks.c \
 	src/cache/fifo.c \
 	src/cache/flight.c \
@@ -94,6 +95,10 @@ SOURCES := \
 	src/client/subscribe.c \
 	src/client/subscriptions.c \
 	src/client/target.c \
+	src/client/token_cmd.c \
+	src/client/token_look.c \
+	src/client/token_memo.c \
+	src/client/token_write.c \
 	src/client/tracking.c \
 	src/client/tracking_names.c \
 	src/client/transaction.c \
@@ -111,11 +116,13 @@ SOURCES := \
 	src/policy/fix.c \
 	src/policy/fix_values.c \
 	src/policy/glob.c \
+	src/policy/jwt.c \
 	src/policy/names.c \
 	src/policy/namespace.c \
 	src/policy/rewrite.c \
 	src/policy/seal_args.c \
 	src/policy/sliding.c \
+	src/policy/token.c \
 	src/policy/ttl.c \
 	src/policy/seal.c \
 	src/resp/errors.c \
@@ -140,6 +147,8 @@ SOURCES := \
 	src/upstream/shared_config.c \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
+	src/upstream/token_keeper.c \
+	src/upstream/token_wire.c \
 	src/upstream/topology.c \
 	src/upstream/tracker.c \
 	src/upstream/tracker_steps.c \
@@ -152,6 +161,7 @@ SOURCES := \
 	src/config/check_encryption.c \
 	src/config/check_namespace.c \
 	src/config/check_near_cache.c \
+	src/config/check_tokens.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \

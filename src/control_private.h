@@ -12,6 +12,7 @@
 
 struct event;
 struct event_base;
+struct token_keeper;
 
 #define N_SIGNALS 5
 
@@ -30,6 +31,7 @@ struct control {
 	struct event *mailbox_event;
 	struct event *second_event;
 	struct event *watch_event;
+	struct token_keeper *tokens; /* NULL: there is no list in memory */
 	int keepalive_s;
 	unsigned n_stopped;
 	bool running; /* there are workers to be told of a new snapshot */

@@ -71,6 +71,9 @@ void server_ask_topology(struct server *s);
 /* A worker has set ping_wanted in a node's truth, where it was not set: the node is asked at once. Any thread. */
 void server_ask_confirmation(struct server *s);
 
+/* A token's key (of malloc, taken over), which is upstream, was written: Redis must be asked. Any thread. */
+void server_ask_token(struct server *s, char *key, size_t len);
+
 /* An unknown command was seen: learn the upstream's COMMAND again, at most once a second. Any thread. */
 void server_ask_learn(struct server *s);
 

@@ -35,10 +35,13 @@ struct hot_keys;
 struct hub;
 struct pool;
 struct link_events;
+struct blacklist;
 struct namespace_counts;
 struct near_waiter;
 struct route;
 struct server;
+struct token_memo;
+struct tokens;
 struct tls_conn;
 
 /* Counters: written by their worker only, read by anybody who sums them up. */
@@ -85,6 +88,9 @@ struct worker {
 	struct buf rewritten;			   /* the request that is being dispatched, as it is upstream */
 	uint64_t random;			   /* state of a generator; no secrets */
 	struct namespace_counts *namespace_counts; /* by namespace.id */
+	const struct tokens *tokens;		   /* the snapshot's; NULL: no [token_blacklist] */
+	struct blacklist *blacklist;		   /* its mirror; NULL: there is none */
+	struct token_memo *token_memo;		   /* of tokens looked up; NULL: none yet */
 	struct store *near;			   /* the snapshot's; NULL: no near-cache */
 	struct near_call near_call;
 	struct near_waiter *near_spare;

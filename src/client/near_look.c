@@ -11,6 +11,7 @@
 #include "client/policy.h"
 #include "client/stats.h"
 #include "client/target.h"
+#include "client/token.h"
 #include "server.h"
 
 /* ---- where a key is ---- */
@@ -274,6 +275,7 @@ void near_call_end(struct worker *w, struct call *call)
 	near_merge_free(&n->merge);
 	n->touched.n = 0;
 	n->touched.fence = false;
+	token_marks_drop(&n->touched.tokens);
 	upstream_unref(&n->touched.flushed);
 }
 

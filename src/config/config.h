@@ -24,6 +24,8 @@ enum upstream_mode { UPSTREAM_STANDALONE, UPSTREAM_SENTINEL, UPSTREAM_CLUSTER };
 enum read_from { READ_FROM_MASTER, READ_FROM_PREFER_REPLICA, READ_FROM_REPLICA, READ_FROM_NEAREST };
 enum mirror_what { MIRROR_WRITES, MIRROR_ALL };
 enum client_cert { CLIENT_CERT_NONE, CLIENT_CERT_OPTIONAL, CLIENT_CERT_REQUIRED };
+enum token_by { TOKEN_BY_TOKEN, TOKEN_BY_JTI };
+enum token_failure { TOKEN_FAILURE_DENY, TOKEN_FAILURE_ALLOW };
 enum on_failure { ON_FAILURE_ERROR, ON_FAILURE_STALE, ON_FAILURE_MISS };
 
 /* A list of strings; items are owned by the struct that holds the list. */
@@ -141,6 +143,7 @@ struct namespace_config {
 	bool near_cache;
 	int64_t race_condition_ttl_ms; /* 0: off */
 	int64_t stale_if_error_ms;
+	bool has_tokens; /* it is made of [token_blacklist] */
 };
 
 /* [[server.listener]]: its clients see one namespace as a whole Redis. */
@@ -164,6 +167,23 @@ struct encryption_config {
 	char *hash_key;		 /* BASE64 of 32 bytes, secret: for hash_keys; "": none */
 	char *hash_key_file;
 	bool accept_plaintext;
+};
+
+/* [token_blacklist]; its keys are a namespace, called TOKENS_NAMESPACE. */
+#define TOKENS_NAMESPACE "token_blacklist"
+struct token_blacklist_config {
+	struct string_list prefixes; /* of keys; empty: there is no list */
+	char *upstream;		     /* name */
+	bool mirror;
+	bool hash_tokens;
+	enum token_by by;
+	char *secret; /* "": none; that of secret_file too */
+	char *secret_file;
+	int64_t ttl_ms; /* 0: for ever */
+	int64_t leeway_ms;
+	enum token_failure on_failure;
+	struct string_list tokens; /* secret */
+	char *file;		   /* "": none */
 };
 
 struct log_config {
@@ -194,6 +214,7 @@ struct config {
 	size_t n_namespaces;
 	struct near_cache_config near_cache;
 	struct encryption_config encryption;
+	struct token_blacklist_config token_blacklist;
 	struct log_config log;
 	struct problem_list warnings; /* nothing wrong, but not what somebody thinks either */
 };

@@ -7,7 +7,7 @@
  *       -> instance.c the upstreams, namespaces and listeners there are
  *       -> set.c      one value into one field: type, range, words
  *       -> check.c    what several options, or the world outside, have to say: runs once, at the end
- *          check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c
+ *          check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c, check_tokens.c
  */
 #ifndef KEYWEIR_CONFIG_LOAD_H
 #define KEYWEIR_CONFIG_LOAD_H
@@ -99,7 +99,7 @@ void listeners_load(struct loader *l, const struct toml_node *list, struct place
 /* The table [cache] of R Commerce. */
 void cache_load(struct loader *l, const char *file, const struct toml_node *table);
 
-/* ---- check.c, check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c ---- */
+/* ---- check.c, check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c, check_tokens.c ---- */
 
 /* password_file and its like, url_masked, upstream_index, and every rule between options. */
 void check_all(struct loader *l);
@@ -107,9 +107,13 @@ void check_upstream(struct loader *l, size_t i);
 void check_namespaces(struct loader *l);
 void check_near_cache(struct loader *l);
 void check_encryption(struct loader *l);
+void check_tokens(struct loader *l); /* before check_namespaces(): it makes one */
 
 /* The first line of the file that the option names, if it names one, takes the place of *secret. */
 void check_secret_file(struct loader *l, struct slot s, const char *path, char **secret);
+
+/* The file of secrets that the option names: a warning when more than its owner can read it. */
+void check_private(struct loader *l, struct slot s, const char *path);
 
 /* Of two options that go together the one that is not empty needs the other. */
 void check_pair(struct loader *l, struct slot a, struct slot b);

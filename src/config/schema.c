@@ -232,6 +232,9 @@ void *schema_field(struct config *config, struct slot s)
 	case IN_encryption:
 		base = &config->encryption;
 		break;
+	case IN_token_blacklist:
+		base = &config->token_blacklist;
+		break;
 	case IN_log:
 		base = &config->log;
 		break;

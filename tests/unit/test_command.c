@@ -123,7 +123,7 @@ START_TEST(rows_are_sound)
 		if (!strchr(cmd->name, '|'))
 			previous = cmd->name;
 		for (const char *p = cmd->name; *p; p++)
-			ck_assert_msg((*p >= 'a' && *p <= 'z') || (*p && strchr("|-_:0123456789", *p)), "%s",
+			ck_assert_msg((*p >= 'a' && *p <= 'z') || (*p && strchr("|-_:.0123456789", *p)), "%s",
 				      cmd->name);
 		ck_assert_uint_lt(cmd->handler, HANDLER_COUNT);
 		ck_assert_uint_le(cmd->timeout, TIMEOUT_WAIT);
