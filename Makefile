@@ -27,6 +27,7 @@ SOURCES := \
 	src/worker_routes.c \
 	src/base/arena.c \
 	src/base/buf.c \
+	src/base/lock.c \
 	src/base/log.c \
 	src/base/mailbox.c \
 	src/base/map.c \
@@ -38,6 +39,7 @@ SOURCES := \
 	src/cache/fifo.c \
 	src/cache/flight.c \
 	src/cache/item.c \
+	src/cache/shard.c \
 	src/cache/store.c \
 	src/cache/store_land.c \
 	src/cache/store_look.c \
@@ -201,7 +203,7 @@ Q := @
 say = @printf '  %-7s %s\n'
 endif
 
-.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr bench-namespaces install uninstall dist clean help \
+.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr bench-namespaces bench-hit-rate install uninstall dist clean help \
 	setup setup-test setup-bench test-binaries binary
 
 all: binary ## build build/release/keyweir
@@ -246,6 +248,13 @@ $(BUILD)/replay/%: tests/fuzz/%.c tests/fuzz/replay.c $(OBJECTS)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@.o $<
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@-main.o tests/fuzz/replay.c
 	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $@.o $@-main.o $(OBJECTS) $(LIBS)
+
+# The near-cache's memory alone, for tests/bench/bench-hit-rate.
+$(BUILD)/hit_rate: tests/bench/hit_rate.c tests/bench/policies.c tests/bench/policies.h $(OBJECTS)
+	$(say) BENCH $@
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@-policies.o tests/bench/policies.c
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@.o tests/bench/hit_rate.c
+	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $@.o $@-policies.o $(OBJECTS) $(LIBS) -lm
 
 -include $(OBJECTS:.o=.d) $(BUILD)/main.d
 
@@ -303,6 +312,10 @@ bench-instr: setup-bench all ## instructions, system calls and mallocs for a for
 
 bench-namespaces: setup-bench all ## CPU for a request in a namespace, and with sealed values
 	@tests/bench/bench-namespaces $(BINARY)
+
+bench-hit-rate: setup-bench ## the near-cache's memory: hit rates beside other policies, cost of a hit
+	@$(MAKE) --no-print-directory $(BUILD)/hit_rate
+	@tests/bench/bench-hit-rate $(BUILD)/hit_rate
 
 install: all ## install below DESTDIR and prefix
 	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(mandir)/man8 $(DESTDIR)$(mandir)/man5 \

@@ -13,7 +13,6 @@ enum { CHAIN_NEXT = 1, CHAIN_LEN = 2 };
 bool chunks_init(struct chunks *c, uint32_t n, size_t tables_len)
 {
 	size_t len = ((size_t)n + 1) * CHUNK_SIZE;
-	pthread_mutexattr_t attr;
 	void *p;
 
 	*c = (struct chunks){0};
@@ -28,10 +27,6 @@ bool chunks_init(struct chunks *c, uint32_t n, size_t tables_len)
 	c->n = n;
 	c->fresh = 1;
 	atomic_init(&c->used, 0);
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
-	pthread_mutex_init(&c->lock, &attr);
-	pthread_mutexattr_destroy(&attr);
 	return true;
 }
 
@@ -40,7 +35,6 @@ void chunks_fini(struct chunks *c)
 	if (!c->base)
 		return;
 	munmap(c->base, c->mapped);
-	pthread_mutex_destroy(&c->lock);
 	c->base = NULL;
 }
 
@@ -71,7 +65,7 @@ bool chunks_take(struct chunks *c, struct chain *chain, uint32_t n)
 	while (chain->n < n && any) {
 		uint32_t taken = 0;
 
-		pthread_mutex_lock(&c->lock);
+		lock_take(&c->lock);
 		while (chain->n < n && taken < TAKE_AT_ONCE) {
 			uint32_t i = take_one(c);
 
@@ -87,7 +81,7 @@ bool chunks_take(struct chunks *c, struct chain *chain, uint32_t n)
 			taken++;
 		}
 		atomic_fetch_add_explicit(&c->used, taken, memory_order_relaxed);
-		pthread_mutex_unlock(&c->lock);
+		lock_open(&c->lock);
 	}
 	if (chain->tail)
 		*chunk_link(c, chain->tail) = 0;
@@ -101,9 +95,9 @@ void chunks_give(struct chunks *c, uint32_t head, uint32_t n)
 	if (n == 0)
 		return;
 	words[CHAIN_LEN] = n;
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	words[CHAIN_NEXT] = c->stack;
 	c->stack = head;
 	atomic_fetch_sub_explicit(&c->used, n, memory_order_relaxed);
-	pthread_mutex_unlock(&c->lock);
+	lock_open(&c->lock);
 }

@@ -13,11 +13,12 @@
 #ifndef KEYWEIR_CACHE_CHUNKS_H
 #define KEYWEIR_CACHE_CHUNKS_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/lock.h"
 
 #define CHUNK_SIZE 128
 
@@ -26,8 +27,8 @@ struct chunks {
 	size_t mapped;
 	char *tables; /* behind the chunks; zeros at first */
 	uint32_t n;
-	_Alignas(64) pthread_mutex_t lock; /* a leaf: the rest is under it */
-	uint32_t open;			   /* the chain that is being used up: its next chunk, and how many there are */
+	_Alignas(64) struct lock lock; /* a leaf: the rest is under it */
+	uint32_t open;		       /* the chain that is being used up: its next chunk, and how many there are */
 	uint32_t open_n;
 	uint32_t stack;	       /* the first of the other chains */
 	uint32_t fresh;	       /* from here on none was ever used */

@@ -15,7 +15,7 @@ size_t fifo_ghosts_len(uint32_t n_chunks)
 
 void fifo_init(struct fifo *f, uint32_t n_chunks, uint32_t *ghosts)
 {
-	*f = (struct fifo){.ghosts = ghosts, .n_sets = n_chunks / GHOST_WAYS + 1};
+	*f = (struct fifo){.ghosts = ghosts, .n_sets = n_chunks / GHOST_WAYS + 1, .full = n_chunks};
 	while (n_chunks >> f->tick_bits >= 1 << 14)
 		f->tick_bits++;
 }
@@ -53,14 +53,14 @@ void fifo_remember(struct fifo *f, uint32_t hash)
 	f->clock++;
 }
 
-/* Whether it left not long ago: as many as are in the main queue have left since at most. Forgets it. */
+/* Whether it left not long ago: at most as many have left since as a full shard has. Forgets it. */
 static bool ghost_take(struct fifo *f, uint32_t hash)
 {
 	uint32_t *set = ghost_set(f, hash), print = ghost_print(hash);
 
 	for (int i = 0; i < GHOST_WAYS; i++)
 		if (set[i] >> 16 == print) {
-			bool young = ghost_age(f, set[i]) <= f->main.items >> f->tick_bits;
+			bool young = ghost_age(f, set[i]) <= f->full >> f->tick_bits;
 
 			set[i] = 0;
 			return young;
@@ -123,18 +123,32 @@ static void to_main(struct fifo *f, const struct chunks *c, struct store_item *i
 	push(&f->main, c, it);
 }
 
+/* The oldest of a queue, if it is of no use. */
+static struct store_item *useless_end(const struct fifo_queue *q, const struct chunks *c, fifo_useless_fn useless,
+				      const void *ctx)
+{
+	struct store_item *it = q->oldest ? item_at(c, q->oldest) : NULL;
+
+	return it && it->pins == 0 && useless(ctx, it) ? it : NULL;
+}
+
 struct store_item *fifo_victim(struct fifo *f, const struct chunks *c, fifo_useless_fn useless, const void *ctx)
 {
+	f->full = f->small.items + f->main.items;
 	for (int step = 0; step < STEPS_MAX; step++) {
 		uint64_t all = (uint64_t)f->small.chunks + f->main.chunks;
 		bool small = f->main.items == 0 || (uint64_t)f->small.chunks * 100 > all * SMALL_SHARE;
 		uint32_t i = small ? f->small.oldest : f->main.oldest;
-		struct store_item *it;
+		struct store_item *it = useless_end(&f->main, c, useless, ctx);
 
+		if (!it)
+			it = useless_end(&f->small, c, useless, ctx);
+		if (it)
+			return it;
 		if (i == 0)
 			return NULL;
 		it = item_at(c, i);
-		if (it->pins == 0 && (useless(ctx, it) || it->freq < (small ? PROMOTE_FREQ : 1)))
+		if (it->pins == 0 && it->freq < (small ? PROMOTE_FREQ : 1))
 			return it;
 		if (small)
 			it->freq = 0;

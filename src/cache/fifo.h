@@ -25,7 +25,8 @@ struct fifo {
 	struct fifo_queue small, main;
 	uint32_t *ghosts; /* GHOST_WAYS for each set: a fingerprint and when it was made, 16 bits each; 0: none */
 	uint32_t n_sets;
-	uint32_t clock;	    /* how many were made */
+	uint32_t full;	    /* how many items there were when room was last needed */
+	uint32_t clock;	    /* how many ghosts were made */
 	unsigned tick_bits; /* what of the clock is too fine for 16 bits */
 };
 

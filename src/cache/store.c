@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The near-cache's memory: see store.h. Here: the store itself, its shards, what is forgotten, and what is counted. */
+/* The near-cache's memory: see store.h. Here: the store itself, and what is forgotten. */
 #include "cache/store_private.h"
 
 #include <sodium.h>
@@ -32,12 +32,6 @@ static size_t tables_len(uint32_t per_shard)
 
 static void shard_init(struct shard *sh, uint32_t per_shard, char *tables)
 {
-	pthread_mutexattr_t attr;
-
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
-	pthread_mutex_init(&sh->lock, &attr);
-	pthread_mutexattr_destroy(&attr);
 	fifo_init(&sh->fifo, per_shard, (uint32_t *)(void *)tables);
 	sh->n_buckets = per_shard;
 	sh->buckets = (uint32_t *)(void *)(tables + fifo_ghosts_len(per_shard));
@@ -70,9 +64,11 @@ struct store *store_new(size_t max_bytes, size_t n_namespaces)
 		free(s);
 		return NULL;
 	}
-	s->bytes_max = max_bytes;
 	s->n_shards = n_shards;
 	s->bytes_fixed = fixed + n_shards * tables_len(per_shard) + CHUNK_SIZE;
+	s->bytes_max = s->bytes_fixed + (size_t)s->chunks.n * CHUNK_SIZE;
+	if (s->bytes_max < max_bytes)
+		s->bytes_max = max_bytes; /* else there are more namespaces than memory */
 	s->n_namespaces = n_namespaces;
 	s->counts = aligned_alloc(sizeof(struct counts), (n_namespaces + 1) * sizeof(struct counts));
 	if (!s->counts)
@@ -113,141 +109,15 @@ void store_unref(struct store **sp)
 		for (int j = 0; j < FLIGHT_HEADS; j++)
 			LIST_EACH (pos, next, &s->shards[i].flights[j])
 				flight_kill(container_of(pos, struct flight, node));
-		pthread_mutex_destroy(&s->shards[i].lock);
 	}
 	chunks_fini(&s->chunks);
 	free(s->counts);
 	free(s);
 }
 
-_Static_assert(crypto_shorthash_BYTES == sizeof(uint64_t) && crypto_shorthash_KEYBYTES == 16, "SipHash");
-
 uint64_t store_hash(const struct store *s, uint32_t upstream, const char *key, size_t len)
 {
 	return siphash13(&s->seed, key, len) ^ upstream * 0x9e3779b97f4a7c15ULL;
-}
-
-/* ---- what is in a shard ---- */
-
-/* Of a namespace that is not known, all are counted in one place that nobody asks for. */
-static struct counts *counts_of(struct store *s, unsigned namespace)
-{
-	return &s->counts[namespace < s->n_namespaces ? namespace : s->n_namespaces];
-}
-
-static void add(atomic_ullong *count, unsigned long long n)
-{
-	atomic_fetch_add_explicit(count, n, memory_order_relaxed);
-}
-
-static void sub(atomic_ullong *count, unsigned long long n)
-{
-	atomic_fetch_sub_explicit(count, n, memory_order_relaxed);
-}
-
-void shard_add(struct store *s, struct shard *sh, struct store_item *it)
-{
-	uint32_t *bucket = shard_bucket(sh, it->hash);
-	struct counts *counts = counts_of(s, it->namespace);
-
-	it->next = *bucket;
-	*bucket = item_index(&s->chunks, it);
-	fifo_add(&sh->fifo, &s->chunks, it);
-	add(&counts->items, 1);
-	add(&counts->bytes, (uint64_t)item_chunks(it) * CHUNK_SIZE);
-	add(&counts->fills, 1);
-}
-
-void shard_remove(struct store *s, struct shard *sh, struct store_item *it, enum store_cause cause, struct doomed *out)
-{
-	uint32_t i = item_index(&s->chunks, it), *link = shard_bucket(sh, it->hash);
-	struct counts *counts = counts_of(s, it->namespace);
-
-	while (*link != i)
-		link = &item_at(&s->chunks, *link)->next;
-	*link = it->next;
-	fifo_remove(&sh->fifo, &s->chunks, it);
-	sub(&counts->items, 1);
-	sub(&counts->bytes, (uint64_t)item_chunks(it) * CHUNK_SIZE);
-	add(&counts->gone[cause], 1);
-	it->state |= ITEM_GONE;
-	if (it->pins > 0)
-		return; /* store_unpin() gives it back */
-	it->next = out->first;
-	out->first = i;
-}
-
-void store_bury(struct store *s, struct doomed *doomed)
-{
-	while (doomed->first) {
-		struct store_item *it = item_at(&s->chunks, doomed->first);
-
-		doomed->first = it->next;
-		chunks_give(&s->chunks, item_index(&s->chunks, it), item_chunks(it));
-	}
-}
-
-/* ---- who leaves when there is no room ---- */
-
-struct useless {
-	const struct store *store;
-	int64_t now_us;
-};
-
-static bool is_useless(const void *ctx, const struct store_item *it)
-{
-	const struct useless *u = ctx;
-	uint64_t newest = atomic_load_explicit(&u->store->newest[it->truth.node % STORE_NODES], memory_order_relaxed);
-
-	if (newest >> 32 == it->truth.node && (int32_t)((uint32_t)newest - it->truth.epoch) > 0)
-		return true;
-	return u->now_us >= it->expires_us + (int64_t)it->race_ms * 1000;
-}
-
-/* Takes some out of one shard. Whether there were any. */
-static bool evict_from(struct store *s, struct shard *sh, unsigned n)
-{
-	struct useless ctx = {s, atomic_load_explicit(&s->now_us, memory_order_relaxed)};
-	struct doomed doomed = {0};
-
-	pthread_mutex_lock(&sh->lock);
-	for (; n > 0; n--) {
-		struct store_item *it = fifo_victim(&sh->fifo, &s->chunks, is_useless, &ctx);
-		enum store_cause cause = STORE_EVICTED;
-
-		if (!it)
-			break;
-		if (ctx.now_us >= it->expires_us)
-			cause = STORE_EXPIRED;
-		else if (is_useless(&ctx, it))
-			cause = STORE_OUTDATED;
-		if (cause != STORE_EVICTED || !(it->state & ITEM_MAIN))
-			fifo_remember(&sh->fifo, it->hash);
-		shard_remove(s, sh, it, cause, &doomed);
-	}
-	pthread_mutex_unlock(&sh->lock);
-	if (!doomed.first)
-		return false;
-	store_bury(s, &doomed);
-	return true;
-}
-
-bool store_make_room(struct store *s, struct chain *chain, uint32_t n)
-{
-	/* All may be pinned. */
-	for (unsigned in_vain = 0; in_vain < 4 * s->n_shards;) {
-		unsigned turn, missing;
-
-		if (chunks_take(&s->chunks, chain, n))
-			return true;
-		turn = atomic_fetch_add_explicit(&s->evict_next, 1, memory_order_relaxed);
-		missing = n - chain->n;
-		if (!evict_from(s, &s->shards[turn & (s->n_shards - 1)], missing < 32 ? 1 : missing < 256 ? 4 : 16))
-			in_vain++;
-	}
-	if (chain->n > 0)
-		chunks_give(&s->chunks, chain->head, chain->n);
-	return false;
 }
 
 /* ---- what is forgotten ---- */
@@ -266,12 +136,12 @@ static void forget_item(struct store *s, struct shard *sh, struct store_item *it
 void store_forget_hash(struct store *s, uint64_t hash, enum store_cause cause, int64_t now_us)
 {
 	struct shard *sh = store_shard(s, (uint32_t)hash);
-	struct store *successor = atomic_load(&s->successor);
+	struct store *successor = atomic_load_explicit(&s->successor, memory_order_acquire);
 	struct doomed doomed = {0};
 
 	if (successor)
 		store_forget_hash(successor, hash, cause, now_us);
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	flight_kill_hash(sh->flights, hash);
 	for (uint32_t i = *shard_bucket(sh, (uint32_t)hash); i;) {
 		struct store_item *it = item_at(&s->chunks, i);
@@ -280,7 +150,7 @@ void store_forget_hash(struct store *s, uint64_t hash, enum store_cause cause, i
 		if (it->hash == (uint32_t)hash)
 			forget_item(s, sh, it, cause, now_us, &doomed);
 	}
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	store_bury(s, &doomed);
 }
 
@@ -292,7 +162,7 @@ void store_forget(struct store *s, const struct store_key *key, enum store_cause
 /* Flights first: one that begins later asks after the flush. */
 static void flush_flights(struct shard *sh, store_choose_fn choose, void *ctx)
 {
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	for (int i = 0; i < FLIGHT_HEADS; i++)
 		LIST_EACH (pos, next, &sh->flights[i]) {
 			struct flight *f = container_of(pos, struct flight, node);
@@ -300,7 +170,7 @@ static void flush_flights(struct shard *sh, store_choose_fn choose, void *ctx)
 			if (!choose || choose(ctx, f->key.upstream, f->namespace, f->key.p, f->key.len))
 				flight_kill(f);
 		}
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 }
 
 static uint64_t flush_bucket(struct store *s, struct shard *sh, uint32_t i, store_choose_fn choose, void *ctx,
@@ -336,10 +206,10 @@ uint64_t store_flush(struct store *s, store_choose_fn choose, void *ctx)
 			uint32_t end = sh->n_buckets - b < FLUSH_AT_ONCE ? sh->n_buckets : b + FLUSH_AT_ONCE;
 			struct doomed doomed = {0};
 
-			pthread_mutex_lock(&sh->lock);
+			lock_take(&sh->lock);
 			for (; b < end; b++)
 				n += flush_bucket(s, sh, sh->buckets[b], choose, ctx, name, &doomed);
-			pthread_mutex_unlock(&sh->lock);
+			lock_open(&sh->lock);
 			store_bury(s, &doomed);
 		}
 	}
@@ -347,20 +217,7 @@ uint64_t store_flush(struct store *s, store_choose_fn choose, void *ctx)
 	return n;
 }
 
-/* ---- what is counted ---- */
-
-void store_counts(struct store *s, unsigned namespace, struct store_counts *out)
-{
-	const struct counts *c = counts_of(s, namespace);
-
-	*out = (struct store_counts){
-		.items = atomic_load_explicit(&c->items, memory_order_relaxed),
-		.bytes = atomic_load_explicit(&c->bytes, memory_order_relaxed),
-		.fills = atomic_load_explicit(&c->fills, memory_order_relaxed),
-	};
-	for (int i = 0; i < STORE_CAUSES; i++)
-		out->gone[i] = atomic_load_explicit(&c->gone[i], memory_order_relaxed);
-}
+/* ---- how much ---- */
 
 size_t store_bytes(struct store *s)
 {

@@ -5,6 +5,8 @@
 #define LARGE_US     5000000 /* for so long it is remembered that a reply is too large, if its key stays as it is */
 #define LARGEST_PART 8	     /* of the store one item may have at most */
 
+#define NEVER_US (INT64_MAX / 2)
+
 /* ---- the new item, made before the lock is taken ---- */
 
 static bool is_too_large(const struct store *s, const struct flight *f, const struct store_landing *landing)
@@ -14,6 +16,11 @@ static bool is_too_large(const struct store *s, const struct flight *f, const st
 	if (landing->too_large || landing->len > UINT32_MAX)
 		return true;
 	return item_chunks_for(names + landing->len) > s->chunks.n / LARGEST_PART;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
 }
 
 static void write_item(const struct store *s, struct store_item *it, const struct flight *f,
@@ -28,7 +35,7 @@ static void write_item(const struct store *s, struct store_item *it, const struc
 		.upstream = f->key.upstream,
 		.truth = f->truth,
 		.filled_us = f->started_us,
-		.expires_us = large ? landing->now_us + LARGE_US : landing->expires_us,
+		.expires_us = large ? landing->now_us + LARGE_US : earlier(landing->expires_us, NEVER_US),
 		.reply_len = large ? 0 : (uint32_t)landing->len,
 		.key_len = (uint16_t)f->key.len,
 		.args_len = (uint16_t)f->request.args_len,
@@ -165,13 +172,13 @@ void store_land(struct store *s, struct flight **flight, const struct store_land
 	}
 	sh = store_shard(s, (uint32_t)f->key.hash);
 	it = make_item(s, f, landing);
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	if (settle(s, sh, f, landing, it, landed, &pinned, &doomed)) {
 		landed->kept = !(it->what & ITEM_TOO_LARGE);
 		it = NULL;
 	}
 	landed->waiters = f->waiters;
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	store_bury(s, &doomed);
 	if (it)
 		chunks_give(&s->chunks, item_index(&s->chunks, it), item_chunks(it));

@@ -23,7 +23,7 @@ static inline enum standing standing_of(const struct store_item *it, const struc
 	return item_in_race(it, ask->race_us, ask->now_us) ? PAST : USELESS;
 }
 
-static void hand_out(const struct store *s, struct store_item *it, struct store_hit *hit)
+static inline void hand_out(const struct store *s, struct store_item *it, struct store_hit *hit)
 {
 	hit->len = it->reply_len;
 	hit->filled_us = it->filled_us;
@@ -66,8 +66,9 @@ static void lead(struct store *s, struct shard *sh, struct store_item *it, bool 
  * Under the lock, with what was found. *f: a new flight, taken when the verdict is LEAD; NULL: there is none yet, and
  * LEAD means that one is needed.
  */
-static enum store_verdict judge(struct store *s, struct shard *sh, struct store_item *it, const struct store_ask *ask,
-				struct store_hit *hit, struct flight *f)
+__attribute__((noinline)) static enum store_verdict judge(struct store *s, struct shard *sh, struct store_item *it,
+							  const struct store_ask *ask, struct store_hit *hit,
+							  struct flight *f)
 {
 	enum standing standing = it ? standing_of(it, ask) : USELESS;
 	bool past = standing == PAST;
@@ -94,17 +95,18 @@ static enum store_verdict judge(struct store *s, struct shard *sh, struct store_
 }
 
 /* No memory is asked for under the lock; so who will probably lead comes again with a flight. */
-static enum store_verdict look_again(struct store *s, struct shard *sh, const struct store_ask *ask,
-				     struct store_hit *hit, struct flight **flight)
+__attribute__((noinline)) static enum store_verdict look_again(struct store *s, struct shard *sh,
+							       const struct store_ask *ask, struct store_hit *hit,
+							       struct flight **flight)
 {
 	struct flight *f = flight_new(ask);
 	enum store_verdict verdict;
 
 	if (!f)
 		return STORE_PASS;
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	verdict = judge(s, sh, shard_find(s, sh, &ask->key, &ask->request), ask, hit, f);
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	if (verdict == STORE_LEAD)
 		*flight = f;
 	else
@@ -123,17 +125,17 @@ enum store_verdict store_look(struct store *s, const struct store_ask *ask, stru
 	if (ask->key.len > ITEM_NAME_MAX || ask->request.args_len > ITEM_NAME_MAX ||
 	    atomic_load_explicit(&s->closed, memory_order_acquire))
 		return STORE_PASS;
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	it = shard_find(s, sh, &ask->key, &ask->request);
 	if (it && standing_of(it, ask) == GOOD) {
 		fifo_found(it);
 		hit->stale = false;
 		hand_out(s, it, hit);
-		pthread_mutex_unlock(&sh->lock);
+		lock_open(&sh->lock);
 		return STORE_HIT;
 	}
 	verdict = judge(s, sh, it, ask, hit, NULL);
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	return verdict == STORE_LEAD ? look_again(s, sh, ask, hit, flight) : verdict;
 }
 
@@ -149,9 +151,9 @@ void store_unpin(struct store *s, struct store_item **item)
 	bool last;
 
 	*item = NULL;
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	last = --it->pins == 0 && it->state & ITEM_GONE;
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	if (last)
 		chunks_give(&s->chunks, item_index(&s->chunks, it), item_chunks(it));
 }
@@ -163,7 +165,7 @@ bool store_find_last(struct store *s, const struct store_key *key, const struct 
 	struct store_item *it;
 	bool found;
 
-	pthread_mutex_lock(&sh->lock);
+	lock_take(&sh->lock);
 	it = shard_find(s, sh, key, request);
 	/* Of one that was to be looked at again it is not known whether it was overwritten. */
 	found = it && !atomic_load(&s->closed) && !(it->what & ITEM_TOO_LARGE) && !(it->state & ITEM_RECHECK);
@@ -174,6 +176,6 @@ bool store_find_last(struct store *s, const struct store_key *key, const struct 
 		hit->stale = true;
 		hand_out(s, it, hit);
 	}
-	pthread_mutex_unlock(&sh->lock);
+	lock_open(&sh->lock);
 	return found;
 }

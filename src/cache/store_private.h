@@ -3,9 +3,9 @@
 #ifndef KEYWEIR_CACHE_STORE_PRIVATE_H
 #define KEYWEIR_CACHE_STORE_PRIVATE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/lock.h"
 #include "base/siphash.h"
 #include "cache/fifo.h"
 #include "cache/flight.h"
@@ -16,8 +16,8 @@
 
 /* A part of the keys, by hash. */
 struct shard {
-	_Alignas(64) pthread_mutex_t lock; /* all that is here and in the items is under it */
-	uint32_t *buckets;		   /* the first item of each */
+	_Alignas(64) struct lock lock; /* all that is here and in the items is under it */
+	uint32_t *buckets;	       /* the first item of each */
 	uint32_t n_buckets;
 	struct fifo fifo;
 	struct list flights[FLIGHT_HEADS];

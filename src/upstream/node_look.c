@@ -7,6 +7,8 @@
 #include "resp/number.h"
 #include "resp/reply_frame.h"
 
+#define HASH_START 0xcbf29ce484222325u /* FNV-1a */
+
 struct text {
 	const char *p;
 	size_t len;
@@ -42,6 +44,18 @@ bool node_look_is_master(const char *reply, size_t len)
 	return reply_cursor_next(&cur, &item) && item.type == '*' && item.number > 0 &&
 	       reply_cursor_next(&cur, &item) && item.type == '$' &&
 	       text_is((struct text){item.text, item.len}, "master");
+}
+
+static uint64_t hash_text(uint64_t h, struct text t)
+{
+	for (size_t i = 0; i < t.len; i++)
+		h = (h ^ (unsigned char)t.p[i]) * 0x100000001b3u;
+	return (h ^ ' ') * 0x100000001b3u;
+}
+
+uint64_t node_look_swaps(const char *reply, size_t len)
+{
+	return hash_text(HASH_START, (struct text){reply, len});
 }
 
 /* A bulk string, or a verbatim one of RESP3 ("txt:..."). */
@@ -93,13 +107,6 @@ static bool has_flag(struct text flags, const char *flag)
 	return false;
 }
 
-static uint64_t hash_text(uint64_t h, struct text t)
-{
-	for (size_t i = 0; i < t.len; i++)
-		h = (h ^ (unsigned char)t.p[i]) * 0x100000001b3u; /* FNV-1a */
-	return (h ^ ' ') * 0x100000001b3u;
-}
-
 /*
  * id address flags master ping-sent pong-received epoch link-state slots...
  * https://redis.io/commands/cluster-nodes/
@@ -112,7 +119,7 @@ static bool read_line(struct cluster_look *look, struct text line)
 	if (!has_flag(flags, "myself"))
 		return false;
 	look->ok = look->ok && has_flag(flags, "master");
-	look->line = hash_text(hash_text(0xcbf29ce484222325u, id), text_take(&line, ' '));
+	look->line = hash_text(hash_text(HASH_START, id), text_take(&line, ' '));
 	text_take(&line, ' ');
 	text_take(&line, ' ');
 	look->line = hash_text(look->line, line);

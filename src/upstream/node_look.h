@@ -17,6 +17,12 @@
 /* The reply to ROLE: whether it says "master". */
 bool node_look_is_master(const char *reply, size_t len);
 
+/*
+ * The reply to LATENCY HISTOGRAM swapdb (Redis 7), as a number that is another one when SWAPDB was called between.
+ * SWAPDB changes every key, and CLIENT TRACKING tells nothing of it.
+ */
+uint64_t node_look_swaps(const char *reply, size_t len);
+
 struct cluster_look {
 	bool ok;		/* cluster_state, and it is a master */
 	uint64_t current_epoch; /* of the whole Cluster */

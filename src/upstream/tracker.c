@@ -4,8 +4,9 @@
  *
  * Every TRUTH_BEAT_MS the node is asked: by PING, and where there is more to know of it than that it is there, by a
  * look at what it says of itself (ROLE under Sentinel, CLUSTER INFO and NODES in a Cluster; PING counts between two of
- * these). When a worker wants to know at once it is PING. With two connections (RESP2) the truth is what both have
- * confirmed: that a was told all, and that b, whose tracking it is, was there after it.
+ * these). Where there are databases it is also asked whether SWAPDB was called, of which CLIENT TRACKING tells nothing.
+ * When a worker wants to know at once it is PING. With two connections (RESP2) the truth is what both have confirmed:
+ * that a was told all, and that b, whose tracking it is, was there after it.
  *
  * A link that is silent confirms nothing; it is given up only after some seconds, since Redis sends on it in order:
  * when it was only busy, nothing is lost, and what was kept is good again.
@@ -123,6 +124,8 @@ static void ask_look(struct tracker *t, int64_t now_us)
 {
 	struct wire *w = command_wire(t);
 
+	if (t->counts_swaps && !wire_is_asked(w, ASK_SWAPS)) /* before what confirms */
+		wire_ask(w, ASK_SWAPS, now_us, 3, (const char *const[]){"LATENCY", "HISTOGRAM", "swapdb"});
 	if (t->node->conf->mode == UPSTREAM_SENTINEL && !wire_is_asked(w, ASK_ROLE)) {
 		wire_ask(w, ASK_ROLE, now_us, 1, (const char *const[]){"ROLE"});
 	} else if (t->node->conf->mode == UPSTREAM_CLUSTER && !wire_is_asked(w, ASK_CLUSTER_NODES)) {
@@ -210,6 +213,17 @@ static void on_role(struct tracker *t, struct wire *w, const struct answer *a)
 	looked(t, w, master, a);
 }
 
+static void on_swaps(struct tracker *t, const struct answer *a)
+{
+	uint64_t swaps = node_look_swaps(a->p, a->len);
+
+	t->counts_swaps = !a->why[0];
+	if (t->saw_swaps && t->counts_swaps && swaps != t->swaps)
+		truth_end(&t->node->truth, false, clock_now_us());
+	t->saw_swaps = true;
+	t->swaps = swaps;
+}
+
 static void on_cluster_info(struct tracker *t, const struct answer *a)
 {
 	t->fresh = (struct cluster_look){0};
@@ -262,6 +276,9 @@ static void on_answered(void *ctx, struct wire *w, enum question q, const char *
 	if (tracker_step_answered(t, w, q, &a))
 		return;
 	switch (q) {
+	case ASK_SWAPS:
+		on_swaps(t, &a);
+		break;
 	case ASK_ROLE:
 		on_role(t, w, &a);
 		break;
@@ -300,7 +317,8 @@ static void start(struct tracker *t, enum tracking_mode mode)
 	t->mode = mode;
 	t->backoff_ms = 0;
 	t->well = t->node->conf->mode == UPSTREAM_STANDALONE;
-	t->looked = false;
+	t->looked = t->saw_swaps = false;
+	t->counts_swaps = t->node->conf->mode != UPSTREAM_CLUSTER;
 	t->looked_us = 0;
 	end_epoch(t);
 	doubt(t);

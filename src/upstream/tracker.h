@@ -10,7 +10,10 @@
  *   neither: nothing is known to be true; or, with `untracked`, PING alone confirms (max_staleness)
  *
  * A Redis that was up to now a master and says that it is none, a Cluster node whose Cluster is down, and one that is
- * silent confirm nothing. Control thread.
+ * silent confirm nothing. Where a Cluster's node says that its slots have changed, or are on their way to another, its
+ * epoch ends and the upstream's map is stale. The epoch ends, too, when SWAPDB was called (seen with Redis 7).
+ * What a node says of itself is asked every TRUTH_BEAT_MS: where tracker_confirm() is sooner, that much older.
+ * Control thread.
  */
 #ifndef KEYWEIR_TRACKER_H
 #define KEYWEIR_TRACKER_H

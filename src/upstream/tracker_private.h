@@ -26,6 +26,9 @@ struct tracker {
 	bool well;		 /* the last look found what it must */
 	bool looked;		 /* there was one on this connection, and this is what it found: */
 	struct cluster_look look, fresh;
+	bool counts_swaps; /* it tells whether SWAPDB was called, and said this: */
+	bool saw_swaps;
+	uint64_t swaps;
 	int64_t looked_us; /* when it was asked for */
 	int64_t asked_us;  /* the last PING or look */
 	int64_t tried_us;  /* NONE: when tracking was last tried */

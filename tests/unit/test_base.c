@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Buffers, output queues, maps, lists, globs. */
+/* Buffers, output queues, maps, lists, globs, hashes, locks. */
 #include <check.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,8 +11,10 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "base/lock.h"
 #include "base/map.h"
 #include "base/outq.h"
+#include "base/siphash.h"
 #include "policy/glob.h"
 
 START_TEST(buf_grows_and_moves)
@@ -173,6 +177,59 @@ START_TEST(lists)
 }
 END_TEST
 
+/* What Rust's DefaultHasher, which is SipHash-1-3 under a key of zeros, says of the bytes 0, 1, 2 ... */
+static const struct {
+	size_t len;
+	uint64_t hash;
+} hashes[] = {
+	{0, 0xd1fba762150c532cULL}, {1, 0x68a914128e01e473ULL},	 {7, 0x2f098ab0c751325aULL},
+	{8, 0xead411e67ebe2eeaULL}, {20, 0x639e355ae68c0100ULL}, {63, 0x385d3e39e5f37359ULL},
+};
+
+START_TEST(siphash_is_siphash)
+{
+	struct siphash_key zero = {{0, 0}}, other = {{0, 1}};
+	unsigned char bytes[64];
+
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (unsigned char)i;
+	ck_assert_uint_eq(siphash13(&zero, bytes, hashes[_i].len), hashes[_i].hash);
+	ck_assert_uint_ne(siphash13(&other, bytes, hashes[_i].len), hashes[_i].hash);
+}
+END_TEST
+
+struct guarded {
+	struct lock lock;
+	unsigned long count;
+};
+
+static void *count_up(void *arg)
+{
+	struct guarded *g = arg;
+
+	for (int i = 0; i < 200000; i++) {
+		lock_take(&g->lock);
+		g->count++;
+		if (i % 1000 == 0)
+			sched_yield(); /* so that others come to sleep */
+		lock_open(&g->lock);
+	}
+	return NULL;
+}
+
+START_TEST(lock_keeps_others_out)
+{
+	struct guarded g = {0};
+	pthread_t threads[4];
+
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, count_up, &g), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_uint_eq(g.count, 800000);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("base");
@@ -188,6 +245,8 @@ int main(void)
 	tcase_add_test(t, map_holds);
 	tcase_add_loop_test(t, globs_match, 0, sizeof(globs) / sizeof(*globs));
 	tcase_add_test(t, lists);
+	tcase_add_loop_test(t, siphash_is_siphash, 0, sizeof(hashes) / sizeof(*hashes));
+	tcase_add_test(t, lock_keeps_others_out);
 	suite_add_tcase(s, t);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

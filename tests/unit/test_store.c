@@ -967,6 +967,97 @@ START_TEST(requests_of_a_key_are_bounded)
 }
 END_TEST
 
+/* ---- who leaves ---- */
+
+static void fill_some(const char *prefix, int n)
+{
+	char key[32];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "%s%d", prefix, i);
+		fill(key, "v");
+	}
+}
+
+static int count_there(const char *prefix, int n, uint32_t epoch)
+{
+	char key[32];
+	int found = 0;
+
+	for (int i = 0; i < n; i++) {
+		struct store_ask ask;
+
+		snprintf(key, sizeof(key), "%s%d", prefix, i);
+		ask = ask_for(key);
+		ask.truth.epoch = epoch;
+		ask.may_lead = false;
+		found += look(&ask) == STORE_HIT;
+	}
+	return found;
+}
+
+START_TEST(popular_ones_survive_a_scan)
+{
+	fill_some("hot", 1000);
+	ck_assert_int_eq(count_there("hot", 1000, 1), 1000);
+	fill_some("once", 100000);
+	ck_assert_int_gt(count_there("hot", 1000, 1), 950);
+	ck_assert_int_lt(count_there("once", 100000, 1), 31000); /* 4 MB are not more */
+	ck_assert_int_gt(count_there("once", 100000, 1), 25000);
+	ck_assert_uint_gt(counts_now(1).gone[STORE_EVICTED], 69000);
+}
+END_TEST
+
+/* That their keys changed does not make them unpopular. */
+START_TEST(popular_ones_that_changed_survive_a_scan)
+{
+	char key[32];
+
+	fill_some("hot", 1000);
+	ck_assert_int_eq(count_there("hot", 1000, 1), 1000);
+	fill_some("once", 100000);
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof(key), "hot%d", i);
+		forget(key, STORE_TRACKED);
+	}
+	ck_assert_int_eq(count_there("hot", 1000, 1), 0);
+	fill_some("hot", 1000);
+	fill_some("other", 100000);
+	ck_assert_int_gt(count_there("hot", 1000, 1), 950);
+}
+END_TEST
+
+/* Nobody will ask for what is of an epoch that is over, or past its time: it goes first, however popular it was. */
+START_TEST(useless_ones_leave_first)
+{
+	for (int expired = 0; expired < 2; expired++) {
+		enum store_cause cause = expired ? STORE_EXPIRED : STORE_OUTDATED;
+		uint64_t evicted;
+
+		fill_some("old", 50000);
+		for (int i = 0; i < 7; i++)
+			ck_assert_int_gt(count_there("old", 50000, 1), 25000);
+		evicted = counts_now(1).gone[STORE_EVICTED];
+		if (expired)
+			now += 10 * S;
+		for (int i = 0; i < 20000; i++) {
+			char key[32];
+			struct store_ask ask;
+
+			snprintf(key, sizeof(key), "new%d", i);
+			ask = ask_for(key);
+			if (!expired)
+				ask.truth.epoch = 2;
+			fill_ask(&ask, "v");
+		}
+		ck_assert_int_eq(count_there("new", 20000, expired ? 1 : 2), 20000);
+		ck_assert_uint_gt(counts_now(1).gone[cause], 19000);
+		ck_assert_uint_lt(counts_now(1).gone[STORE_EVICTED] - evicted, 100);
+		store_flush(store, NULL, NULL);
+	}
+}
+END_TEST
+
 /* ---- pinned ---- */
 
 START_TEST(pinned_reply_stays_readable)
@@ -1074,6 +1165,9 @@ static const TTest *const *const tests[] = {
 	&names_too_long_pass,
 	&short_values_need_one_chunk,
 	&requests_of_a_key_are_bounded,
+	&popular_ones_survive_a_scan,
+	&popular_ones_that_changed_survive_a_scan,
+	&useless_ones_leave_first,
 	&pinned_reply_stays_readable,
 	&no_room_when_all_is_pinned,
 };

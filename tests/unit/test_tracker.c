@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "config_help.h"
-#include "upstream/tracker.h"
+#include "upstream/tracker_private.h"
 #include "upstream/upstream.h"
 
 #define PATIENCE_US 20000000
@@ -519,6 +519,13 @@ START_TEST(flushed)
 	TELL(&one, "SET p:1 x");
 	TELL(&one, "FLUSHDB ASYNC");
 	RUN_UNTIL(epoch() == before + 2);
+	TELL(&one, "SWAPDB 0 7"); /* of which Redis tells nobody */
+	RUN_UNTIL(epoch() == before + 3);
+	ck_assert_int_eq(truth_held_until(&node->truth, before + 2, clock_now_us()), 0);
+	TELL(&one, "EVAL %s 0", "redis.call('SWAPDB', 0, 7)");
+	RUN_UNTIL(epoch() == before + 4);
+	run_ms(250);
+	ck_assert_uint_eq(epoch(), before + 4);
 	ck_assert_int_eq(mode(), want);
 }
 END_TEST
@@ -734,6 +741,35 @@ START_TEST(forbidden)
 }
 END_TEST
 
+/* What was refused is tried again now and then, and nothing is void because of that. */
+START_TEST(allowed_later)
+{
+	enum tracking_mode want = start(_i);
+	unsigned before;
+
+	TELL(&one, "ACL SETUSER default -client|tracking");
+	TRACK(true, "p:");
+	RUN_UNTIL(mode() == TRACKING_NONE && holds());
+	before = epoch();
+	for (unsigned i = 0; i < 3; i++) {
+		int64_t at_us = clock_now_us();
+
+		tracker->tried_us -= 61000000;
+		RUN_UNTIL(confirmed_us() > at_us + 200000);
+		ck_assert_int_gt(tracker->tried_us, at_us);
+	}
+	ck_assert_int_eq(mode(), TRACKING_NONE);
+	ck_assert_uint_eq(epoch(), before);
+	TELL(&one, "ACL SETUSER default +client|tracking");
+	tracker->tried_us -= 61000000;
+	RUN_UNTIL(mode() == want);
+	ck_assert_uint_eq(epoch(), before + 1);
+	RUN_UNTIL(holds());
+	TELL(&one, "SET p:1 x");
+	RUN_UNTIL(has_changed("p:1"));
+}
+END_TEST
+
 START_TEST(login)
 {
 	static const char *const users[] = {":secret@", "k:sesame@"};
@@ -920,6 +956,7 @@ int main(void)
 	tcase_add_loop_test(t, gone_and_back, 0, 2);
 	tcase_add_loop_test(t, many_at_once, 0, 2);
 	tcase_add_loop_test(t, forbidden, 0, 5);
+	tcase_add_loop_test(t, allowed_later, 0, 2);
 	tcase_add_loop_test(t, login, 0, 2);
 	tcase_add_test(t, sentinel_master);
 	tcase_add_test(t, cluster_node);
