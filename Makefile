@@ -14,6 +14,7 @@ endif
 
 SOURCES := \
 	src/control.c \
+	src/control_tokens.c \
 	src/gen_key.c \
 	src/reload.c \
 	src/request.c \
@@ -149,6 +150,7 @@ SOURCES := \
 	src/upstream/shared_config.c \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
+	src/upstream/token_count.c \
 	src/upstream/token_keeper.c \
 	src/upstream/token_wire.c \
 	src/upstream/topology.c \

@@ -137,6 +137,19 @@ void server_ask_token(struct server *s, char *key, size_t len)
 	mailbox_post(&s->control_mailbox, &tm->message);
 }
 
+static void run_count(struct message *m, void *owner)
+{
+	struct server *s = owner;
+
+	control_count_asked(s->control, container_of(m, struct server_token_count, message));
+}
+
+void server_count_tokens(struct server *s, struct server_token_count *count)
+{
+	count->message.run = run_count;
+	mailbox_post(&s->control_mailbox, &count->message);
+}
+
 static void run_learn(struct message *m, void *owner)
 {
 	struct server *s = owner;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The upstreams of the configuration on the control thread: their watches, and a new snapshot whenever one changes. */
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -9,8 +8,6 @@
 #include "base/mem.h"
 #include "cache/store.h"
 #include "control_private.h"
-#include "policy/token.h"
-#include "upstream/token_keeper.h"
 #include "upstream/tracker.h"
 #include "worker.h"
 
@@ -28,8 +25,7 @@ static void on_topology(void *ctx, struct upstream *up, struct topology *topo)
 	struct control *ctl = ctx;
 
 	publish(ctl, snapshot_with_topology(ctl->snapshot, up, topo));
-	if (ctl->tokens && token_keeper_upstream(ctl->tokens) == up)
-		token_keeper_topology(ctl->tokens, topo);
+	control_token_topology(ctl, up, topo);
 }
 
 static void on_learnt(void *ctx, struct command_set *set)
@@ -63,8 +59,7 @@ static void on_changed(void *ctx, struct upstream *up, const char *key, size_t l
 	struct control *ctl = ctx;
 
 	control_key_changed(ctl, up, key, len);
-	if (ctl->tokens && token_keeper_upstream(ctl->tokens) == up)
-		token_keeper_changed(ctl->tokens, key, len);
+	control_token_changed(ctl, up, key, len);
 }
 
 static const struct watch_events main_events = {on_topology, on_learnt, on_changed};
@@ -124,33 +119,6 @@ void control_confirmation_asked(struct control *ctl)
 		watch_confirm(ctl->watches[i]);
 }
 
-void control_token_asked(struct control *ctl, const char *key, size_t len)
-{
-	if (ctl->tokens)
-		token_keeper_written(ctl->tokens, key, len);
-}
-
-/* The list in memory: one that was good stays good. */
-static void change_tokens(struct control *ctl, struct shared_config *holder)
-{
-	const struct token_blacklist_config *conf = &holder->config->token_blacklist;
-	struct upstream *up;
-	size_t i;
-
-	for (i = 0; holder->blacklist && i + 1 < ctl->n_watches; i++)
-		if (strcmp(watch_upstream(ctl->watches[i])->conf->name, conf->upstream) == 0)
-			break;
-	up = holder->blacklist ? watch_upstream(ctl->watches[i]) : NULL;
-	if (ctl->tokens && up && token_keeper_upstream(ctl->tokens) == up &&
-	    tokens_same(ctl->snapshot->holder->tokens, holder->tokens)) {
-		token_keeper_use(ctl->tokens, holder);
-		return;
-	}
-	token_keeper_free(&ctl->tokens);
-	if (up)
-		ctl->tokens = token_keeper_new(ctl->base, holder, up, watch_topology(ctl->watches[i]));
-}
-
 /* The watch of an upstream that stays as it is. */
 static struct watch *take_watch(struct control *ctl, const struct upstream_config *conf, const struct tls *tls)
 {
@@ -189,7 +157,7 @@ void control_change_upstreams(struct control *ctl, struct shared_config *holder)
 	free(ctl->watches);
 	ctl->watches = watches;
 	ctl->n_watches = n;
-	change_tokens(ctl, holder);
+	control_change_tokens(ctl, holder);
 	publish(ctl, snapshot_new(holder, views, n, ctl->snapshot ? ctl->snapshot->learnt : NULL));
 	free(views);
 }
@@ -202,7 +170,7 @@ void control_open_upstreams(struct control *ctl, struct shared_config *holder)
 
 void control_close_upstreams(struct control *ctl)
 {
-	token_keeper_free(&ctl->tokens);
+	control_close_tokens(ctl);
 	for (size_t i = 0; i < ctl->n_watches; i++)
 		watch_free(&ctl->watches[i]);
 	free(ctl->watches);

@@ -64,12 +64,15 @@ struct value {
 
 struct blacklist {
 	atomic_uint refs;
-	uint64_t seed, factor;
+	uint64_t seed, factor, other;
 	int64_t base_us;
 	unsigned load; /* number of the present one; guarded by all locks */
 	size_t next_purge;
 	_Atomic int64_t holds_until_us;
 	_Atomic int64_t confirmed_us;
+	_Atomic uint64_t epochs;
+	_Atomic uint64_t loads, losses;
+	_Atomic int64_t load_us;
 	pthread_mutex_t value_lock;
 	_Atomic(struct value *) values[VALUES];
 	struct shard shards[BLACKLIST_SHARDS];
@@ -78,12 +81,18 @@ struct blacklist {
 /* ---- places ---- */
 
 /* Ids are even already; but who can write to Redis could choose names that would all stand in one place. */
-static uint64_t mix(const struct blacklist *b, uint64_t a)
+static uint64_t mix(const struct blacklist *b, struct token_id id)
 {
-	a = (a ^ b->seed) * b->factor;
-	a ^= a >> 32;
-	a *= b->factor;
-	return a ? a : 1;
+	uint64_t h = (id.a ^ b->seed ^ id.b * b->other) * b->factor;
+
+	h ^= h >> 32;
+	h *= b->factor;
+	return h ? h : 1;
+}
+
+uint64_t blacklist_key(const struct blacklist *b, struct token_id id)
+{
+	return mix(b, id);
 }
 
 static inline struct shard *shard_of(struct blacklist *b, uint64_t first)
@@ -121,7 +130,7 @@ static void change(struct shard *s)
 /* The shard's number behind its version. */
 uint64_t blacklist_mark(struct blacklist *b, struct token_id id)
 {
-	uint64_t k = mix(b, id.a) >> (64 - SHARD_BITS);
+	uint64_t k = mix(b, id) >> (64 - SHARD_BITS);
 
 	return atomic_load_explicit(&b->shards[k].version, memory_order_acquire) << SHARD_BITS | k;
 }
@@ -267,6 +276,11 @@ bool blacklist_holds(const struct blacklist *b, int64_t now_us)
 	return now_us < atomic_load_explicit(&b->holds_until_us, memory_order_acquire);
 }
 
+uint64_t blacklist_epochs(const struct blacklist *b)
+{
+	return atomic_load_explicit(&b->epochs, memory_order_acquire);
+}
+
 int64_t blacklist_confirmed_us(const struct blacklist *b)
 {
 	return atomic_load_explicit(&b->confirmed_us, memory_order_acquire);
@@ -274,7 +288,7 @@ int64_t blacklist_confirmed_us(const struct blacklist *b)
 
 enum blacklist_says blacklist_look(struct blacklist *b, struct token_id id, int64_t now_us, unsigned *value)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	enum blacklist_says says = BLACKLIST_CLEAR;
 	size_t i;
@@ -294,17 +308,16 @@ enum blacklist_says blacklist_look(struct blacklist *b, struct token_id id, int6
 	return says;
 }
 
-bool blacklist_was_revoked(struct blacklist *b, struct token_id id, int64_t now_us)
+bool blacklist_was_revoked(struct blacklist *b, uint64_t key, int64_t now_us)
 {
-	uint64_t first = mix(b, id.a);
-	struct shard *s = shard_of(b, first);
+	struct shard *s = shard_of(b, key);
 	bool was = false;
 	size_t i;
 
 	pthread_mutex_lock(&s->lock);
 	if (s->first) {
-		i = place_of(s, first, 0);
-		was = s->first[i] == first && is_revoked(b, s, i, now_us);
+		i = place_of(s, key, 0);
+		was = s->first[i] == key && is_revoked(b, s, i, now_us);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return was;
@@ -375,7 +388,7 @@ static void drop_if_empty(struct shard *s, size_t i)
 
 void blacklist_write_begins(struct blacklist *b, struct token_id id)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	size_t i;
 
@@ -403,7 +416,7 @@ static bool want_answer(struct shard *s, size_t i)
 
 void blacklist_write_dropped(struct blacklist *b, struct token_id id)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	size_t i;
 
@@ -416,7 +429,7 @@ void blacklist_write_dropped(struct blacklist *b, struct token_id id)
 
 bool blacklist_write_ends(struct blacklist *b, struct token_id id)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	bool ask;
 	size_t i;
@@ -431,7 +444,7 @@ bool blacklist_write_ends(struct blacklist *b, struct token_id id)
 
 bool blacklist_changed(struct blacklist *b, struct token_id id)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	bool ask;
 
@@ -449,7 +462,7 @@ static void take(struct blacklist *b, struct shard *s, size_t i, const struct bl
 
 void blacklist_note_revoked(struct blacklist *b, struct token_id id, int64_t until_us)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	size_t i;
 
@@ -463,7 +476,7 @@ void blacklist_note_revoked(struct blacklist *b, struct token_id id, int64_t unt
 
 bool blacklist_learnt(struct blacklist *b, struct token_id id, const struct blacklist_fact *fact)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	bool again = false;
 	size_t i;
@@ -484,7 +497,7 @@ bool blacklist_learnt(struct blacklist *b, struct token_id id, const struct blac
 
 void blacklist_load_begins(struct blacklist *b)
 {
-	blacklist_hold(b, 0, 0);
+	blacklist_hold(b, 0, 0, 0);
 	for (size_t k = 0; k < BLACKLIST_SHARDS; k++)
 		pthread_mutex_lock(&b->shards[k].lock);
 	b->load = (b->load + 1) & 3;
@@ -503,7 +516,7 @@ void blacklist_load_begins(struct blacklist *b)
 
 void blacklist_load(struct blacklist *b, struct token_id id, const struct blacklist_fact *fact)
 {
-	uint64_t first = mix(b, id.a);
+	uint64_t first = mix(b, id);
 	struct shard *s = shard_of(b, first);
 	size_t i;
 
@@ -549,8 +562,9 @@ void blacklist_load_ends(struct blacklist *b, int64_t now_us)
 		sweep(b, &b->shards[k], is_of_load, now_us);
 }
 
-void blacklist_hold(struct blacklist *b, int64_t until_us, int64_t confirmed_us)
+void blacklist_hold(struct blacklist *b, int64_t until_us, int64_t confirmed_us, uint64_t epochs)
 {
+	atomic_store_explicit(&b->epochs, epochs, memory_order_release);
 	atomic_store_explicit(&b->confirmed_us, confirmed_us, memory_order_release);
 	atomic_store_explicit(&b->holds_until_us, until_us, memory_order_release);
 }
@@ -589,6 +603,36 @@ size_t blacklist_bytes(struct blacklist *b)
 	return n;
 }
 
+void blacklist_stats(struct blacklist *b, int64_t now_us, struct blacklist_stats *out)
+{
+	*out = (struct blacklist_stats){.bytes = sizeof(*b)};
+	for (size_t k = 0; k < BLACKLIST_SHARDS; k++) {
+		struct shard *s = &b->shards[k];
+
+		pthread_mutex_lock(&s->lock);
+		out->bytes += s->bytes;
+		for (size_t i = 0; s->first && i < s->n_places + SLACK; i++) {
+			out->n += s->first[i] && is_revoked(b, s, i, now_us);
+			out->n_doubts += s->first[i] && s->doubt[i];
+		}
+		pthread_mutex_unlock(&s->lock);
+	}
+	out->loads = atomic_load(&b->loads);
+	out->losses = atomic_load(&b->losses);
+	out->load_us = atomic_load(&b->load_us);
+}
+
+void blacklist_note_load(struct blacklist *b, int64_t us)
+{
+	atomic_fetch_add(&b->loads, 1);
+	atomic_store(&b->load_us, us);
+}
+
+void blacklist_note_loss(struct blacklist *b)
+{
+	atomic_fetch_add(&b->losses, 1);
+}
+
 /* ---- life ---- */
 
 struct blacklist *blacklist_new(void)
@@ -599,6 +643,8 @@ struct blacklist *blacklist_new(void)
 	randombytes_buf(&b->seed, sizeof(b->seed));
 	randombytes_buf(&b->factor, sizeof(b->factor));
 	b->factor |= 1;
+	randombytes_buf(&b->other, sizeof(b->other));
+	b->other |= 1;
 	b->base_us = clock_now_us();
 	pthread_mutex_init(&b->value_lock, NULL);
 	for (size_t k = 0; k < BLACKLIST_SHARDS; k++) {

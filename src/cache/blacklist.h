@@ -42,6 +42,9 @@ enum blacklist_says {
 /* Whether it holds now. */
 bool blacklist_holds(const struct blacklist *b, int64_t now_us);
 
+/* The sum of its nodes' epochs (upstream/truth.h), of which it is. */
+uint64_t blacklist_epochs(const struct blacklist *b);
+
 /* When what it says was last confirmed, of all nodes. */
 int64_t blacklist_confirmed_us(const struct blacklist *b);
 
@@ -55,8 +58,11 @@ enum blacklist_says blacklist_look(struct blacklist *b, struct token_id id, int6
 uint64_t blacklist_mark(struct blacklist *b, struct token_id id);
 bool blacklist_mark_is_fresh(const struct blacklist *b, uint64_t mark);
 
-/* What was last known of it, held or not: whether it was revoked. The first half of an id is enough. */
-bool blacklist_was_revoked(struct blacklist *b, struct token_id id, int64_t now_us);
+/* A token in 64 bits, as this list knows it: enough for who must decide on his own. */
+uint64_t blacklist_key(const struct blacklist *b, struct token_id id);
+
+/* What was last known of it, held or not: whether it was revoked. */
+bool blacklist_was_revoked(struct blacklist *b, uint64_t key, int64_t now_us);
 
 /* What Redis keeps at a key: some are remembered, as a number. */
 #define BLACKLIST_ONE	1u  /* "1" */
@@ -100,8 +106,8 @@ void blacklist_load_begins(struct blacklist *b);
 void blacklist_load(struct blacklist *b, struct token_id id, const struct blacklist_fact *fact);
 void blacklist_load_ends(struct blacklist *b, int64_t now_us);
 
-/* It holds until then; 0: not. */
-void blacklist_hold(struct blacklist *b, int64_t until_us, int64_t confirmed_us);
+/* It holds until then, as long as the epochs are these; 0: not at all. */
+void blacklist_hold(struct blacklist *b, int64_t until_us, int64_t confirmed_us, uint64_t epochs);
 
 /* ---- now and then ---- */
 
@@ -111,5 +117,19 @@ void blacklist_purge(struct blacklist *b, int64_t now_us);
 
 size_t blacklist_count(struct blacklist *b, int64_t now_us); /* those that are revoked now */
 size_t blacklist_bytes(struct blacklist *b);		     /* of memory */
+
+struct blacklist_stats {
+	size_t n; /* revoked now */
+	size_t n_doubts;
+	size_t bytes;
+	uint64_t loads;
+	uint64_t losses; /* how often it no longer held */
+	int64_t load_us; /* how long the last one took */
+};
+void blacklist_stats(struct blacklist *b, int64_t now_us, struct blacklist_stats *out);
+
+/* By who loads: it has, in so long; what was there no longer counts. */
+void blacklist_note_load(struct blacklist *b, int64_t us);
+void blacklist_note_loss(struct blacklist *b);
 
 #endif

@@ -22,6 +22,9 @@ struct rewrite_key;
 
 /* ---- token_look.c ---- */
 
+/* Whether what the mirror says counts: of the present epoch of every master, and these confirm it. */
+bool token_mirror_holds(const struct worker *w, int64_t now_us);
+
 /* True: the call asks for a token, and was answered. */
 bool token_read(struct client *c, struct call *call, enum verdict *verdict);
 
@@ -37,10 +40,13 @@ static inline bool token_asks(const struct command *cmd)
 /* Whether a token is one of the configuration's. */
 bool token_is_static(const struct client *c, struct token_id id);
 
+/* A token in 64 bits, for token_failure_says() later. */
+uint64_t token_key(const struct client *c, struct token_id id);
+
 /*
  * Neither memory nor Redis can say: whether the token counts as revoked. Counted, and logged now and then.
  */
-bool token_failure_says(struct client *c, struct token_id id);
+bool token_failure_says(struct client *c, uint64_t key);
 
 /* The answer to a command in words of Redis (bytes), all of whose keys are of the list. False: it is none such. */
 bool token_stand_in(struct client *c, const struct command *cmd, struct slice bytes, struct buf *out);
@@ -54,6 +60,8 @@ void token_marks_drop(struct token_marks *marks);		      /* it was not sent */
 void token_marks_settle(struct server *s, struct token_marks *marks); /* it was answered, or will never be */
 
 /* ---- token_cmd.c ---- */
+
+enum verdict token_tell(struct client *c, const struct call *call); /* KEYWEIR TOKENS */
 
 /* TOKEN.CHECK of several: one reply out of all. */
 struct fanout;

@@ -7,14 +7,17 @@
  * somebody's: only TOKEN.RESTORE ends one, and time. That is why nobody has to look at signatures here.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "cache/blacklist.h"
 #include "client/dispatch.h"
 #include "client/fanout.h"
 #include "client/join.h"
 #include "client/policy.h"
 #include "client/refusal.h"
+#include "client/stats.h"
 #include "client/target.h"
 #include "client/token.h"
 #include "policy/token.h"
@@ -197,11 +200,11 @@ enum verdict handle_TOKEN_RESTORE(struct client *c, const struct call *call)
 
 /* ---- TOKEN.CHECK ---- */
 
-/* Redis has answered, or nobody: then on_failure says. r->arg: the first half of the id, which is enough to know it. */
+/* Redis has answered, or nobody: then on_failure says. r->arg: token_key(). */
 static void checked(struct request *r, char type, int64_t number)
 {
 	struct client *c = r->client;
-	bool revoked = type == ':' ? number > 0 : token_failure_says(c, (struct token_id){(uint64_t)r->arg, 0});
+	bool revoked = type == ':' ? number > 0 : token_failure_says(c, (uint64_t)r->arg);
 
 	buf_release(&r->reply);
 	resp_int(&r->reply, revoked);
@@ -214,7 +217,7 @@ static enum verdict check_one(struct client *c, const struct call *call)
 	struct buf bytes = {0};
 
 	put_command(c, "EXISTS", key, &bytes);
-	return send_bytes(c, call, &bytes, checked, (int64_t)id_of(c, key).a);
+	return send_bytes(c, call, &bytes, checked, (int64_t)token_key(c, id_of(c, key)));
 }
 
 static void put_exists(struct client *c, const struct rewrite_key *key, struct buf *out)
@@ -228,9 +231,11 @@ void token_join(const struct fanout *f, struct buf *out)
 
 	resp_array(out, f->n);
 	for (uint32_t i = 0; i < f->n; i++) {
-		struct token_id id = {(uint64_t)f->parts[i].about, 0};
+		const struct fan_part *p = &f->parts[i];
+		bool revoked = p->type == ':' ? p->number > 0 : token_failure_says(c, (uint64_t)p->about);
 
-		resp_int(out, f->parts[i].type == ':' ? f->parts[i].number > 0 : token_failure_says(c, id));
+		resp_int(out, revoked);
+		counter_add(&c->w->counters.token_checks_revoked, revoked);
 	}
 }
 
@@ -239,7 +244,7 @@ static bool put_known(struct client *c, const struct rewrite_key *key, int64_t *
 {
 	struct token_id id = id_of(c, key);
 
-	*about = (int64_t)id.a;
+	*about = (int64_t)token_key(c, id);
 	if (!token_is_static(c, id))
 		return false;
 	resp_int(out, 1);
@@ -257,16 +262,101 @@ enum verdict handle_TOKEN_CHECK(struct client *c, const struct call *call)
 
 /* ---- TOKEN.COUNT ---- */
 
+struct count_job {
+	struct job job; /* first */
+	struct server_token_count ask;
+};
+
+static void count_done(struct server_token_count *ask)
+{
+	struct count_job *job = container_of(ask, struct count_job, ask);
+	struct buf b = {0};
+
+	if (ask->error[0])
+		resp_error(&b, ask->error);
+	else
+		resp_int(&b, (int64_t)ask->n);
+	client_job_end(&job->job, &b);
+	free(job);
+}
+
+static void count_forget(struct server_token_count *ask)
+{
+	free(container_of(ask, struct count_job, ask));
+}
+
 enum verdict handle_TOKEN_COUNT(struct client *c, const struct call *call)
 {
 	struct blacklist *b = c->w->blacklist;
+	struct count_job *job;
 	struct buf out = {0};
 
 	if (!is_fine(c, call))
 		return CALL_DONE;
-	if (!b || !blacklist_holds(b, c->w->now_us))
-		return refuse(c, call, "ERR not yet");
-	resp_int(&out, (int64_t)blacklist_count(b, c->w->now_us));
-	client_reply(c, call, &out);
+	if (token_mirror_holds(c->w, c->w->now_us)) {
+		resp_int(&out, (int64_t)blacklist_count(b, c->w->now_us));
+		client_reply(c, call, &out);
+		return CALL_DONE;
+	}
+	job = xcalloc(1, sizeof(*job));
+	job->ask.asker = c->w;
+	job->ask.done = count_done;
+	job->ask.forget = count_forget;
+	client_job_begin(c, call, &job->job);
+	server_count_tokens(c->w->server, &job->ask);
+	return CALL_DONE;
+}
+
+/* ---- KEYWEIR TOKENS ---- */
+
+static const char *state_of(const struct client *c)
+{
+	if (!c->w->blacklist)
+		return "off";
+	return token_mirror_holds(c->w, clock_now_us()) ? "held" : "not held";
+}
+
+static void put_names(struct buf *b, const struct string_list *names)
+{
+	resp_bulks(b, "namespace");
+	resp_array(b, names->n);
+	for (size_t i = 0; i < names->n; i++)
+		resp_bulks(b, names->items[i]);
+}
+
+enum verdict token_tell(struct client *c, const struct call *call)
+{
+	const struct token_blacklist_config *conf;
+	struct blacklist_stats stats = {0};
+	struct totals t;
+	struct buf b = {0};
+
+	if (!c->w->tokens) {
+		resp_map(&b, c->proto, 0);
+		client_reply(c, call, &b);
+		return CALL_DONE;
+	}
+	conf = tokens_conf(c->w->tokens);
+	if (c->w->blacklist)
+		blacklist_stats(c->w->blacklist, clock_now_us(), &stats);
+	stats_totals(c->w->server, &t);
+	resp_map(&b, c->proto, 16);
+	put_names(&b, &conf->prefixes);
+	resp_field_text(&b, "upstream", conf->upstream);
+	resp_field_text(&b, "on_failure", conf->on_failure == TOKEN_FAILURE_DENY ? "deny" : "allow");
+	resp_field(&b, "static", tokens_n_static(c->w->tokens));
+	resp_field_text(&b, "mirror", state_of(c));
+	resp_field(&b, "tokens", stats.n);
+	resp_field(&b, "in_doubt", stats.n_doubts);
+	resp_field(&b, "bytes", stats.bytes);
+	resp_field(&b, "loads", stats.loads);
+	resp_field(&b, "load_ms", (uint64_t)stats.load_us / 1000);
+	resp_field(&b, "losses", stats.losses);
+	resp_field(&b, "checks", t.token_checks);
+	resp_field(&b, "checks_upstream", t.token_checks_upstream);
+	resp_field(&b, "revoked", t.token_checks_revoked);
+	resp_field(&b, "failures_denied", t.token_failures_denied);
+	resp_field(&b, "failures_allowed", t.token_failures_allowed);
+	client_reply(c, call, &b);
 	return CALL_DONE;
 }

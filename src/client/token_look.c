@@ -34,6 +34,11 @@ static bool is_in_database(struct client *c, const struct namespace *ns)
 	return up != target_home(c)->up || c->db == up->conf->target.db;
 }
 
+static const struct namespace *tokens_namespace(const struct worker *w)
+{
+	return namespaces_token_place(w->snapshot->holder->namespaces).ns;
+}
+
 /* What argument 1 means to the command. False: it is no token. */
 static bool means(struct client *c, const struct command *cmd, const char *arg, size_t len, struct asked *out)
 {
@@ -83,13 +88,31 @@ bool token_is_static(const struct client *c, struct token_id id)
 
 /* ---- what memory says ---- */
 
+bool token_mirror_holds(const struct worker *w, int64_t now_us)
+{
+	const struct topology *topo;
+	uint64_t epochs = 0;
+	bool hold = true;
+
+	if (!w->blacklist || !blacklist_holds(w->blacklist, now_us))
+		return false;
+	topo = w->routes[tokens_namespace(w)->conf->upstream_index].topo;
+	for (unsigned i = 0; i < topo->n_shards; i++) {
+		const struct node *master = topo->shards[i].master;
+
+		if (!master)
+			continue;
+		hold = hold && truth_holds(&master->truth, now_us);
+		epochs += atomic_load_explicit(&master->truth.epoch, memory_order_acquire);
+	}
+	return hold && epochs == blacklist_epochs(w->blacklist);
+}
+
 /* Whether the mirror may be asked for this client: what its scripts did must have been heard of. */
 static bool may_look(const struct client *c)
 {
-	const struct blacklist *b = c->w->blacklist;
-
-	return b && blacklist_holds(b, c->w->now_us) &&
-	       (c->near.fence_us == 0 || blacklist_confirmed_us(b) > c->near.fence_us);
+	return token_mirror_holds(c->w, c->w->now_us) &&
+	       (c->near.fence_us == 0 || blacklist_confirmed_us(c->w->blacklist) > c->near.fence_us);
 }
 
 /* What the worker remembers of it; made, when that is nothing. */
@@ -165,6 +188,34 @@ static bool answer(struct client *c, const struct command *cmd, const struct ask
 	return true;
 }
 
+/* TOKEN.CHECK of several: all of them, or none. */
+static bool read_many(struct client *c, struct call *call, enum verdict *verdict)
+{
+	uint32_t n = call->frame->argc - 1, i = 0;
+	bool may = may_look(c), ok = may;
+	struct buf out = {0};
+	struct arg_cursor cur;
+	struct asked asked;
+	const char *arg;
+	size_t len;
+
+	resp_array(&out, n);
+	arg_cursor_init(&cur, call->bytes, call->len);
+	ok = ok && arg_cursor_next(&cur, &arg, &len); /* the name */
+	for (; ok && i < n; i++)
+		ok = arg_cursor_next(&cur, &arg, &len) && find(c, call->cmd, arg, len, &asked) &&
+		     answer(c, call->cmd, &asked, may, &out);
+	if (ok) {
+		counter_add(&c->w->counters.token_checks, n);
+		client_reply(c, call, &out);
+		*verdict = CALL_DONE;
+	} else {
+		counter_add(&c->w->counters.token_checks_upstream, n);
+	}
+	buf_release(&out);
+	return ok;
+}
+
 bool token_read(struct client *c, struct call *call, enum verdict *verdict)
 {
 	struct asked asked;
@@ -172,7 +223,11 @@ bool token_read(struct client *c, struct call *call, enum verdict *verdict)
 	const char *arg;
 	size_t len;
 
-	if (call->partial || call->frame->argc != 2 || !near_may_read(c))
+	if (call->partial || !near_may_read(c))
+		return false;
+	if (call->cmd->token == TOKEN_ASK && call->frame->argc > 2)
+		return read_many(c, call, verdict);
+	if (call->frame->argc != 2)
 		return false;
 	arg = call_arg(call, 1, &len);
 	if (!arg || !find(c, call->cmd, arg, len, &asked))
@@ -259,14 +314,18 @@ size_t token_run(struct client *c, const char *data, size_t len)
 
 /* ---- when nobody knows ---- */
 
-bool token_failure_says(struct client *c, struct token_id id)
+uint64_t token_key(const struct client *c, struct token_id id)
+{
+	return c->w->blacklist ? blacklist_key(c->w->blacklist, id) : 0;
+}
+
+bool token_failure_says(struct client *c, uint64_t key)
 {
 	static struct log_limit denied, allowed;
 	struct counters *n = &c->w->counters;
 	bool deny = tokens_conf(c->w->tokens)->on_failure == TOKEN_FAILURE_DENY;
 
-	if (tokens_is_static(c->w->tokens, id) ||
-	    (!deny && c->w->blacklist && blacklist_was_revoked(c->w->blacklist, id, c->w->now_us)))
+	if (!deny && c->w->blacklist && blacklist_was_revoked(c->w->blacklist, key, c->w->now_us))
 		return true;
 	if (deny && log_limit_pass(&denied))
 		log_warn("Tokens can't be looked up: they count as revoked (token_blacklist.on_failure = \"deny\")");
@@ -274,6 +333,11 @@ bool token_failure_says(struct client *c, struct token_id id)
 		log_warn("Tokens can't be looked up: they count as good (token_blacklist.on_failure = \"allow\")");
 	counter_add(deny ? &n->token_failures_denied : &n->token_failures_allowed, 1);
 	return deny;
+}
+
+static bool failure_says(struct client *c, struct token_id id)
+{
+	return tokens_is_static(c->w->tokens, id) || token_failure_says(c, token_key(c, id));
 }
 
 /* Argument i of the bytes as a key of the list. */
@@ -303,7 +367,7 @@ static void put_each(struct client *c, const struct call *call, struct buf *out)
 	if (call->frame->argc > 2)
 		resp_array(out, call->frame->argc - 1);
 	for (uint32_t i = 1; i < call->frame->argc; i++)
-		resp_int(out, key_at(c, call, i, &id) && token_failure_says(c, id));
+		resp_int(out, key_at(c, call, i, &id) && failure_says(c, id));
 }
 
 static void put_number(struct client *c, const struct call *call, struct buf *out)
@@ -312,7 +376,7 @@ static void put_number(struct client *c, const struct call *call, struct buf *ou
 	int64_t n = 0;
 
 	for (uint32_t i = 1; i < call->frame->argc; i++)
-		n += key_at(c, call, i, &id) && token_failure_says(c, id);
+		n += key_at(c, call, i, &id) && failure_says(c, id);
 	resp_int(out, n);
 }
 
@@ -329,7 +393,7 @@ bool token_stand_in(struct client *c, const struct command *cmd, struct slice by
 		put_each(c, &call, out);
 	else if (cmd->token == TOKEN_THERE)
 		put_number(c, &call, out);
-	else if (key_at(c, &call, 1, &id) && token_failure_says(c, id))
+	else if (key_at(c, &call, 1, &id) && failure_says(c, id))
 		resp_bulk(out, "1", 1);
 	else
 		resp_null(out, c->proto);

@@ -82,7 +82,9 @@ static void open_wires(struct token_keeper *k)
 
 static void begin_anew(struct token_keeper *k, const char *why)
 {
-	blacklist_hold(k->list, 0, 0);
+	blacklist_hold(k->list, 0, 0, 0);
+	if (k->state == KEEPER_HOLDS)
+		blacklist_note_loss(k->list);
 	tell_loss(k, why);
 	for (size_t i = 0; i < k->n_places; i++) {
 		k->places[i].ready = k->places[i].walked = false;
@@ -108,6 +110,8 @@ static bool all_hold(const struct token_keeper *k, int64_t now_us)
 {
 	bool ok = k->n_places > 0;
 
+	for (unsigned i = 0; i < k->topo->n_shards; i++) /* where nobody is, nobody knows */
+		ok = ok && k->topo->shards[i].master;
 	for (size_t i = 0; i < k->n_places; i++) {
 		const struct truth *t = &k->places[i].wire.node->truth;
 
@@ -193,26 +197,44 @@ static void load(struct token_keeper *k, int64_t now_us)
 	k->next_us = clock_now_us(); /* all that had changed until now must have been heard of */
 }
 
+static void tell_load(struct token_keeper *k)
+{
+	int64_t us = clock_now_us() - k->state_us;
+
+	blacklist_note_load(k->list, us);
+	log_info("Token blacklist: %zu tokens are in memory, loaded in %lld ms, %.1f MB",
+		 blacklist_count(k->list, clock_now_us()), (long long)us / 1000,
+		 (double)blacklist_bytes(k->list) / 1e6);
+}
+
 static void settle(struct token_keeper *k)
 {
 	if (confirmed_us(k) <= k->next_us)
 		return;
-	log_info("Token blacklist: %zu tokens are in memory, in %lld ms (%.1f MB)",
-		 blacklist_count(k->list, clock_now_us()), (long long)(clock_now_us() - k->state_us) / 1000,
-		 (double)blacklist_bytes(k->list) / 1e6);
+	tell_load(k);
 	k->was_held = true;
 	k->told = false;
 	k->backoff_us = 0;
 	set_state(k, KEEPER_HOLDS);
 }
 
+/* As token_mirror_holds() in client/token_look.c adds them up. */
+static uint64_t sum_of_epochs(const struct token_keeper *k)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < k->topo->n_shards; i++)
+		for (size_t j = 0; j < k->n_places; j++)
+			if (k->places[j].wire.node == k->topo->shards[i].master)
+				sum += k->places[j].epoch;
+	return sum;
+}
+
 static void hold(struct token_keeper *k, int64_t now_us)
 {
 	int64_t us = confirmed_us(k);
 
-	blacklist_hold(k->list, all_hold(k, now_us) ? us + LIMIT_US : 0, us);
-	if (!same_epochs(k)) /* in this order: should it have ended meanwhile, that is seen */
-		blacklist_hold(k->list, 0, 0);
+	blacklist_hold(k->list, all_hold(k, now_us) ? us + LIMIT_US : 0, us, sum_of_epochs(k));
 }
 
 static void look_at_silence(struct token_keeper *k, int64_t now_us)
@@ -401,7 +423,7 @@ void token_keeper_free(struct token_keeper **kp)
 	*kp = NULL;
 	if (!k)
 		return;
-	blacklist_hold(k->list, 0, 0);
+	blacklist_hold(k->list, 0, 0, 0);
 	free_places(k);
 	event_free(k->timer);
 	topology_unref(&k->topo);

@@ -135,6 +135,10 @@ static void take_found(struct token_wire *w, const char *key, size_t len)
 
 	if (!tokens_id_of_key(w->tokens, key, len, &id))
 		return;
+	if (!w->list) {
+		w->events->found(w->ctx, id, NULL);
+		return;
+	}
 	put_key(w, key, len);
 	note(w, ASKED_FOUND, id, NULL, 0);
 }

@@ -44,7 +44,7 @@ struct token_question {
 struct token_wire {
 	struct node *node; /* a reference */
 	const struct tokens *tokens;
-	struct blacklist *list; /* whose values they are */
+	struct blacklist *list; /* whose values they are; NULL: names are enough, found() has no fact */
 	const struct token_wire_events *events;
 	void *ctx;
 	struct talk *talk; /* NULL: closed */
