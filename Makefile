@@ -312,6 +312,9 @@ bench: setup-bench all ## Keyweir, Redis, HAProxy and nutcracker side by side
 bench-instr: setup-bench all ## instructions, system calls and mallocs for a forwarded GET
 	@tests/bench/bench-instr $(BINARY)
 
+bench-tokens: setup-bench all ## a million revoked tokens: memory, loading, CPU of a check beside EXISTS
+	@tests/bench/bench-tokens $(BINARY)
+
 bench-namespaces: setup-bench all ## CPU for a request in a namespace, and with sealed values
 	@tests/bench/bench-namespaces $(BINARY)
 

@@ -256,6 +256,7 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 {
 	const struct config *config = holder->config;
 	struct server *s = &ctl->server;
+	struct store *store;
 
 	s->n_workers = worker_count(config);
 	s->control = ctl;
@@ -268,7 +269,10 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 	s->sliding = sliding_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
-	control_open_upstreams(ctl, holder);
+	if (!control_open_store(holder, &store))
+		return false;
+	control_open_upstreams(ctl, holder, store);
+	store_unref(&store);
 	s->workers = xcalloc(s->n_workers, sizeof(*s->workers));
 	for (unsigned i = 0; i < s->n_workers; i++)
 		if (!worker_init(&s->workers[i], i, s, ctl->snapshot))
@@ -318,6 +322,12 @@ static void wait_for_topologies(struct control *ctl)
 		event_base_loop(ctl->base, EVLOOP_ONCE);
 }
 
+static void run_mailboxes(struct server *s, unsigned times)
+{
+	for (unsigned i = 0; i < times * s->n_workers; i++)
+		mailbox_run(&s->workers[i % s->n_workers].mailbox, &s->workers[i % s->n_workers]);
+}
+
 static void finish(struct control *ctl)
 {
 	struct server *s = &ctl->server;
@@ -327,8 +337,10 @@ static void finish(struct control *ctl)
 	for (unsigned i = 0; i < s->n_workers; i++)
 		worker_close_clients(&s->workers[i]);
 	/* Messages make messages (a question to all workers comes back to who asked): twice is enough. */
-	for (unsigned i = 0; i < 2 * s->n_workers; i++)
-		mailbox_run(&s->workers[i % s->n_workers].mailbox, &s->workers[i % s->n_workers]);
+	run_mailboxes(s, 2);
+	for (unsigned i = 0; i < s->n_workers; i++)
+		worker_close_links(&s->workers[i]);
+	run_mailboxes(s, 1);
 	for (unsigned i = 0; i < s->n_workers; i++)
 		worker_fini(&s->workers[i]);
 	mailbox_run(&s->control_mailbox, s);

@@ -57,11 +57,14 @@ bool control_reload(struct control *ctl, char *error, size_t error_size);
 void control_log_warnings(const struct config *config);
 
 /* At start: builds the upstreams of the configuration, and their watches. */
-void control_open_upstreams(struct control *ctl, struct shared_config *holder);
+void control_open_upstreams(struct control *ctl, struct shared_config *holder, struct store *store);
 void control_close_upstreams(struct control *ctl);
 
 /* A reload: upstreams that did not change stay, with their connections. */
-void control_change_upstreams(struct control *ctl, struct shared_config *holder);
+void control_change_upstreams(struct control *ctl, struct shared_config *holder, struct store *store);
+
+/* The near-cache that the configuration wants, empty; NULL in *out: none. False: the system has no room for it. */
+bool control_open_store(const struct shared_config *holder, struct store **out);
 
 /* control_tokens.c: the token blacklist. Another configuration, before it is published; news of an upstream. */
 void control_change_tokens(struct control *ctl, struct shared_config *holder);

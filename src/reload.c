@@ -226,27 +226,43 @@ static char *text_of(const struct config *config)
 	return text;
 }
 
-/*
- * What is in the near-cache stays when nothing is changed (certificates were read again); else what names mean may be
- * something else, and it begins empty.
- */
-static void hand_over_store(struct shared_config *old, struct shared_config *fresh)
+static bool is_sealed(const struct config *config)
 {
-	char *before = text_of(old->config), *now = text_of(fresh->config);
-
-	if (!old->store)
-		;
-	else if (before && now && strcmp(before, now) == 0) {
-		store_unref(&fresh->store);
-		fresh->store = store_ref(old->store);
-	} else {
-		store_succeed(old->store, fresh->store);
-	}
-	free(before);
-	free(now);
+	for (size_t i = 0; i < config->n_namespaces; i++)
+		if (config->namespaces[i].encrypt)
+			return true;
+	return false;
 }
 
-static void apply(struct control *ctl, struct shared_config *holder)
+/*
+ * What is in the near-cache stays when nothing is changed (certificates were read again); else what names mean may be
+ * something else, and it begins empty; so where values are sealed, since a key may have been withdrawn.
+ */
+static bool keeps_store(const struct config *old, const struct config *fresh)
+{
+	char *before = text_of(old), *now = text_of(fresh);
+	bool same = before && now && strcmp(before, now) == 0 && !is_sealed(fresh);
+
+	free(before);
+	free(now);
+	return same;
+}
+
+/* The near-cache of a new configuration, in the place of the present one. */
+static void change_upstreams(struct control *ctl, struct shared_config *holder, struct store *fresh)
+{
+	struct store *old = ctl->snapshot->store;
+
+	if (keeps_store(ctl->snapshot->config, holder->config)) {
+		control_change_upstreams(ctl, holder, old);
+		return;
+	}
+	if (old)
+		store_succeed(old, fresh);
+	control_change_upstreams(ctl, holder, fresh);
+}
+
+static void apply(struct control *ctl, struct shared_config *holder, struct store *store)
 {
 	const struct config *config = holder->config;
 
@@ -255,8 +271,7 @@ static void apply(struct control *ctl, struct shared_config *holder)
 	ctl->keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000);
 	atomic_store(&ctl->server.max_clients, (unsigned)config->server.max_clients);
 	slowlog_set_threshold(ctl->server.slowlog, config->log.slow_us);
-	hand_over_store(ctl->snapshot->holder, holder);
-	control_change_upstreams(ctl, holder);
+	change_upstreams(ctl, holder, store);
 }
 
 static bool refused(const char *why, char *error, size_t error_size)
@@ -267,7 +282,8 @@ static bool refused(const char *why, char *error, size_t error_size)
 }
 
 /* The certificates are good; what else can fail is the sockets and the log. */
-static bool change_to(struct control *ctl, struct shared_config *holder, char *error, size_t error_size)
+static bool change_to(struct control *ctl, struct shared_config *holder, struct store *store, char *error,
+		      size_t error_size)
 {
 	const struct config *config = holder->config;
 	struct list fresh;
@@ -284,7 +300,7 @@ static bool change_to(struct control *ctl, struct shared_config *holder, char *e
 		return refused(why, error, error_size);
 	}
 	control_log_warnings(config);
-	apply(ctl, holder); /* before a port turns to TLS: workers must know the certificate */
+	apply(ctl, holder, store); /* before a port turns to TLS: workers must know the certificate */
 	change_listeners(ctl, &fresh);
 	return true;
 }
@@ -294,6 +310,7 @@ static bool reload(struct control *ctl, char *error, size_t error_size)
 	struct problem_list problems = {0};
 	struct config *config = config_load(ctl->source, &problems);
 	struct shared_config *holder;
+	struct store *store;
 	char why[512];
 	bool ok;
 
@@ -305,7 +322,11 @@ static bool reload(struct control *ctl, char *error, size_t error_size)
 	holder = shared_config_new(config, why, sizeof(why));
 	if (!holder)
 		return refused(why, error, error_size);
-	ok = change_to(ctl, holder, error, error_size);
+	if (control_open_store(holder, &store))
+		ok = change_to(ctl, holder, store, error, error_size);
+	else
+		ok = refused("near_cache.max_memory: the system has no address space for so much", error, error_size);
+	store_unref(&store);
 	shared_config_unref(&holder);
 	return ok;
 }

@@ -76,6 +76,7 @@ struct request {
 	struct near *near;	  /* what the near-cache has to do with it, see client/near.h; owned */
 	uint64_t wrote;		  /* hash of the one key of the near-cache that it writes; 0: none, or see near */
 	uint32_t n_after;	  /* commands of ours in its bytes, behind its own */
+	uint32_t n_front;	  /* ... and in front of it, of the near-cache */
 	uint16_t ns;		  /* 1 + id of its first key's namespace; 0: none, or not of interest */
 	struct buf reply;
 	uint8_t n_small; /* of a short reply that came before its turn: */
@@ -112,7 +113,7 @@ static inline struct request *request_new(struct request_pool *pool)
 	r->on_reply = NULL;
 	r->arg = 0;
 	r->wrote = 0;
-	r->n_after = 0;
+	r->n_after = r->n_front = 0;
 	r->ns = 0;
 	return r;
 }

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 
 struct snapshot *snapshot_new(struct shared_config *holder, const struct upstream_view *views, size_t n_views,
-			      struct command_set *learnt)
+			      struct command_set *learnt, struct store *store)
 {
 	struct snapshot *s = xcalloc(1, sizeof(*s));
 
@@ -21,17 +21,18 @@ struct snapshot *snapshot_new(struct shared_config *holder, const struct upstrea
 		s->views[i].topo = topology_ref(views[i].topo);
 	}
 	s->learnt = command_set_ref(learnt);
+	s->store = store_ref(store);
 	return s;
 }
 
 struct snapshot *snapshot_with_commands(const struct snapshot *old, struct command_set *learnt)
 {
-	return snapshot_new(old->holder, old->views, old->n_views, learnt);
+	return snapshot_new(old->holder, old->views, old->n_views, learnt, old->store);
 }
 
 struct snapshot *snapshot_with_topology(const struct snapshot *old, const struct upstream *up, struct topology *topo)
 {
-	struct snapshot *s = snapshot_new(old->holder, old->views, old->n_views, old->learnt);
+	struct snapshot *s = snapshot_new(old->holder, old->views, old->n_views, old->learnt, old->store);
 
 	for (size_t i = 0; i < s->n_views; i++) {
 		if (s->views[i].up != up)
@@ -61,6 +62,7 @@ void snapshot_unref(struct snapshot **sp)
 	}
 	free(s->views);
 	command_set_unref(&s->learnt);
+	store_unref(&s->store);
 	shared_config_unref(&s->holder);
 	free(s);
 }

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "cache/store.h"
 #include "command/command.h"
 #include "config/config.h"
 #include "upstream/topology.h"
@@ -25,11 +26,12 @@ struct snapshot {
 	struct upstream_view *views;  /* in the order of config->upstreams: [0] is main */
 	size_t n_views;
 	struct command_set *learnt; /* a reference; may be NULL */
+	struct store *store;	    /* the near-cache; a reference; NULL: there is none */
 };
 
 /* Takes references of its own to all. One reference. */
 struct snapshot *snapshot_new(struct shared_config *holder, const struct upstream_view *views, size_t n_views,
-			      struct command_set *learnt);
+			      struct command_set *learnt, struct store *store);
 
 /* The same with other learnt commands; with another topology of one upstream. */
 struct snapshot *snapshot_with_commands(const struct snapshot *old, struct command_set *learnt);

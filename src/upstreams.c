@@ -45,7 +45,7 @@ static void on_learnt(void *ctx, struct command_set *set)
 /* A server says that a key has changed: what the near-cache has of it goes. */
 static void control_key_changed(struct control *ctl, struct upstream *up, const char *key, size_t len)
 {
-	struct store *store = ctl->snapshot->holder->store;
+	struct store *store = ctl->snapshot->store;
 	struct store_key k = {.upstream = up->id, .p = key, .len = len};
 
 	if (!store)
@@ -103,6 +103,19 @@ static void wait_for_names(struct control *ctl)
 	}
 }
 
+bool control_open_store(const struct shared_config *holder, struct store **out)
+{
+	size_t n = namespaces_count(holder->namespaces);
+	bool wanted = false;
+
+	*out = NULL;
+	for (size_t i = 0; i < n; i++)
+		wanted = wanted || namespaces_at(holder->namespaces, i)->flags & NS_NEAR;
+	if (wanted)
+		*out = store_new((size_t)holder->config->near_cache.max_memory_bytes, n);
+	return *out || !wanted;
+}
+
 /* What of the upstream's keys is kept near is tracked. */
 static void want_tracking(struct watch *w, const struct shared_config *holder, size_t i)
 {
@@ -134,7 +147,7 @@ static struct watch *take_watch(struct control *ctl, const struct upstream_confi
 	return NULL;
 }
 
-void control_change_upstreams(struct control *ctl, struct shared_config *holder)
+void control_change_upstreams(struct control *ctl, struct shared_config *holder, struct store *store)
 {
 	const struct config *config = holder->config;
 	size_t n = config->n_upstreams;
@@ -158,13 +171,13 @@ void control_change_upstreams(struct control *ctl, struct shared_config *holder)
 	ctl->watches = watches;
 	ctl->n_watches = n;
 	control_change_tokens(ctl, holder);
-	publish(ctl, snapshot_new(holder, views, n, ctl->snapshot ? ctl->snapshot->learnt : NULL));
+	publish(ctl, snapshot_new(holder, views, n, ctl->snapshot ? ctl->snapshot->learnt : NULL, store));
 	free(views);
 }
 
-void control_open_upstreams(struct control *ctl, struct shared_config *holder)
+void control_open_upstreams(struct control *ctl, struct shared_config *holder, struct store *store)
 {
-	control_change_upstreams(ctl, holder);
+	control_change_upstreams(ctl, holder, store);
 	wait_for_names(ctl);
 }
 

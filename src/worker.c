@@ -93,7 +93,8 @@ static bool any_pool_busy(const struct worker *w)
 /* With nothing in flight for a while the thread need not wake up fifty times a second. */
 static void choose_tick(struct worker *w)
 {
-	if (any_pool_busy(w) || !list_empty(&w->parked) || !list_empty(&w->old_pools) || w->draining ||
+	if (any_pool_busy(w) || !list_empty(&w->parked) || !list_empty(&w->near_waiters) ||
+	    !list_empty(&w->old_pools) || w->draining ||
 	    atomic_load_explicit(&w->server->pause_mode, memory_order_relaxed) != PAUSE_NONE) {
 		w->idle_since_us = 0;
 		w->fast_tick = true;
@@ -166,6 +167,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	worker_now(w, clock_now_us());
 	worker_tick_pools(w);
 	redirect_tick(w, false);
+	near_wait_tick(w);
 	mirror_tick(w);
 	hub_tick(w->hub);
 	tick_pause(w);
@@ -340,7 +342,7 @@ static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 	w->snapshot = snapshot;
 	w->name_hint = (struct name_hint){0};
 	w->policy = namespaces_active(snapshot->holder->namespaces);
-	w->near = snapshot->holder->store;
+	w->near = snapshot->store;
 	if (w->tokens != snapshot->holder->tokens)
 		token_memo_forget(w->token_memo);
 	w->tokens = snapshot->holder->tokens;
@@ -373,6 +375,7 @@ bool worker_init(struct worker *w, unsigned id, struct server *server, struct sn
 	list_init(&w->unread);
 	list_init(&w->pools);
 	list_init(&w->parked);
+	list_init(&w->near_waiters);
 	list_init(&w->mirrors);
 	list_init(&w->old_pools);
 	chunk_pool_init(&w->chunks, CHUNKS_KEPT);
@@ -415,7 +418,7 @@ void worker_close_clients(struct worker *w)
 		client_close(container_of(pos, struct client, node));
 }
 
-void worker_fini(struct worker *w)
+void worker_close_links(struct worker *w)
 {
 	hub_free(&w->hub);
 	mirror_stop(w);
@@ -424,6 +427,10 @@ void worker_fini(struct worker *w)
 	worker_free_pools(w);
 	reap(w);
 	mirror_drop_all(w);
+}
+
+void worker_fini(struct worker *w)
+{
 	event_free(w->mailbox_event);
 	event_free(w->tick_event);
 	event_free(w->hold_event);

@@ -94,6 +94,7 @@ struct worker {
 	struct store *near;			   /* the snapshot's; NULL: no near-cache */
 	struct near_call near_call;
 	struct near_waiter *near_spare;
+	struct list near_waiters;	 /* see client/near_wait.h */
 	struct buf near_rest;		 /* the rest of an MGET that is being dispatched */
 	struct request_frame near_frame; /* of it */
 	uint32_t hot_left;		 /* commands until one is looked at, see client/hot_keys.h */
@@ -134,7 +135,8 @@ struct worker {
 
 /* Makes the worker (not its thread). Returns false when the system gives no event base or eventfd. */
 bool worker_init(struct worker *w, unsigned id, struct server *server, struct snapshot *snapshot);
-void worker_close_clients(struct worker *w); /* when its thread has ended, then what its mailbox holds */
+void worker_close_clients(struct worker *w); /* when its thread has ended, then what its mailbox holds; */
+void worker_close_links(struct worker *w);   /* then these, of all workers, and mailboxes once more */
 void worker_fini(struct worker *w);
 bool worker_start(struct worker *w);
 

@@ -495,6 +495,17 @@ bool blacklist_learnt(struct blacklist *b, struct token_id id, const struct blac
 
 /* ---- loading ---- */
 
+/* Those under way will not be answered. */
+static void forget_questions(struct shard *s)
+{
+	pthread_mutex_lock(&s->lock);
+	change(s);
+	for (size_t i = 0; s->first && i < s->n_places + SLACK; i++)
+		if (s->first[i])
+			s->doubt[i] &= (uint8_t)(s->doubt[i] >= DOUBT_WRITES ? 0 : ~DOUBT_QUERY);
+	pthread_mutex_unlock(&s->lock);
+}
+
 void blacklist_load_begins(struct blacklist *b)
 {
 	blacklist_hold(b, 0, 0, 0);
@@ -503,15 +514,8 @@ void blacklist_load_begins(struct blacklist *b)
 	b->load = (b->load + 1) & 3;
 	for (size_t k = 0; k < BLACKLIST_SHARDS; k++)
 		pthread_mutex_unlock(&b->shards[k].lock);
-	for (size_t k = 0; k < BLACKLIST_SHARDS; k++) {
-		struct shard *s = &b->shards[k];
-
-		pthread_mutex_lock(&s->lock);
-		for (size_t i = 0; s->first && i < s->n_places + SLACK; i++)
-			if (s->first[i])
-				s->doubt[i] &= (uint8_t)(s->doubt[i] >= DOUBT_WRITES ? 0 : ~DOUBT_QUERY);
-		pthread_mutex_unlock(&s->lock);
-	}
+	for (size_t k = 0; k < BLACKLIST_SHARDS; k++)
+		forget_questions(&b->shards[k]);
 }
 
 void blacklist_load(struct blacklist *b, struct token_id id, const struct blacklist_fact *fact)
@@ -571,9 +575,13 @@ void blacklist_hold(struct blacklist *b, int64_t until_us, int64_t confirmed_us,
 
 /* ---- now and then ---- */
 
-void blacklist_purge(struct blacklist *b, int64_t now_us)
+void blacklist_purge(struct blacklist *b, int64_t now_us, bool asks)
 {
-	sweep(b, &b->shards[b->next_purge++ % BLACKLIST_SHARDS], is_revoked, now_us);
+	struct shard *s = &b->shards[b->next_purge++ % BLACKLIST_SHARDS];
+
+	if (!asks)
+		forget_questions(s);
+	sweep(b, s, is_revoked, now_us);
 }
 
 size_t blacklist_count(struct blacklist *b, int64_t now_us)

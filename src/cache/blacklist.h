@@ -111,9 +111,12 @@ void blacklist_hold(struct blacklist *b, int64_t until_us, int64_t confirmed_us,
 
 /* ---- now and then ---- */
 
-/* Forgets what is over, in one shard after the other: BLACKLIST_SHARDS calls go round. */
+/*
+ * Forgets what is over, in one shard after the other: BLACKLIST_SHARDS calls go round. asks: questions are asked; else
+ * nobody will answer those that there are, and they are forgotten, too.
+ */
 #define BLACKLIST_SHARDS 64
-void blacklist_purge(struct blacklist *b, int64_t now_us);
+void blacklist_purge(struct blacklist *b, int64_t now_us, bool asks);
 
 size_t blacklist_count(struct blacklist *b, int64_t now_us); /* those that are revoked now */
 size_t blacklist_bytes(struct blacklist *b);		     /* of memory */

@@ -122,7 +122,7 @@ struct store_ask {
 
 enum store_verdict {
 	STORE_HIT,
-	STORE_LEAD, /* *flight is the caller's, until store_land() */
+	STORE_LEAD, /* *flight is the caller's, until store_land(); hit->stale: there may be a fallback */
 	STORE_JOIN, /* the waiter is the flight's, until it lands */
 	STORE_PASS, /* fetch it, and don't tell: its reply is too large to be kept, or it may not lead */
 };

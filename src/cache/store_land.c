@@ -3,7 +3,7 @@
 #include "cache/store_private.h"
 
 #define LARGE_US     5000000 /* for so long it is remembered that a reply is too large, if its key stays as it is */
-#define LARGEST_PART 8	     /* of the store one item may have at most */
+#define LARGEST_PART 3	     /* of the store one item may have at most: a quarter of max_memory fits */
 
 #define NEVER_US (INT64_MAX / 2)
 

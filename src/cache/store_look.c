@@ -107,10 +107,12 @@ __attribute__((noinline)) static enum store_verdict look_again(struct store *s, 
 	lock_take(&sh->lock);
 	verdict = judge(s, sh, shard_find(s, sh, &ask->key, &ask->request), ask, hit, f);
 	lock_open(&sh->lock);
-	if (verdict == STORE_LEAD)
+	if (verdict == STORE_LEAD) {
+		hit->stale = f->race;
 		*flight = f;
-	else
+	} else {
 		flight_free(&f);
+	}
 	return verdict;
 }
 

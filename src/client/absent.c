@@ -130,7 +130,7 @@ bool absent_make(struct client *c, const struct call *call, struct buf *out)
 {
 	if (c->w->tokens && !call->partial && token_stand_in(c, call->cmd, (struct slice){call->bytes, call->len}, out))
 		return true;
-	if (c->w->near && !call->partial && near_last(c, call->cmd, (struct slice){call->bytes, call->len}, out))
+	if (c->w->near && !call->partial && near_last(c, call->cmd, (struct slice){call->bytes, call->len}, false, out))
 		return true;
 	if (!wanted(c, call))
 		return false;
@@ -145,6 +145,8 @@ bool absent_answer(struct client *c, const struct call *call)
 
 	if (!absent_make(c, call, &b))
 		return false;
+	if (call->near && call->near->merge)
+		near_merge_reply(call->near->merge, &b);
 	client_reply(c, call, &b);
 	return true;
 }
@@ -160,7 +162,7 @@ bool absent_make_of(struct client *c, const struct command *cmd, struct slice by
 		return absent_make(c, &call, out);
 	if (c->w->tokens && token_stand_in(c, cmd, bytes, out))
 		return true;
-	if (c->w->near && near_last(c, cmd, bytes, out))
+	if (c->w->near && near_last(c, cmd, bytes, true, out))
 		return true;
 	if (!misses || cmd->absent == ABSENT_ERROR || c->tx != TX_NONE)
 		return false;

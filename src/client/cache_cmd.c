@@ -46,8 +46,8 @@ static bool count(const struct namespace_sums *sums, size_t id, struct near_coun
 	*n = (struct near_counts){.reads = sums->sums[id]};
 	if (!is_shown(sums, ns))
 		return false;
-	if (sums->holder->store)
-		store_counts(sums->holder->store, ns->id, &n->store);
+	if (sums->snapshot->store)
+		store_counts(sums->snapshot->store, ns->id, &n->store);
 	return true;
 }
 
@@ -156,7 +156,7 @@ static void put_modes(const struct namespace_sums *sums, struct buf *b)
 
 static void tell_stats(const struct namespace_sums *sums, struct buf *b)
 {
-	struct store *store = sums->holder->store;
+	struct store *store = sums->snapshot->store;
 	struct near_counts all = {0}, n;
 	size_t shown = 0;
 
@@ -208,7 +208,7 @@ static bool is_meant(void *ctx, uint32_t upstream, unsigned namespace, const cha
 
 static enum verdict flush(struct client *c, const struct call *call)
 {
-	struct store *store = c->w->snapshot->holder->store;
+	struct store *store = c->w->snapshot->store;
 	struct flush f = {.view = client_view(c)};
 	bool all;
 	struct buf b = {0};

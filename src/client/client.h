@@ -132,6 +132,7 @@ struct client {
 	uint32_t watching;   /* keys that it watches: bound to its link */
 	unsigned tx_run;     /* commands left of a transaction that arrived whole */
 	uint32_t n_requests; /* in its queue */
+	uint64_t n_made;     /* that were ever in it */
 	uint32_t n_upstream; /* of them on the way */
 	uint32_t n_queued;   /* commands in an open transaction */
 	uint32_t window;     /* how many it may have on the way */
@@ -251,6 +252,7 @@ static inline struct request *client_request_new(struct client *c, const struct 
 		c->head = r;
 	c->tail = r;
 	c->n_requests++;
+	c->n_made++;
 	if (__builtin_expect(call->rw != NULL, 0))
 		policy_attach(r, call);
 	return r;

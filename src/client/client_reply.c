@@ -142,9 +142,9 @@ void client_request_done(struct request *r)
 
 void client_reply_raw(struct client *c, const struct call *call, const char *p, size_t len)
 {
+	if (call && call->cmd)
+		stats_count(c->w, call->cmd, 0);
 	if (!c->head) {
-		if (call && call->cmd)
-			stats_count(c->w, call->cmd, 0);
 		if (c->reply_mode == REPLY_ON && !c->reply_skip) {
 			put_out(c, p, len);
 			check_output(c);
@@ -432,8 +432,7 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 		len = buf_len(&text);
 	}
 	if (__builtin_expect(r->wrote || r->near, 0)) {
-		if (done)
-			near_settle(l->w, r);
+		near_settle(l->w, r); /* it is done, also when its reply has only begun */
 		if (r->near)
 			near_hear(l->w, r, data, len, done);
 	}
@@ -613,7 +612,7 @@ void client_answered_absent(struct request *r)
 {
 	struct client *c = r->client;
 
-	near_failed(c->w, r, reply_error_text(ERROR_UPSTREAM_DOWN));
+	near_failed(c->w, r, reply_error_text(ERROR_TIMED_OUT)); /* others may have a stand-in, too */
 	if (!(r->flags & REQUEST_PART)) {
 		client_request_done(r);
 		return;
@@ -627,8 +626,8 @@ void client_fail_request(struct request *r, const char *text)
 	struct client *c = r->client;
 
 	near_settle(c->w, r);
-	near_failed(c->w, r,
-		    reply_error_text(strncmp(text, "TIMEOUT", 7) == 0 ? ERROR_TIMED_OUT : ERROR_UPSTREAM_DOWN));
+	/* What else went wrong may be this client's own affair. */
+	near_failed(c->w, r, strncmp(text, "TIMEOUT", 7) == 0 ? reply_error_text(ERROR_TIMED_OUT) : NULL);
 	if (r->flags & REQUEST_PART) {
 		fanout_part_failed(r, text);
 		request_free(&c->w->requests, &r);

@@ -187,7 +187,7 @@ static bool put_named(struct client *c, const struct named_run *run, const struc
 	    flags & NS_MISS || !buf_reserve(out, f->len + at.put_len + NAMED_ROOM))
 		return false;
 	*ns = at.ns ? (uint16_t)(at.ns->id + 1) : 0;
-	*wrote = flags & NS_NEAR && command_may_write(run->cmd) ? near_write_key(c, &at, name, key->len) : 0;
+	*wrote = flags & NS_NEAR ? near_pass_key(c, run->cmd, &at, name, key->len) : 0;
 	while (*head != '$')
 		head--;
 	p = out->data + out->end;

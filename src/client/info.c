@@ -49,9 +49,10 @@ static void own_fields(struct server *s, struct field out[N_FIELDS])
 	memcpy(out, fields, sizeof(fields));
 }
 
-static void put_near_cache(const struct shared_config *holder, struct buf *b)
+static void put_near_cache(const struct snapshot *s, struct buf *b)
 {
-	struct store *store = holder->store;
+	const struct shared_config *holder = s->holder;
+	struct store *store = s->store;
 	struct store_counts n;
 	uint64_t items = 0;
 
@@ -101,7 +102,7 @@ static void put_own_section(const struct worker *w, struct buf *b)
 #define COUNTER(name, help) buf_printf(b, "keyweir_" #name ":%llu\r\n", (unsigned long long)t.name);
 #include "counters.def"
 #undef COUNTER
-	put_near_cache(w->snapshot->holder, b);
+	put_near_cache(w->snapshot, b);
 	put_tracking(w->snapshot, b);
 }
 

@@ -13,6 +13,7 @@
 #include "client/fanout.h"
 #include "client/hot_keys.h"
 #include "client/namespace_stats.h"
+#include "client/near.h"
 #include "client/policy.h"
 #include "client/stats.h"
 #include "client/token.h"
@@ -136,6 +137,16 @@ static enum verdict send_inner(struct client *c, const struct call *call)
 	return !c->w->only && fanout_wanted(c, call) ? fanout(c, call) : forward(c, call, 0, NULL, 0);
 }
 
+/* Namespaces are not to be got around: only where it goes is another. */
+static enum verdict run_there(struct client *c, struct call *inner, policy_next_fn next)
+{
+	enum verdict verdict = c->w->policy && policy_wants(inner->cmd) ? policy_run(c, inner, next) : next(c, inner);
+
+	if (inner->near)
+		near_call_end(c->w, inner);
+	return verdict;
+}
+
 static enum verdict run_inner(struct client *c, const struct buf *bytes)
 {
 	struct request_frame f = {.max_bulk = c->frame.max_bulk};
@@ -161,12 +172,9 @@ static enum verdict run_inner(struct client *c, const struct buf *bytes)
 	case HANDLER_SLOWLOG_GET:
 	case HANDLER_SLOWLOG_LEN:
 	case HANDLER_SLOWLOG_RESET:
-		/* Namespaces are not to be got around: only where it goes is another. */
-		return c->w->policy && policy_wants(inner.cmd) ? policy_run(c, &inner, send_inner)
-							       : send_inner(c, &inner);
+		return run_there(c, &inner, send_inner);
 	case HANDLER_DEDICATED:
-		return c->w->policy && policy_wants(inner.cmd) ? policy_run(c, &inner, handle_DEDICATED)
-							       : handle_DEDICATED(c, &inner);
+		return run_there(c, &inner, handle_DEDICATED);
 	default: /* it changes the state of a connection */
 		client_reply_own_error(c, &inner, ERROR_REFUSED);
 		return CALL_DONE;

@@ -76,9 +76,6 @@ void near_failed(struct worker *w, struct request *r, const char *text);
 /* r is to be sent again, or elsewhere: only the command itself, and its reply is not kept. */
 void near_strip(struct request *r, struct buf *bytes);
 
-/* How many commands of ours stand in front of r's in its bytes. */
-uint32_t near_in_front(const struct request *r);
-
 /* r is freed. */
 void near_release(struct worker *w, struct request *r);
 
@@ -86,7 +83,13 @@ void near_release(struct worker *w, struct request *r);
 
 /* The call's keys are going to be written: forgotten, and noted for its request. */
 void near_write(struct client *c, struct call *call);
-uint64_t near_write_key(struct client *c, const struct name_place *at, const char *key, size_t len);
+
+/* The same for one key, as the client wrote it: its hash for request.wrote, 0: none. A read is noted. */
+uint64_t near_pass_key(struct client *c, const struct command *cmd, const struct name_place *at, const char *key,
+		       size_t len);
+
+/* A read that is not answered here: what it reads, hits must not overtake. */
+void near_pass_read(struct client *c, const struct call *call);
 
 /* The call's request answers for what was noted (in a transaction EXEC's will); and is the rest of an MGET. */
 void near_adopt(struct client *c, const struct call *call, struct request *r);
@@ -101,8 +104,11 @@ void near_tx_exec(struct client *c, struct request *r);
 
 /* ---- on_failure = "stale" ---- */
 
-/* The call (as it is upstream) can't be answered by its server: by what was last known. */
-bool near_last(struct client *c, const struct command *cmd, struct slice bytes, struct buf *out);
+/*
+ * The call (as it is upstream) can't be answered by its server: by what was last known. part: it may be a part of one
+ * whose reply will be opened (sealed namespaces).
+ */
+bool near_last(struct client *c, const struct command *cmd, struct slice bytes, bool part, struct buf *out);
 
 /* ---- shared by the files above ---- */
 
@@ -121,11 +127,21 @@ bool near_find(struct client *c, const char *key, size_t len, char *room, struct
 /* The same of a key of ns by its upstream name, which is borrowed. */
 void near_place_of(struct client *c, const struct namespace *ns, const char *name, size_t len, struct near_place *out);
 
-/* Before any key is noted: a client that has nothing on the way has no busy keys. */
+/*
+ * Before any key is noted: what was answered is no longer busy. When all is answered that was sent before the last
+ * time, what was noted before then is forgotten.
+ */
 static inline void near_begin(struct client *c)
 {
-	if (c->n_requests == 0)
-		memset(c->near.busy, 0, sizeof(c->near.busy));
+	struct near_client *near = &c->near;
+
+	if (c->n_requests == 0) {
+		*near = (struct near_client){.fence_us = near->fence_us, .n_fencing = near->n_fencing};
+	} else if (c->n_made - c->n_requests >= near->made) {
+		memcpy(near->before, near->busy, sizeof(near->busy));
+		memset(near->busy, 0, sizeof(near->busy));
+		near->made = c->n_made;
+	}
 }
 
 /* Reads of the key must not overtake what the client has on the way, from now on. */
@@ -135,9 +151,14 @@ bool near_is_busy(struct client *c, uint64_t hash);
 /* Whether anything of the place may be served now; fills the rest of *ask. */
 bool near_ask(struct client *c, const struct near_place *at, struct store_ask *ask);
 
+/* What was found, behind what is in out; unpinned. False: out of memory. */
+bool near_put_hit(struct worker *w, struct store_hit *hit, struct buf *out);
+
 struct near_fetch *near_fetch_new(uint32_t n_max);
 void near_fetch_add(struct worker *w, struct near_fetch *f, struct flight *flight, const struct near_place *at,
 		    uint32_t index);
+bool near_fetch_any(const struct near_fetch *f); /* it has a flight */
+void near_fetch_expect_fallback(struct near_fetch *f);
 void near_fetch_drop(struct worker *w, struct near_fetch **f); /* its flights come to nothing */
 
 /* Tells those who wait: the reply (NULL: each asks for itself), or the error that the one had who asked for them. */
@@ -147,7 +168,7 @@ void near_touched_free(struct near_touched **t);
 
 /* near_many.c */
 bool near_read_many(struct client *c, struct call *call, enum verdict *verdict);
-void near_merge_reply(struct request *r);
+void near_merge_reply(const struct near_merge *m, struct buf *reply); /* the rest of it becomes all of it */
 void near_merge_free(struct near_merge **m);
 
 #endif

@@ -47,7 +47,10 @@ struct near {
 
 /* Of a client. */
 struct near_client {
-	uint64_t busy[4];   /* keys that it has something on the way for, as a Bloom filter with one hash */
+	/* Keys that it has something on the way for, as a Bloom filter with one hash: since `made`, and before. */
+	uint64_t busy[4], before[4];
+	uint64_t made;	    /* client.n_made then */
+	size_t held;	    /* bytes of hits that wait in its queue */
 	int64_t fence_us;   /* what was fetched before may be older than what it has written; 0: nothing may */
 	uint32_t n_fencing; /* writes on the way that must be answered before it reads from memory */
 };

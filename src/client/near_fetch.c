@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "client/namespace_stats.h"
 #include "client/near_wait.h"
@@ -25,12 +26,12 @@ struct near_key {
 };
 
 struct near_fetch {
-	struct shared_config *holder; /* whose store the flights are of; a reference. NULL until sent */
+	struct store *store; /* that the flights are of; a reference */
+	size_t max_bytes;    /* of a reply */
 	int64_t sent_us;
 	struct buf reply; /* so far, when it comes in pieces */
-	bool too_large;
-	bool many;	  /* the reply is an array of one for each key */
-	uint32_t n_front; /* PTTLs that stand in front of the command */
+	bool may_fall_back;
+	bool many; /* the reply is an array of one for each key */
 	uint32_t n_heard;
 	uint32_t n;
 	struct near_key keys[];
@@ -62,6 +63,10 @@ static int64_t limit_us(const struct worker *w, const struct near_place *at)
 void near_fetch_add(struct worker *w, struct near_fetch *f, struct flight *flight, const struct near_place *at,
 		    uint32_t index)
 {
+	if (!f->store) {
+		f->store = store_ref(w->near);
+		f->max_bytes = (size_t)w->snapshot->config->near_cache.max_value_bytes;
+	}
 	f->keys[f->n++] = (struct near_key){flight, TTL_UNKNOWN, limit_us(w, at), index};
 }
 
@@ -81,21 +86,23 @@ static void put_pttl(struct buf *out, const struct rewrite_key *key)
 	resp_bulk(out, key->name, key->len);
 }
 
-static bool wants_fallback(const struct call *call)
+bool near_fetch_any(const struct near_fetch *f)
 {
-	const struct namespace *ns = call->rw->keys[0].at.ns;
-
-	return ns && ns->conf->race_condition_ttl_ms > 0;
+	return f->n > 0;
 }
 
-static void send_with(struct client *c, const struct call *call, struct request *r, struct near_fetch *f)
+void near_fetch_expect_fallback(struct near_fetch *f)
 {
-	f->holder = shared_config_ref(c->w->snapshot->holder);
+	f->may_fall_back = true;
+}
+
+static void send_with(struct client *c, struct request *r, struct near_fetch *f)
+{
 	f->sent_us = c->w->now_us;
-	f->n_front = f->n;
 	near_of(r)->fetch = f;
-	r->n_before += f->n_front;
-	if (!f->many && wants_fallback(call))
+	r->n_front = f->n;
+	r->n_before += f->n;
+	if (f->may_fall_back)
 		r->flags |= REQUEST_COLLECT;
 }
 
@@ -111,7 +118,7 @@ void near_attach(struct client *c, const struct call *call, struct request *r, c
 	for (uint32_t i = 0; i < f->n; i++)
 		put_pttl(out, &call->rw->keys[f->keys[i].index]);
 	buf_put(out, bytes, len);
-	send_with(c, call, r, f);
+	send_with(c, r, f);
 }
 
 /* Takes the flight of key `index` out of f. */
@@ -132,12 +139,15 @@ void near_attach_group(struct client *c, const struct call *call, struct request
 {
 	struct near_fetch *all = call->near ? call->near->fetch : NULL, *f;
 
-	if (!all || call->rw->fix) /* sealed: what a part brings is not what the client gets */
+	if (!all)
 		return;
 	f = near_fetch_new(n);
 	f->many = true;
 	for (uint32_t i = 0; i < n; i++) {
-		if (!take(all, keys[i], &f->keys[f->n]))
+		const struct namespace *ns = call->rw->keys[keys[i]].at.ns;
+
+		/* Sealed: what a part brings is not what the client gets. */
+		if (!ns || ns->flags & NS_SEALS || !take(all, keys[i], &f->keys[f->n]))
 			continue;
 		f->keys[f->n++].index = i;
 		put_pttl(out, &call->rw->keys[keys[i]]);
@@ -146,32 +156,20 @@ void near_attach_group(struct client *c, const struct call *call, struct request
 		free(f);
 		return;
 	}
+	f->store = store_ref(all->store);
+	f->max_bytes = all->max_bytes;
 	buf_put(out, buf_head(bytes), buf_len(bytes));
-	send_with(c, call, r, f);
-}
-
-uint32_t near_in_front(const struct request *r)
-{
-	return r->near && r->near->fetch ? r->near->fetch->n_front : 0;
+	send_with(c, r, f);
 }
 
 /* ---- its end ---- */
-
-static void land(struct worker *w, struct near_fetch *f, struct near_key *key, struct store_landing *landing,
-		 struct store_landed *landed)
-{
-	struct store *s = f->holder ? f->holder->store : w->near;
-
-	store_land(s, &key->flight, landing, landed);
-}
 
 static void fetch_free(struct near_fetch **fp)
 {
 	struct near_fetch *f = *fp;
 
 	*fp = NULL;
-	if (f->holder)
-		shared_config_unref(&f->holder);
+	store_unref(&f->store);
 	buf_release(&f->reply);
 	free(f);
 }
@@ -184,7 +182,7 @@ static void land_empty(struct worker *w, struct near_fetch **f, bool too_large, 
 
 		if (!(*f)->keys[i].flight)
 			continue;
-		land(w, *f, &(*f)->keys[i], &nothing, &landed);
+		store_land((*f)->store, &(*f)->keys[i].flight, &nothing, &landed);
 		near_tell(landed.waiters, NULL, 0, error);
 		buf_release(&landed.fallback);
 	}
@@ -208,6 +206,10 @@ void near_before(struct request *r, char type, int64_t number)
 {
 	struct near_fetch *f = r->near->fetch;
 
+	static struct log_limit limit;
+
+	if (type == '-' && log_limit_pass(&limit))
+		log_warn("Redis refuses PTTL, and without it the near-cache keeps nothing of what was read");
 	if (f && f->n_heard < f->n)
 		f->keys[f->n_heard++].ttl_ms = type == ':' ? number : TTL_UNKNOWN;
 }
@@ -221,6 +223,12 @@ static bool is_in_any_proto(const struct command *cmd, const char *reply)
 	       (*reply == '$' && reply[1] != '-' && !(cmd->categories & CAT_SORTEDSET));
 }
 
+/* Written between PTTL and the read: how long that lives is not known. */
+static bool contradicts(const struct near_key *key, struct slice reply)
+{
+	return key->ttl_ms == TTL_ABSENT && *reply.p == '$' && reply.p[1] >= '1' && reply.p[1] <= '9';
+}
+
 /* The reply about one key, as far as the key's time allows. */
 static void land_reply(struct worker *w, const struct request *r, struct near_fetch *f, struct near_key *key,
 		       struct slice reply, struct store_landed *landed)
@@ -229,7 +237,9 @@ static void land_reply(struct worker *w, const struct request *r, struct near_fe
 	bool error = reply.len == 0 || *reply.p == '-' || *reply.p == '!';
 	bool limited = key->ttl_ms < 0 || key->ttl_ms > key->limit_us / 1000;
 
-	if (!error && key->ttl_ms != TTL_UNKNOWN) {
+	if (reply.len > f->max_bytes) {
+		landing.too_large = true;
+	} else if (!error && key->ttl_ms != TTL_UNKNOWN && !contradicts(key, reply)) {
 		landing.reply = reply.p;
 		landing.len = reply.len;
 		landing.expires_us = f->sent_us + (limited ? key->limit_us : key->ttl_ms * 1000);
@@ -237,7 +247,7 @@ static void land_reply(struct worker *w, const struct request *r, struct near_fe
 		landing.absent = key->ttl_ms == TTL_ABSENT;
 		landing.any_proto = is_in_any_proto(r->cmd, reply.p);
 	}
-	land(w, f, key, &landing, landed);
+	store_land(f->store, &key->flight, &landing, landed);
 	if (buf_len(&landed->fallback) > 0)
 		reply = (struct slice){buf_head(&landed->fallback), buf_len(&landed->fallback)};
 	near_tell(landed->waiters, error ? NULL : reply.p, reply.len, NULL);
@@ -273,9 +283,10 @@ static void land_many(struct worker *w, const struct request *r, struct near_fet
 	}
 }
 
-static size_t max_bytes(const struct near_fetch *f)
+/* What may be gathered: of many the limit is for each. */
+static size_t gather_max(const struct near_fetch *f)
 {
-	return (size_t)f->holder->config->near_cache.max_value_bytes * (f->many ? f->n : 1);
+	return f->max_bytes * (f->many ? f->n : 1);
 }
 
 /* All of the reply is there. What the client gets instead, if anything, is put in *fallback. */
@@ -285,10 +296,6 @@ static void land_whole(struct worker *w, struct request *r, struct slice reply, 
 	struct store_landed landed = {0};
 
 	r->near->fetch = NULL;
-	if (f->too_large || reply.len > max_bytes(f)) {
-		land_empty(w, &f, true, NULL);
-		return;
-	}
 	if (f->many)
 		land_many(w, r, f, reply);
 	else
@@ -310,11 +317,11 @@ void near_hear(struct worker *w, struct request *r, const char *data, size_t len
 		return;
 	}
 	if (!done || buf_len(&f->reply) > 0) {
-		f->too_large =
-			f->too_large || buf_len(&f->reply) + len > max_bytes(f) || !buf_append(&f->reply, data, len);
-		if (f->too_large)
-			buf_release(&f->reply);
-		reply = (struct slice){f->reply.data ? buf_head(&f->reply) : data, buf_len(&f->reply)};
+		if (buf_len(&f->reply) + len > gather_max(f) || !buf_append(&f->reply, data, len)) {
+			land_empty(w, &r->near->fetch, !f->many, NULL); /* who waits for it asks for himself */
+			return;
+		}
+		reply = (struct slice){buf_head(&f->reply), buf_len(&f->reply)};
 	}
 	if (done)
 		land_whole(w, r, reply, &fallback);
@@ -337,25 +344,25 @@ void near_gathered(struct request *r)
 		}
 	}
 	if (r->near->merge)
-		near_merge_reply(r);
+		near_merge_reply(r->near->merge, &r->reply);
 }
 
 /* ---- other ends ---- */
 
 void near_strip(struct request *r, struct buf *bytes)
 {
-	struct near_fetch *f = r->near ? r->near->fetch : NULL;
 	struct slice inner;
 	struct buf out = {0};
 
-	if (!f || f->n_front == 0)
+	if (r->n_front == 0)
 		return;
 	inner = policy_inner(r, bytes);
 	buf_put(&out, inner.p, inner.len);
 	buf_release(bytes);
 	*bytes = out;
-	near_fetch_drop(r->client->w, &r->near->fetch);
-	r->n_before = 0;
+	if (r->near && r->near->fetch)
+		near_fetch_drop(r->client->w, &r->near->fetch);
+	r->n_before = r->n_front = 0;
 }
 
 void near_release(struct worker *w, struct request *r)
@@ -370,7 +377,7 @@ void near_release(struct worker *w, struct request *r)
 		near_fetch_drop(w, &near->fetch);
 	near_merge_free(&near->merge);
 	if (near->waiter)
-		near->waiter->request = NULL; /* its flight has it still */
+		near_wait_leave(near->waiter); /* its flight has it still */
 	near_touched_free(&near->touched);
 	free(near);
 }

@@ -33,22 +33,8 @@ static bool will_do(struct client *c, const struct near_place *at, const struct 
 	return until_us > 0 && now_us - until_us <= at->ns->conf->stale_if_error_ms * 1000;
 }
 
-static void put_hit(struct worker *w, struct store_hit *hit, struct buf *out)
-{
-	const void *at = NULL;
-	const char *p;
-	size_t n;
-
-	if (!hit->pinned)
-		buf_put(out, hit->data, hit->len);
-	while (hit->pinned && (n = store_piece(w->near, hit->pinned, &at, &p)) > 0)
-		buf_put(out, p, n);
-	if (hit->pinned)
-		store_unpin(w->near, &hit->pinned);
-}
-
 /* One key's; name as it is upstream. */
-static bool last_of(struct client *c, struct store_request *q, const char *name, size_t len, struct buf *out)
+static bool last_of(struct client *c, struct store_request *q, const char *name, size_t len, bool part, struct buf *out)
 {
 	const struct view everybody = {client_view(c).all, NULL};
 	struct name_place place = view_key(&everybody, name, len);
@@ -56,7 +42,8 @@ static bool last_of(struct client *c, struct store_request *q, const char *name,
 	struct store_last last;
 	struct store_hit hit;
 
-	if (!place.ns || !(place.ns->flags & NS_NEAR) || place.ns->conf->on_failure != ON_FAILURE_STALE)
+	if (!place.ns || !(place.ns->flags & NS_NEAR) || place.ns->conf->on_failure != ON_FAILURE_STALE ||
+	    (part && place.ns->flags & NS_SEALS))
 		return false;
 	near_place_of(c, place.ns, name, len, &at);
 	q->db = at.db;
@@ -67,13 +54,14 @@ static bool last_of(struct client *c, struct store_request *q, const char *name,
 			store_unpin(c->w->near, &hit.pinned);
 		return false;
 	}
-	put_hit(c->w, &hit, out);
+	if (!near_put_hit(c->w, &hit, out))
+		return false;
 	namespace_stats_near_stale(c->w, place.ns->id);
 	return true;
 }
 
 /* MGET: all of them, or none. */
-static bool last_of_many(struct client *c, uint32_t n, struct arg_cursor *cur, struct buf *out)
+static bool last_of_many(struct client *c, uint32_t n, struct arg_cursor *cur, bool part, struct buf *out)
 {
 	struct store_request q = {.command = command_find(NULL, "get", 3, NULL, 0)->id, .proto = c->proto, .args = ""};
 	const char *arg;
@@ -81,12 +69,12 @@ static bool last_of_many(struct client *c, uint32_t n, struct arg_cursor *cur, s
 
 	resp_array(out, n);
 	while (arg_cursor_next(cur, &arg, &len))
-		if (!last_of(c, &q, arg, len, out))
+		if (!last_of(c, &q, arg, len, part, out))
 			return false;
 	return true;
 }
 
-bool near_last(struct client *c, const struct command *cmd, struct slice bytes, struct buf *out)
+bool near_last(struct client *c, const struct command *cmd, struct slice bytes, bool part, struct buf *out)
 {
 	struct request_frame f = {.max_bulk = UINT64_MAX};
 	struct store_request q = {.command = cmd->id, .proto = c->proto};
@@ -101,12 +89,12 @@ bool near_last(struct client *c, const struct command *cmd, struct slice bytes, 
 	arg_cursor_init(&cur, bytes.p, bytes.len);
 	arg_cursor_next(&cur, &arg, &len);
 	if (cmd->cache == CACHE_MANY) {
-		ok = last_of_many(c, f.argc - 1, &cur, out);
+		ok = last_of_many(c, f.argc - 1, &cur, part, out);
 	} else {
 		arg_cursor_next(&cur, &arg, &len);
 		q.args = cur.p;
 		q.args_len = (size_t)(bytes.p + bytes.len - cur.p);
-		ok = (cmd->cache == CACHE_KEY || f.argc == 2) && last_of(c, &q, arg, len, out);
+		ok = (cmd->cache == CACHE_KEY || f.argc == 2) && last_of(c, &q, arg, len, false, out);
 	}
 	if (!ok)
 		buf_release(out);

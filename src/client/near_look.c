@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Reads answered from memory: see near.h. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/dispatch.h"
@@ -13,6 +14,9 @@
 #include "client/target.h"
 #include "client/token.h"
 #include "server.h"
+
+#define HASHES_KEPT 4096 /* room that a worker keeps from one call to the next */
+#define BYTES_KEPT  ((size_t)256 * 1024)
 
 /* ---- where a key is ---- */
 
@@ -80,7 +84,8 @@ bool near_find(struct client *c, const char *key, size_t len, char *room, struct
 	return true;
 }
 
-uint64_t near_write_key(struct client *c, const struct name_place *at, const char *key, size_t len)
+uint64_t near_pass_key(struct client *c, const struct command *cmd, const struct name_place *at, const char *key,
+		       size_t len)
 {
 	const struct view view = client_view(c);
 	char room[NEAR_NAME_MAX];
@@ -91,6 +96,8 @@ uint64_t near_write_key(struct client *c, const struct name_place *at, const cha
 		return 0;
 	hash = store_hash(c->w->near, c->w->routes[at->ns->conf->upstream_index].up->id, name, len);
 	near_note_busy(c, hash);
+	if (!command_may_write(cmd))
+		return 0;
 	store_forget_hash(c->w->near, hash, STORE_OWN_WRITE, c->w->now_us);
 	return hash;
 }
@@ -104,7 +111,10 @@ void near_note_busy(struct client *c, uint64_t hash)
 
 bool near_is_busy(struct client *c, uint64_t hash)
 {
-	return c->n_requests > 0 && c->near.busy[hash >> 6 & 3] >> (hash & 63) & 1;
+	const struct near_client *near = &c->near;
+	unsigned word = hash >> 6 & 3;
+
+	return c->n_requests > 0 && (near->busy[word] | near->before[word]) >> (hash & 63) & 1;
 }
 
 /* What must be younger than the client's last script; 0: anything will do. */
@@ -124,12 +134,15 @@ bool near_ask(struct client *c, const struct near_place *at, struct store_ask *a
 {
 	struct truth *t = at->node ? &at->node->truth : NULL;
 
-	if (!t || !truth_holds(t, c->w->now_us))
+	if (!t)
+		return false;
+	/* In this order: what was confirmed after the fence was known before the epoch is read. */
+	ask->newer_us = fence_of(c, t);
+	if (!truth_holds(t, c->w->now_us))
 		return false;
 	ask->key = at->key;
 	ask->truth = (struct store_truth){at->node->id, atomic_load_explicit(&t->epoch, memory_order_acquire)};
 	ask->now_us = c->w->now_us;
-	ask->newer_us = fence_of(c, t);
 	ask->race_us = at->ns->conf->race_condition_ttl_ms * 1000;
 	ask->namespace = at->ns->id;
 	return true;
@@ -148,17 +161,21 @@ static void count_hit(struct client *c, const struct namespace *ns, const struct
 	namespace_stats_near_hits(c->w, ns->id, 1, finds_nothing(reply), hit->stale, hit->len);
 }
 
-/* A large reply, out of its pieces. False: out of memory. */
-static bool gather(struct client *c, struct store_hit *hit, struct buf *out)
+bool near_put_hit(struct worker *w, struct store_hit *hit, struct buf *out)
 {
 	const void *at = NULL;
 	const char *p;
 	size_t n;
 	bool ok = buf_reserve(out, hit->len);
 
-	while (ok && (n = store_piece(c->w->near, hit->pinned, &at, &p)) > 0)
+	if (!hit->pinned) {
+		if (ok)
+			buf_put(out, hit->data, hit->len);
+		return ok;
+	}
+	while (ok && (n = store_piece(w->near, hit->pinned, &at, &p)) > 0)
 		buf_put(out, p, n);
-	store_unpin(c->w->near, &hit->pinned);
+	store_unpin(w->near, &hit->pinned);
 	return ok;
 }
 
@@ -166,10 +183,12 @@ static void answer(struct client *c, const struct call *call, const struct names
 {
 	struct buf b = {0};
 
+	if (c->head)
+		c->near.held += hit->len;
 	if (!hit->pinned) {
 		count_hit(c, ns, hit, hit->data);
 		client_reply_raw(c, call, hit->data, hit->len);
-	} else if (gather(c, hit, &b)) {
+	} else if (near_put_hit(c->w, hit, &b)) {
 		count_hit(c, ns, hit, buf_head(&b));
 		client_reply(c, call, &b);
 	} else {
@@ -204,11 +223,14 @@ static bool reads_one(const struct command *cmd, const struct request_frame *f)
 }
 
 /* It must be fetched. */
-static void lead(struct client *c, struct call *call, const struct near_place *at, struct flight *flight)
+static void lead(struct client *c, struct call *call, const struct near_place *at, struct flight *flight,
+		 bool may_fall_back)
 {
 	call->near = &c->w->near_call;
 	call->near->fetch = near_fetch_new(1);
 	near_fetch_add(c->w, call->near->fetch, flight, at, 0);
+	if (may_fall_back)
+		near_fetch_expect_fallback(call->near->fetch);
 }
 
 static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
@@ -230,7 +252,7 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 	}
 	ask.request = request_of(c, call->cmd, &at, (struct slice){call->bytes, call->len}, key);
 	ask.may_lead = c->n_parked == 0 && c->n_upstream < c->window;
-	if (near_is_busy(c, at.key.hash))
+	if (near_is_busy(c, at.key.hash) || c->near.held > CLIENT_BYTES_MAX)
 		ask.newer_us = INT64_MAX; /* nothing that others have asked for */
 	else if (c->n_upstream < c->window)
 		ask.waiter = near_waiter_spare(w);
@@ -245,7 +267,7 @@ static bool read_one(struct client *c, struct call *call, enum verdict *verdict)
 		*verdict = near_wait(c, call);
 		return true;
 	case STORE_LEAD:
-		lead(c, call, &at, flight);
+		lead(c, call, &at, flight, hit.stale);
 		break;
 	case STORE_PASS:
 		break;
@@ -265,6 +287,18 @@ bool near_read(struct client *c, struct call *call, enum verdict *verdict)
 	return reads_one(call->cmd, call->frame) && read_one(c, call, verdict);
 }
 
+void near_pass_read(struct client *c, const struct call *call)
+{
+	near_begin(c);
+	for (uint32_t i = 0; i < call->rw->n_keys; i++) {
+		const struct rewrite_key *key = &call->rw->keys[i];
+
+		if (key->at.ns && key->at.ns->flags & NS_NEAR)
+			near_note_busy(c, store_hash(c->w->near, c->w->routes[key->at.ns->conf->upstream_index].up->id,
+						     key->name, key->len));
+	}
+}
+
 void near_call_end(struct worker *w, struct call *call)
 {
 	struct near_call *n = call->near;
@@ -277,6 +311,13 @@ void near_call_end(struct worker *w, struct call *call)
 	n->touched.fence = false;
 	token_marks_drop(&n->touched.tokens);
 	upstream_unref(&n->touched.flushed);
+	if (n->touched.room > HASHES_KEPT) {
+		free(n->touched.hashes);
+		n->touched.hashes = NULL;
+		n->touched.room = 0;
+	}
+	if (w->near_rest.capacity > BYTES_KEPT)
+		buf_release(&w->near_rest);
 }
 
 /* ---- pipelines ---- */
@@ -346,7 +387,8 @@ static bool serve(struct client *c, const struct call *call, struct scope *k)
 	struct store_hit hit;
 	char room[NEAR_NAME_MAX];
 
-	if (!enter(c, call->cmd, k, call->bytes + key->offset, key->len, room) || near_is_busy(c, k->ask.key.hash))
+	if (!enter(c, call->cmd, k, call->bytes + key->offset, key->len, room) || near_is_busy(c, k->ask.key.hash) ||
+	    c->near.held > CLIENT_BYTES_MAX)
 		return false;
 	k->ask.request = request_of(c, call->cmd, &k->at, (struct slice){call->bytes, call->len}, key);
 	if (store_look(c->w->near, &k->ask, &hit, &none) != STORE_HIT)

@@ -15,6 +15,7 @@
 #include "server.h"
 
 #define KEYS_MAX 4096 /* with more it goes as it came */
+#define HITS_MAX ((size_t)16 << 20)
 
 /* The reply under way: of each key either the bytes in `hits`, or the next element of what is fetched. */
 struct near_merge {
@@ -42,23 +43,14 @@ struct look {
 	struct buf rest; /* of the request: the keys to be fetched */
 	uint32_t n_rest;
 	bool leads;
+	bool any;     /* some key is in a namespace of the near-cache */
 	uint16_t get; /* id of GET */
 };
 
 static bool take_hit(struct look *k, const struct namespace *ns, struct store_hit *hit, uint32_t i)
 {
-	struct store *s = k->c->w->near;
-	const void *at = NULL;
-	const char *p;
-	size_t n;
-
-	if (!hit->pinned) {
-		buf_put(&k->merge->hits, hit->data, hit->len);
-	} else {
-		while ((n = store_piece(s, hit->pinned, &at, &p)) > 0)
-			buf_put(&k->merge->hits, p, n);
-		store_unpin(s, &hit->pinned);
-	}
+	if (!near_put_hit(k->c->w, hit, &k->merge->hits))
+		return false;
 	namespace_stats_near_hit(k->c->w, ns->id);
 	if (hit->stale)
 		namespace_stats_near_stale(k->c->w, ns->id);
@@ -82,13 +74,15 @@ static bool look_at(struct look *k, uint32_t i, const char *key, size_t len)
 	ask.may_lead = k->leads;
 	ask.request =
 		(struct store_request){.command = k->get, .db = at.db, .proto = c->proto, .args = "", .args_len = 0};
+	k->any = true;
 	if (near_ask(c, &at, &ask)) {
-		ask.race_us = 0;
-		if (near_is_busy(c, at.key.hash))
+		if (near_is_busy(c, at.key.hash) || buf_len(&k->merge->hits) + c->near.held > HITS_MAX)
 			ask.newer_us = INT64_MAX; /* nothing that others have asked for */
 		switch (store_look(c->w->near, &ask, &hit, &flight)) {
 		case STORE_HIT:
-			return take_hit(k, at.ns, &hit, i);
+			if (take_hit(k, at.ns, &hit, i))
+				return true;
+			break;
 		case STORE_LEAD:
 			near_fetch_add(c->w, k->fetch, flight, &at, k->n_rest);
 			break;
@@ -125,6 +119,8 @@ static void answer(struct client *c, const struct call *call, struct near_merge 
 
 	resp_array(&b, m->n);
 	buf_put(&b, buf_head(&m->hits), buf_len(&m->hits));
+	if (c->head)
+		c->near.held += buf_len(&b);
 	client_reply(c, call, &b);
 }
 
@@ -157,8 +153,12 @@ bool near_read_many(struct client *c, struct call *call, enum verdict *verdict)
 	k.merge = xcalloc(1, sizeof(*k.merge) + n * sizeof(k.merge->lengths[0]));
 	k.merge->n = n;
 	look_at_all(&k, call);
-	call->near = &w->near_call;
-	call->near->fetch = k.fetch;
+	if (near_fetch_any(k.fetch) || k.merge->n_hits > 0)
+		call->near = &w->near_call;
+	if (near_fetch_any(k.fetch))
+		call->near->fetch = k.fetch;
+	else
+		near_fetch_drop(w, &k.fetch);
 	if (k.n_rest == 0) {
 		answer(c, call, k.merge);
 		*verdict = CALL_DONE;
@@ -174,15 +174,14 @@ bool near_read_many(struct client *c, struct call *call, enum verdict *verdict)
 
 /* ---- the rest has come ---- */
 
-void near_merge_reply(struct request *r)
+void near_merge_reply(const struct near_merge *m, struct buf *reply)
 {
-	struct near_merge *m = r->near->merge;
-	struct reply_cursor cur = {buf_head(&r->reply), buf_head(&r->reply) + buf_len(&r->reply)};
+	struct reply_cursor cur = {buf_head(reply), buf_head(reply) + buf_len(reply)};
 	const char *hit = buf_head(&m->hits);
 	struct reply_item item;
 	struct buf out = {0};
 
-	if (buf_len(&r->reply) == 0 || !reply_cursor_next(&cur, &item) || item.type != '*' ||
+	if (buf_len(reply) == 0 || !reply_cursor_next(&cur, &item) || item.type != '*' ||
 	    item.number != (int64_t)(m->n - m->n_hits))
 		return; /* an error */
 	resp_array(&out, m->n);
@@ -194,6 +193,6 @@ void near_merge_reply(struct request *r)
 		buf_put(&out, from, m->lengths[i] > 0 ? m->lengths[i] : (size_t)(cur.p - from));
 		hit += m->lengths[i];
 	}
-	buf_release(&r->reply);
-	r->reply = out;
+	buf_release(reply);
+	*reply = out;
 }

@@ -17,6 +17,7 @@ struct store_waiter *near_waiter_spare(struct worker *w)
 	if (!w->near_spare) {
 		w->near_spare = xcalloc(1, sizeof(*w->near_spare));
 		w->near_spare->store.worker = w;
+		list_init(&w->near_spare->node);
 	}
 	return &w->near_spare->store;
 }
@@ -52,6 +53,8 @@ static enum verdict take_place(struct client *c, const struct call *call)
 	r->slot = (int16_t)t.slot;
 	r->deadline_us = c->w->now_us + t.route->up->conf->read_timeout_ms * 1000;
 	waiter->request = r;
+	list_append(&c->w->near_waiters, &waiter->node);
+	worker_wake_tick(c->w);
 	waiter->up = upstream_ref(t.route->up);
 	buf_put(&waiter->bytes, call->bytes, call->len);
 	c->n_upstream++;
@@ -101,13 +104,30 @@ static void take_reply(struct request *r, const struct rcbuf *reply)
 		client_request_done(r);
 }
 
-static void tell_one(struct near_waiter *waiter, const struct news *news)
+void near_wait_leave(struct near_waiter *waiter)
+{
+	waiter->request = NULL;
+	list_remove(&waiter->node);
+}
+
+/* The request waits no more. */
+static struct request *take_request(struct near_waiter *waiter)
 {
 	struct request *r = waiter->request;
 
+	if (!r)
+		return NULL;
+	near_wait_leave(waiter);
+	r->near->waiter = NULL;
+	r->client->n_parked--;
+	return r;
+}
+
+static void tell_one(struct near_waiter *waiter, const struct news *news)
+{
+	struct request *r = take_request(waiter);
+
 	if (r) {
-		r->near->waiter = NULL;
-		r->client->n_parked--;
 		if (news->reply)
 			take_reply(r, news->reply);
 		else if (news->error)
@@ -131,6 +151,26 @@ static void told(struct worker *w, void *arg)
 	}
 	rcbuf_unref(news->reply);
 	free(news);
+}
+
+static struct near_waiter *late_one(struct worker *w)
+{
+	LIST_EACH (pos, next, &w->near_waiters) {
+		struct near_waiter *waiter = container_of(pos, struct near_waiter, node);
+
+		if (w->now_us >= waiter->request->deadline_us)
+			return waiter;
+	}
+	return NULL;
+}
+
+/* One by one, since telling one may be the end of others. The flights have the waiters still. */
+void near_wait_tick(struct worker *w)
+{
+	struct near_waiter *waiter;
+
+	while ((waiter = late_one(w)))
+		give_up(take_request(waiter), waiter, reply_error_text(ERROR_TIMED_OUT));
 }
 
 /* Takes those of one worker, the first one's, out of the list. */

@@ -11,6 +11,7 @@
  */
 struct near_waiter {
 	struct store_waiter store; /* first */
+	struct list node;	   /* in worker.near_waiters while its request is there */
 	struct request *request;   /* NULL: it has left */
 	struct upstream *up;	   /* a reference */
 	struct buf bytes;	   /* the request as it is upstream, should it have to be sent after all */
@@ -19,6 +20,12 @@ struct near_waiter {
 /* The one that the worker's next look may use. */
 struct store_waiter *near_waiter_spare(struct worker *w);
 void near_waiter_free(struct near_waiter **waiter);
+
+/* Those who have waited long enough are told so. */
+void near_wait_tick(struct worker *w);
+
+/* The request has left. */
+void near_wait_leave(struct near_waiter *waiter);
 
 /* The worker's spare waiter was used by the look for this call: it waits. */
 enum verdict near_wait(struct client *c, struct call *call);

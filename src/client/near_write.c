@@ -23,9 +23,9 @@ static bool writes_anything(const struct command *cmd)
 }
 
 /* Without keys: all of them (FLUSHALL, SWAPDB, DEBUG ...). */
-static bool writes_all(const struct command *cmd, const struct rewrite *rw)
+static bool writes_all(const struct command *cmd)
 {
-	return rw->n_keys == 0 && !(cmd->categories & CAT_SCRIPTING) &&
+	return cmd->n_specs == 0 && !(cmd->categories & CAT_SCRIPTING) && !(cmd->flags & CMD_UNKNOWN) &&
 	       (cmd->flags & CMD_WRITE || (cmd->handler == HANDLER_DEDICATED && cmd->flags & CMD_ADMIN));
 }
 
@@ -67,11 +67,13 @@ void near_write(struct client *c, struct call *call)
 			token_mark(c, &t->tokens, key);
 		if (!key->at.ns || !(key->at.ns->flags & NS_NEAR) || key->flags & KEY_RO)
 			continue;
-		hash = near_write_key(c, &key->at, key->client, key->client_len);
-		if (hash)
-			add_hash(t, hash);
+		hash = store_hash(c->w->near, c->w->routes[key->at.ns->conf->upstream_index].up->id, key->name,
+				  key->len);
+		near_note_busy(c, hash);
+		store_forget_hash(c->w->near, hash, STORE_OWN_WRITE, c->w->now_us);
+		add_hash(t, hash);
 	}
-	if (writes_all(call->cmd, rw)) {
+	if (writes_all(call->cmd)) {
 		upstream_unref(&t->flushed);
 		t->flushed = upstream_ref(whole_upstream(c, rw));
 		end_truths(c->w, t->flushed);

@@ -157,6 +157,8 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 					  call->cmd->handler == HANDLER_DEDICATED)) {
 		near_write(c, &out);
 		call->near = out.near;
+	} else if (w->near && (call->cmd->cache == CACHE_NONE || !near_may_read(c))) {
+		near_pass_read(c, &out);
 	}
 	if (w->rewrite.changed && !write_out(w, &out, &f)) {
 		client_reply_own_error(c, call, ERROR_TOO_BIG);
@@ -279,7 +281,7 @@ struct slice policy_inner(const struct request *r, const struct buf *bytes)
 {
 	size_t skip = r->flags & REQUEST_WRAPPED ? sizeof(multi) - 1 : 0;
 
-	for (uint32_t i = near_in_front(r); i > 0; i--)
+	for (uint32_t i = r->n_front; i > 0; i--)
 		skip += first_command(buf_head(bytes) + skip, buf_len(bytes) - skip).len;
 	if (skip == 0 && r->n_after == 0)
 		return (struct slice){buf_head(bytes), buf_len(bytes)};

@@ -168,6 +168,8 @@ enum verdict handle_TOKEN_REVOKE(struct client *c, const struct call *call)
 {
 	const struct rewrite_key *key;
 	struct buf bytes = {0};
+	enum verdict verdict;
+	struct token_id id;
 	const char *wrong;
 	int64_t ms;
 
@@ -181,11 +183,13 @@ enum verdict handle_TOKEN_REVOKE(struct client *c, const struct call *call)
 		return CALL_DONE;
 	}
 	key = &call->rw->keys[0];
-	/* Should Redis go away before it was asked: it is known here. */
-	if (c->w->blacklist)
-		blacklist_note_revoked(c->w->blacklist, id_of(c, key), ms == 0 ? 0 : clock_now_us() + ms * 1000);
+	id = id_of(c, key);
 	put_revoke(c, key, ms, &bytes);
-	return send_bytes(c, call, &bytes, NULL, 0);
+	verdict = send_bytes(c, call, &bytes, NULL, 0);
+	/* On its way: should Redis go away before it can be asked, it is known here. */
+	if (c->forwarded && c->w->blacklist)
+		blacklist_note_revoked(c->w->blacklist, id, ms == 0 ? 0 : clock_now_us() + ms * 1000);
+	return verdict;
 }
 
 enum verdict handle_TOKEN_RESTORE(struct client *c, const struct call *call)

@@ -111,6 +111,8 @@ static void make_namespace(struct loader *l)
 	string_list_copy(&ns->match, &conf->prefixes);
 	text_wipe(&ns->prefix);
 	ns->prefix = xstrdup(conf->prefixes.items[0]);
+	ns->ttl_ms = conf->ttl_ms;
+	ns->ttl_jitter = 0; /* a token must not be good again too soon */
 	text_wipe(&ns->upstream);
 	ns->upstream = xstrdup(conf->upstream);
 	say_where(l, ours, slot_of(OPTION_namespace_match, i), "token_blacklist.namespace");

@@ -196,7 +196,7 @@ static uint32_t token_flags(const struct config *config)
 {
 	const struct token_blacklist_config *conf = &config->token_blacklist;
 
-	return NS_TOKENS | (conf->hash_tokens ? NS_HASHES : 0) |
+	return NS_TOKENS | (conf->hash_tokens ? NS_HASHES : 0) | (conf->ttl_ms > 0 ? NS_TTL : 0) |
 	       (conf->hash_tokens || conf->prefixes.n > 1 ? NS_RENAMES : 0);
 }
 

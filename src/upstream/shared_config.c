@@ -7,7 +7,6 @@
 
 #include "base/mem.h"
 #include "cache/blacklist.h"
-#include "cache/store.h"
 #include "upstream/upstream.h"
 
 static bool has_tls_listener(const struct server_config *conf)
@@ -97,24 +96,6 @@ static bool open_namespaces(struct shared_config *s, char *why, size_t why_size)
 	return true;
 }
 
-static bool has_near_cache(const struct shared_config *s)
-{
-	for (size_t i = 0; i < namespaces_count(s->namespaces); i++)
-		if (namespaces_at(s->namespaces, i)->flags & NS_NEAR)
-			return true;
-	return false;
-}
-
-static bool open_store(struct shared_config *s, char *why, size_t why_size)
-{
-	if (!has_near_cache(s))
-		return true;
-	s->store = store_new((size_t)s->config->near_cache.max_memory_bytes, namespaces_count(s->namespaces));
-	if (!s->store)
-		snprintf(why, why_size, "near_cache.max_memory: the system has no address space for so much");
-	return s->store;
-}
-
 struct shared_config *shared_config_new(struct config *config, char *why, size_t why_size)
 {
 	struct shared_config *s = xcalloc(1, sizeof(*s));
@@ -126,7 +107,6 @@ struct shared_config *shared_config_new(struct config *config, char *why, size_t
 	ok = open_namespaces(s, why, why_size) && open_server(s, why, why_size);
 	for (size_t i = 0; ok && i < config->n_upstreams; i++)
 		ok = open_upstream(s, i, why, why_size);
-	ok = ok && open_store(s, why, why_size);
 	if (!ok)
 		shared_config_unref(&s);
 	return s;
@@ -145,7 +125,6 @@ void shared_config_unref(struct shared_config **sp)
 	*sp = NULL;
 	if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
-	store_unref(&s->store);
 	namespaces_free(&s->namespaces);
 	blacklist_unref(&s->blacklist);
 	tokens_free(&s->tokens);

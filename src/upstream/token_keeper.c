@@ -47,7 +47,6 @@ struct token_keeper {
 	int64_t next_us;  /* not before: another attempt */
 	int64_t backoff_us;
 	int64_t purged_us;
-	size_t n_found;
 	bool was_held;	 /* ever */
 	bool told;	 /* that it is not held */
 	bool told_never; /* that Redis does not say what changes */
@@ -180,7 +179,6 @@ static void wait(struct token_keeper *k, int64_t now_us)
 		k->places[i].epoch = atomic_load(&k->places[i].wire.node->truth.epoch);
 	if (!all_hold(k, now_us))
 		return;
-	k->n_found = 0;
 	set_state(k, KEEPER_LOADS);
 	blacklist_load_begins(k->list);
 	for (size_t i = 0; i < k->n_places; i++)
@@ -237,9 +235,10 @@ static void hold(struct token_keeper *k, int64_t now_us)
 	blacklist_hold(k->list, all_hold(k, now_us) ? us + LIMIT_US : 0, us, sum_of_epochs(k));
 }
 
-static void look_at_silence(struct token_keeper *k, int64_t now_us)
+static void look_at_wires(struct token_keeper *k, int64_t now_us)
 {
 	for (size_t i = 0; i < k->n_places; i++) {
+		token_wire_flush(&k->places[i].wire);
 		if (token_wire_silent_us(&k->places[i].wire, now_us) > SILENT_US) {
 			begin_anew(k, "no answer in time");
 			return;
@@ -257,7 +256,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (k->state != KEEPER_WAITS && !same_epochs(k))
 		begin_anew(k, "the tracking link was lost, or all keys are gone");
-	look_at_silence(k, now_us);
+	look_at_wires(k, now_us);
 	if (k->state == KEEPER_WAITS)
 		wait(k, now_us);
 	if (k->state == KEEPER_LOADS)
@@ -266,9 +265,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		settle(k);
 	if (k->state == KEEPER_HOLDS)
 		hold(k, now_us);
-	if (now_us - k->purged_us >= PURGE_US && k->state == KEEPER_HOLDS) {
+	if (now_us - k->purged_us >= PURGE_US && (k->state == KEEPER_HOLDS || k->state == KEEPER_WAITS)) {
 		k->purged_us = now_us;
-		blacklist_purge(k->list, now_us);
+		blacklist_purge(k->list, now_us, k->state == KEEPER_HOLDS);
 	}
 	event_add(k->timer, &tick);
 }
@@ -293,7 +292,6 @@ static void on_found(void *ctx, struct token_id id, const struct blacklist_fact 
 {
 	struct token_keeper *k = ctx;
 
-	k->n_found++;
 	blacklist_load(k->list, id, fact);
 }
 

@@ -46,6 +46,8 @@ static void note(struct token_wire *w, enum asked what, struct token_id id, cons
 		w->room = room;
 		w->first = 0;
 	}
+	if (w->n_asked == 0)
+		w->heard_us = clock_now_us(); /* before that it had no reason to say anything */
 	q = &w->asked[(w->first + w->n_asked++) % w->room];
 	*q = (struct token_question){(uint8_t)what, len, id, key ? xmemdup0(key, len) : NULL};
 	w->n_single += what == ASKED_SINGLE;
@@ -59,13 +61,23 @@ static void put(struct token_wire *w, enum asked what, size_t argc, const char *
 
 static void send_out(struct token_wire *w)
 {
-	if (!w->talk || buf_len(&w->out) == 0)
+	if (!w->talk)
 		return;
+	if (buf_len(&w->out) == 0) {
+		token_wire_flush(w);
+		return;
+	}
 	talk_send(w->talk, buf_head(&w->out), buf_len(&w->out));
 	explicit_bzero(w->out.data, w->out.end); /* a password may have been in it */
 	if (w->out.capacity > KEPT_BYTES)
 		buf_release(&w->out);
 	w->out.start = w->out.end = 0;
+}
+
+void token_wire_flush(struct token_wire *w)
+{
+	if (w->talk)
+		talk_send(w->talk, "", 0);
 }
 
 static void put_key(struct token_wire *w, const char *key, size_t len)

@@ -78,6 +78,9 @@ void token_wire_walk(struct token_wire *w);
 /* One key. False: too many are asked for. */
 bool token_wire_ask(struct token_wire *w, struct token_id id, const char *key, size_t len);
 
+/* What the socket did not take before. Now and then. */
+void token_wire_flush(struct token_wire *w);
+
 /* How long it has been silent though something was asked. */
 int64_t token_wire_silent_us(const struct token_wire *w, int64_t now_us);
 

@@ -21,7 +21,6 @@
 #include "upstream/node.h"
 
 struct blacklist;
-struct store;
 
 struct upstream {
 	atomic_uint refs;
@@ -48,7 +47,6 @@ struct shared_config {
 	struct tokens *tokens;	     /* NULL: no [token_blacklist] */
 	struct blacklist *blacklist; /* its mirror, a reference; NULL: there is none */
 	struct namespaces *namespaces;
-	struct store *store; /* NULL: no near-cache */
 };
 
 /* Takes config over, also when it fails: NULL with a text in why. One reference. */

@@ -53,7 +53,7 @@ START_TEST(empty)
 	ck_assert_int_eq(look(1, start_us), BLACKLIST_CLEAR);
 	ck_assert(!blacklist_holds(list, start_us));
 	ck_assert_uint_eq(blacklist_count(list, start_us), 0);
-	blacklist_purge(list, start_us);
+	blacklist_purge(list, start_us, true);
 	blacklist_load_begins(list);
 	blacklist_load_ends(list, start_us);
 	blacklist_hold(list, start_us + SECOND, start_us, 1);
@@ -79,7 +79,7 @@ START_TEST(times)
 	ck_assert_uint_eq(blacklist_count(list, start_us), 3);
 	ck_assert_uint_eq(blacklist_count(list, start_us + 11 * SECOND), 2);
 	for (int i = 0; i < BLACKLIST_SHARDS; i++)
-		blacklist_purge(list, start_us + 11 * SECOND);
+		blacklist_purge(list, start_us + 11 * SECOND, true);
 	ck_assert_uint_eq(blacklist_count(list, start_us), 2);
 }
 END_TEST
@@ -169,6 +169,22 @@ START_TEST(written_by_us)
 	ck_assert_int_eq(look(2, start_us), BLACKLIST_CLEAR);
 	blacklist_note_revoked(list, id_of(3), 0); /* nothing is under way: Redis knows better */
 	ck_assert(!was_revoked(3, start_us));
+}
+END_TEST
+
+/* While nobody asks (Redis does not track) what was written by us does not stay for ever. */
+START_TEST(nobody_asks)
+{
+	for (uint64_t i = 1; i <= 10000; i++) {
+		blacklist_write_begins(list, id_of(i));
+		ck_assert(blacklist_write_ends(list, id_of(i)));
+	}
+	blacklist_write_begins(list, id_of(7));
+	for (int i = 0; i < BLACKLIST_SHARDS; i++)
+		blacklist_purge(list, start_us, false);
+	ck_assert_uint_lt(blacklist_bytes(list), 20000);
+	ck_assert_int_eq(look(7, start_us), BLACKLIST_UNKNOWN);
+	ck_assert_int_eq(look(8, start_us), BLACKLIST_CLEAR);
 }
 END_TEST
 
@@ -274,13 +290,13 @@ START_TEST(random_changes)
 		model[i] = (struct model){revoke, until_us};
 		now_us += SECOND / 5000;
 		if (step % 100 == 0)
-			blacklist_purge(list, now_us);
+			blacklist_purge(list, now_us, true);
 		if (step % 50000 == 0)
 			hold_against(model, now_us);
 	}
 	hold_against(model, now_us);
 	for (int i = 0; i < 3 * BLACKLIST_SHARDS; i++)
-		blacklist_purge(list, now_us + 3600LL * SECOND);
+		blacklist_purge(list, now_us + 3600LL * SECOND, true);
 	for (uint64_t i = 0; i < MODEL; i++)
 		if (model[i].until_us)
 			model[i].revoked = false;
@@ -323,7 +339,7 @@ START_TEST(weight)
 		ck_assert_int_eq(look(i, start_us), BLACKLIST_CLEAR);
 	/* And it is given back. */
 	for (int i = 0; i < BLACKLIST_SHARDS; i++)
-		blacklist_purge(list, start_us + 2 * 86400LL * SECOND);
+		blacklist_purge(list, start_us + 2 * 86400LL * SECOND, true);
 	ck_assert_uint_eq(blacklist_count(list, start_us), 0);
 	ck_assert_uint_lt(blacklist_bytes(list), 100000);
 }
@@ -341,7 +357,7 @@ START_TEST(marks)
 	ck_assert_int_eq(look(2, start_us), BLACKLIST_CLEAR);
 	ck_assert(blacklist_mark_is_fresh(list, mark));
 	for (uint64_t i = 3; i < 10; i++)
-		blacklist_purge(list, start_us);
+		blacklist_purge(list, start_us, true);
 	ck_assert(blacklist_mark_is_fresh(list, mark));
 	blacklist_write_begins(list, id_of(2));
 	ck_assert(!blacklist_mark_is_fresh(list, mark));
@@ -387,7 +403,7 @@ START_TEST(threads)
 		for (uint64_t i = 100; i < 20000; i++)
 			load(i, start_us + 1);
 		for (int i = 0; i < BLACKLIST_SHARDS; i++)
-			blacklist_purge(list, start_us + SECOND);
+			blacklist_purge(list, start_us + SECOND, true);
 	}
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	for (int i = 0; i < 2; i++)
@@ -410,6 +426,7 @@ int main(void)
 	tcase_add_test(tc, values);
 	tcase_add_test(tc, changed_by_others);
 	tcase_add_test(tc, written_by_us);
+	tcase_add_test(tc, nobody_asks);
 	tcase_add_test(tc, many_writes_at_once);
 	tcase_add_test(tc, loads);
 	tcase_add_test(tc, random_changes);
