@@ -157,6 +157,7 @@ SOURCES := \
 	src/upstream/tracker.c \
 	src/upstream/tracker_steps.c \
 	src/upstream/tracking_wire.c \
+	src/upstream/truth.c \
 	src/upstream/upstream.c \
 	src/upstream/watch.c \
 	src/config/address.c \
@@ -205,7 +206,7 @@ Q := @
 say = @printf '  %-7s %s\n'
 endif
 
-.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr bench-namespaces bench-hit-rate install uninstall dist clean help \
+.PHONY: all run check check-long unit lint format asan tsan fuzz bench bench-instr bench-namespaces bench-hit-rate bench-near-cache install uninstall dist clean help \
 	setup setup-test setup-bench test-binaries binary
 
 all: binary ## build build/release/keyweir
@@ -257,6 +258,12 @@ $(BUILD)/hit_rate: tests/bench/hit_rate.c tests/bench/policies.c tests/bench/pol
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@-policies.o tests/bench/policies.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@.o tests/bench/hit_rate.c
 	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $@.o $@-policies.o $(OBJECTS) $(LIBS) -lm
+
+# The load of tests/bench/bench-near-cache, which shares nothing with Keyweir.
+$(BUILD)/zipf_load: tests/bench/zipf_load.c
+	@mkdir -p $(@D)
+	$(say) BENCH $@
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(ALL_LDFLAGS) -lm
 
 -include $(OBJECTS:.o=.d) $(BUILD)/main.d
 
@@ -317,6 +324,10 @@ bench-tokens: setup-bench all ## a million revoked tokens: memory, loading, CPU 
 
 bench-namespaces: setup-bench all ## CPU for a request in a namespace, and with sealed values
 	@tests/bench/bench-namespaces $(BINARY)
+
+bench-near-cache: setup-bench all ## the near-cache: hits beside Redis itself, a mixed load (ARGS=--quick)
+	@$(MAKE) --no-print-directory $(BUILD)/zipf_load
+	@tests/bench/bench-near-cache $(BINARY) $(BUILD)/zipf_load $(ARGS)
 
 bench-hit-rate: setup-bench ## the near-cache's memory: hit rates beside other policies, cost of a hit
 	@$(MAKE) --no-print-directory $(BUILD)/hit_rate

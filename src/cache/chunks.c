@@ -21,6 +21,8 @@ bool chunks_init(struct chunks *c, uint32_t n, size_t tables_len)
 		return false;
 	/* Values may be secrets. */
 	madvise(p, len + tables_len, MADV_DONTDUMP);
+	/* Everything here is found by chance: small pages cost a walk of the page tables each time. */
+	madvise(p, len + tables_len, MADV_HUGEPAGE);
 	c->base = p;
 	c->mapped = len + tables_len;
 	c->tables = c->base + len;

@@ -5,7 +5,12 @@
  * leaves, and only a fingerprint of it stays for a while (ghost). What comes back while there is one enters the main
  * queue at once. There, each time that it was found buys another round.
  *
- * What was removed because its key changed leaves its fingerprint too: it was not unpopular.
+ * What was removed because its key changed leaves its fingerprint too: it was not unpopular. What nobody can be served
+ * with any more goes before all others.
+ *
+ * Why: a hit moves nothing, it only counts; a removal is a few words; and it finds as much as any other. Zipf 0.99 over
+ * a million keys, 5 % writes, room for a tenth: LRU 73.3 %, W-TinyLFU 76.9, S3-FIFO as published 76.5, this 77.2. When
+ * popularity drifts: 69.9, 60.0, 70.7, 71.0; beside a scan: 52.5, 58.3, 57.6, 58.4 (`make bench-hit-rate`).
  * Under the shard's lock.
  */
 #ifndef KEYWEIR_CACHE_FIFO_H

@@ -18,14 +18,13 @@
 #define ITEM_DATA	(CHUNK_SIZE - 72) /* bytes in the first chunk */
 #define CHUNK_DATA	(CHUNK_SIZE - 4)  /* ... in each other */
 #define ITEM_NAME_MAX	UINT16_MAX	  /* of a key, and of arguments */
-#define ITEM_FREQ_MAX	7
+#define ITEM_FREQ_MAX	3
 #define ITEM_PROTO_MASK 3 /* in `what`: 2, 3, or 0 for both */
 
 /* In `what`. */
 enum {
-	ITEM_ABSENT = 1 << 2,
-	ITEM_TOO_LARGE = 1 << 3,   /* no reply is here; who asks need not wait for one */
-	ITEM_KEY_EXPIRES = 1 << 4, /* expires_us is the key's own time */
+	ITEM_TOO_LARGE = 1 << 2,   /* no reply is here; who asks need not wait for one */
+	ITEM_KEY_EXPIRES = 1 << 3, /* expires_us is the key's own time */
 };
 
 /* In `state`, which changes. */

@@ -138,6 +138,13 @@ enum store_verdict {
 enum store_verdict store_look(struct store *s, const struct store_ask *ask, struct store_hit *hit,
 			      struct flight **flight);
 
+/*
+ * Keys that will be looked for in a moment: their places are fetched from memory meanwhile. Two steps, each for all of
+ * them: the second goes by what the first has fetched.
+ */
+void store_expect(const struct store *s, uint64_t hash);
+void store_expect_item(const struct store *s, uint64_t hash);
+
 /* The next piece of a pinned reply, from *at (begin with NULL) on: its bytes in *p; 0: that was all. */
 size_t store_piece(const struct store *s, const struct store_item *item, const void **at, const char **p);
 void store_unpin(struct store *s, struct store_item **item);

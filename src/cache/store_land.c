@@ -47,11 +47,15 @@ static void write_item(const struct store *s, struct store_item *it, const struc
 	};
 	if (large)
 		it->what |= ITEM_TOO_LARGE;
-	else if (landing->absent)
-		it->what |= ITEM_ABSENT;
-	else if (landing->key_expires)
+	else if (landing->key_expires && !landing->absent)
 		it->what |= ITEM_KEY_EXPIRES;
 	item_write(&s->chunks, it, f->key.p, f->request.args, landing->reply);
+}
+
+/* PTTL may say 0 of a key that is still there: then what it was is the old value for race_condition_ttl. */
+static bool is_of_use(const struct flight *f, const struct store_landing *landing)
+{
+	return landing->reply && (landing->expires_us > landing->now_us || (landing->key_expires && f->race_us > 0));
 }
 
 /* NULL: there is nothing to be kept, or no room. */
@@ -62,7 +66,7 @@ static struct store_item *make_item(struct store *s, const struct flight *f, con
 	struct chain chain = {0};
 	struct store_item *it;
 
-	if ((!large && (!landing->reply || landing->expires_us <= landing->now_us)) || atomic_load(&s->closed))
+	if ((!large && !is_of_use(f, landing)) || atomic_load(&s->closed))
 		return NULL;
 	if (!store_make_room(s, &chain, (uint32_t)item_chunks_for(len)))
 		return NULL;

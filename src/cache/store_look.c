@@ -27,7 +27,6 @@ static inline void hand_out(const struct store *s, struct store_item *it, struct
 {
 	hit->len = it->reply_len;
 	hit->filled_us = it->filled_us;
-	hit->pinned = NULL;
 	if (it->reply_len <= STORE_COPY_MAX) {
 		item_read(&s->chunks, it, item_reply_at(it), hit->data, it->reply_len);
 	} else {
@@ -124,6 +123,7 @@ enum store_verdict store_look(struct store *s, const struct store_ask *ask, stru
 	struct store_item *it;
 
 	*flight = NULL;
+	hit->pinned = NULL;
 	if (ask->key.len > ITEM_NAME_MAX || ask->request.args_len > ITEM_NAME_MAX ||
 	    atomic_load_explicit(&s->closed, memory_order_acquire))
 		return STORE_PASS;
@@ -139,6 +139,25 @@ enum store_verdict store_look(struct store *s, const struct store_ask *ask, stru
 	verdict = judge(s, sh, it, ask, hit, NULL);
 	lock_open(&sh->lock);
 	return verdict == STORE_LEAD ? look_again(s, sh, ask, hit, flight) : verdict;
+}
+
+static const uint32_t *bucket_of(const struct store *s, uint64_t hash)
+{
+	return shard_bucket(&s->shards[hash & (s->n_shards - 1)], (uint32_t)hash);
+}
+
+void store_expect(const struct store *s, uint64_t hash)
+{
+	__builtin_prefetch(bucket_of(s, hash));
+}
+
+/* Without the lock: what is read is a hint only. */
+__attribute__((no_sanitize("thread"))) void store_expect_item(const struct store *s, uint64_t hash)
+{
+	const char *item = (const char *)item_at(&s->chunks, *(const volatile uint32_t *)bucket_of(s, hash));
+
+	__builtin_prefetch(item, 1);
+	__builtin_prefetch(item + CHUNK_SIZE / 2);
 }
 
 size_t store_piece(const struct store *s, const struct store_item *item, const void **at, const char **p)
@@ -167,6 +186,7 @@ bool store_find_last(struct store *s, const struct store_key *key, const struct 
 	struct store_item *it;
 	bool found;
 
+	hit->pinned = NULL;
 	lock_take(&sh->lock);
 	it = shard_find(s, sh, key, request);
 	/* Of one that was to be looked at again it is not known whether it was overwritten. */

@@ -22,11 +22,17 @@ uint32_t hot_keys_take(struct client *c, const struct command *cmd, const char *
 		       const struct frame_arg *first);
 
 /* A command of the client's was taken. */
+static inline void hot_keys_pass_at(struct client *c, const struct command *cmd, const char *bytes, size_t len,
+				    const struct frame_arg *first)
+{
+	if (__builtin_expect(--c->w->hot_left == 0, 0))
+		c->w->hot_left = hot_keys_take(c, cmd, bytes, len, first);
+}
+
 static inline void hot_keys_pass(struct client *c, const struct command *cmd, const struct request_frame *f,
 				 const char *bytes)
 {
-	if (__builtin_expect(--c->w->hot_left == 0, 0))
-		c->w->hot_left = hot_keys_take(c, cmd, bytes, f->len, f->n_seen > 1 ? &f->arg[1] : NULL);
+	hot_keys_pass_at(c, cmd, bytes, f->len, f->n_seen > 1 ? &f->arg[1] : NULL);
 }
 
 /*

@@ -51,6 +51,13 @@ size_t near_run(struct client *c, const char *data, size_t len);
 /* What the call was given and has not passed on to a request is given back. */
 void near_call_end(struct worker *w, struct call *call);
 
+/* Whether a reply says that nothing is there. */
+static inline bool near_finds_nothing(const char *reply)
+{
+	return *reply == '_' || (reply[1] == '-' && (*reply == '$' || *reply == '*')) ||
+	       (reply[1] == '0' && (*reply == '*' || *reply == '%' || *reply == '~'));
+}
+
 /* ---- fetches ---- */
 
 /* The call's request will be the fetch that the call was given, if any: out gets what is to be sent for bytes. */

@@ -236,6 +236,8 @@ static void land_reply(struct worker *w, const struct request *r, struct near_fe
 	struct store_landing landing = {.now_us = w->now_us};
 	bool error = reply.len == 0 || *reply.p == '-' || *reply.p == '!';
 	bool limited = key->ttl_ms < 0 || key->ttl_ms > key->limit_us / 1000;
+	/* PTTL may just have seen what the read did not see any more. */
+	bool gone = key->ttl_ms == TTL_ABSENT || (key->ttl_ms == 0 && !error && near_finds_nothing(reply.p));
 
 	if (reply.len > f->max_bytes) {
 		landing.too_large = true;
@@ -243,8 +245,8 @@ static void land_reply(struct worker *w, const struct request *r, struct near_fe
 		landing.reply = reply.p;
 		landing.len = reply.len;
 		landing.expires_us = f->sent_us + (limited ? key->limit_us : key->ttl_ms * 1000);
-		landing.key_expires = !limited;
-		landing.absent = key->ttl_ms == TTL_ABSENT;
+		landing.key_expires = !limited && !gone;
+		landing.absent = gone;
 		landing.any_proto = is_in_any_proto(r->cmd, reply.p);
 	}
 	store_land(f->store, &key->flight, &landing, landed);

@@ -15,6 +15,7 @@
 #include "client/token.h"
 #include "server.h"
 
+#define AHEAD_MAX   8	 /* requests of a pipeline whose places are fetched from memory at the same time */
 #define HASHES_KEPT 4096 /* room that a worker keeps from one call to the next */
 #define BYTES_KEPT  ((size_t)256 * 1024)
 
@@ -150,15 +151,9 @@ bool near_ask(struct client *c, const struct near_place *at, struct store_ask *a
 
 /* ---- hits ---- */
 
-static bool finds_nothing(const char *reply)
-{
-	return *reply == '_' || (reply[1] == '-' && (*reply == '$' || *reply == '*')) ||
-	       (reply[1] == '0' && (*reply == '*' || *reply == '%' || *reply == '~'));
-}
-
 static void count_hit(struct client *c, const struct namespace *ns, const struct store_hit *hit, const char *reply)
 {
-	namespace_stats_near_hits(c->w, ns->id, 1, finds_nothing(reply), hit->stale, hit->len);
+	namespace_stats_near_hits(c->w, ns->id, 1, near_finds_nothing(reply), hit->stale, hit->len);
 }
 
 bool near_put_hit(struct worker *w, struct store_hit *hit, struct buf *out)
@@ -343,27 +338,54 @@ static void count_hits(struct client *c, const struct command *cmd, struct scope
 	k->n_hits = k->n_empty = k->n_stale = k->bytes = 0;
 }
 
-/* The key, as far as it has to be looked at: where it is hangs on the namespace, and in a Cluster on the slot. */
-static bool enter(struct client *c, const struct command *cmd, struct scope *k, const char *key, size_t len, char *room)
+/* A request of the run, whose key's place is on its way from memory. */
+struct ahead {
+	const char *bytes;
+	size_t len;
+	struct frame_arg arg; /* the key */
+	struct store_key key;
+	struct store_request request;
+	char room[NEAR_NAME_MAX];
+};
+
+/*
+ * The key of the request in f, as far as it has to be looked at: where it is hangs on the namespace, and in a Cluster
+ * on the slot. first: nothing is ahead yet, so that the scope may become another one. False: it is not to be served
+ * here.
+ */
+static bool enter(struct client *c, const struct call *call, struct scope *k, struct ahead *a, bool first)
 {
-	struct name_place place = view_key_hinted(&k->view, key, len, &c->w->name_hint);
-	const char *name;
+	const struct frame_arg *arg = &call->frame->arg[1];
+	const char *key = call->bytes + arg->offset, *name;
+	struct name_place place = view_key_hinted(&k->view, key, arg->len, &c->w->name_hint);
+	size_t len = arg->len;
+	bool other;
 
 	if (!place.ns || !(place.ns->flags & NS_NEAR))
 		return false;
-	name = upstream_name(&k->view, &place, key, &len, room);
+	other = place.ns != k->at.ns || k->at.route->topo->slots;
+	if (other && !first)
+		return false;
+	name = upstream_name(&k->view, &place, key, &len, a->room);
 	if (!name)
 		return false;
-	if (place.ns != k->at.ns || k->at.route->topo->slots) {
-		count_hits(c, cmd, k);
+	if (other) {
+		count_hits(c, call->cmd, k);
 		near_place_of(c, place.ns, name, len, &k->at);
 		k->holds = near_ask(c, &k->at, &k->ask);
-		return k->holds;
+		a->key = k->at.key;
+	} else {
+		a->key = (struct store_key){.upstream = k->at.key.upstream, .p = name, .len = len};
+		a->key.hash = store_hash(c->w->near, a->key.upstream, name, len);
 	}
-	k->ask.key.p = name;
-	k->ask.key.len = len;
-	k->ask.key.hash = store_hash(c->w->near, k->ask.key.upstream, name, len);
-	return k->holds;
+	if (!k->holds || near_is_busy(c, a->key.hash))
+		return false;
+	a->request = request_of(c, call->cmd, &k->at, (struct slice){call->bytes, call->len}, arg);
+	a->bytes = call->bytes;
+	a->len = call->len;
+	a->arg = *arg;
+	store_expect(c->w->near, a->key.hash);
+	return true;
 }
 
 static void put_hit(struct client *c, const struct call *call, struct scope *k, struct store_hit *hit)
@@ -374,26 +396,54 @@ static void put_hit(struct client *c, const struct call *call, struct scope *k, 
 	}
 	k->n_hits++;
 	k->n_stale += hit->stale;
-	k->n_empty += finds_nothing(hit->data);
+	k->n_empty += near_finds_nothing(hit->data);
 	k->bytes += hit->len;
 	client_put_reply(c, hit->data, hit->len);
 }
 
-/* Answers it if it is a hit and nothing else has to be done. */
-static bool serve(struct client *c, const struct call *call, struct scope *k)
+/* Takes the requests at data that may be hits, as many as there is room for. */
+static unsigned look_ahead(struct client *c, struct call *call, struct scope *k, struct ahead *list, const char *data,
+			   size_t len)
 {
-	const struct frame_arg *key = &call->frame->arg[1];
+	struct request_frame *f = call->frame;
+	unsigned n = 0;
+	size_t at = 0;
+
+	while (n < AHEAD_MAX && at < len) {
+		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call->cmd ||
+		    !command_arity_ok(call->cmd, f->argc) || !reads_one(call->cmd, f))
+			break;
+		call->bytes = data + at;
+		call->len = f->len;
+		if (!enter(c, call, k, &list[n], n == 0))
+			break;
+		at += f->len;
+		n++;
+		request_frame_reset(f);
+	}
+	request_frame_reset(f);
+	for (unsigned i = 0; i < n; i++)
+		store_expect_item(c->w->near, list[i].key.hash);
+	return n;
+}
+
+/* Answers it if it is a hit. */
+static bool serve(struct client *c, struct call *call, struct scope *k, const struct ahead *a)
+{
 	struct flight *none;
 	struct store_hit hit;
-	char room[NEAR_NAME_MAX];
 
-	if (!enter(c, call->cmd, k, call->bytes + key->offset, key->len, room) || near_is_busy(c, k->ask.key.hash) ||
-	    c->near.held > CLIENT_BYTES_MAX)
+	if (c->near.held > CLIENT_BYTES_MAX || c->out.bytes > c->w->output_pause_bytes || c->closed)
 		return false;
-	k->ask.request = request_of(c, call->cmd, &k->at, (struct slice){call->bytes, call->len}, key);
+	k->ask.key = a->key;
+	k->ask.request = a->request;
 	if (store_look(c->w->near, &k->ask, &hit, &none) != STORE_HIT)
 		return false;
+	call->bytes = a->bytes;
+	call->len = a->len;
 	put_hit(c, call, k, &hit);
+	hot_keys_pass_at(c, call->cmd, a->bytes, a->len, &a->arg);
+	c->call_len = a->len;
 	return true;
 }
 
@@ -408,29 +458,20 @@ static bool is_bare(const struct client *c)
 
 size_t near_run(struct client *c, const char *data, size_t len)
 {
-	struct request_frame *f = &c->frame;
-	struct call call = {.cmd = f->known, .frame = f};
+	struct call call = {.cmd = c->frame.known, .frame = &c->frame};
 	struct scope scope = {.view = client_view(c)};
-	unsigned n = 0;
+	struct ahead list[AHEAD_MAX];
+	unsigned n_ahead, n = 0, i;
 	size_t at = 0;
 
 	if ((call.cmd->cache != CACHE_KEY && call.cmd->cache != CACHE_ALONE) || !is_bare(c))
 		return 0;
-	while (at < len && c->out.bytes <= c->w->output_pause_bytes && !c->closed) {
-		if (request_frame_feed(f, data + at, len - at) != FRAME_READY || f->known != call.cmd ||
-		    !command_arity_ok(call.cmd, f->argc) || !reads_one(call.cmd, f))
-			break;
-		call.bytes = data + at;
-		call.len = f->len;
-		if (!serve(c, &call, &scope))
-			break;
-		hot_keys_pass(c, call.cmd, f, call.bytes);
-		c->call_len = f->len;
-		at += f->len;
-		n++;
-		request_frame_reset(f);
-	}
-	request_frame_reset(f);
+	do {
+		n_ahead = look_ahead(c, &call, &scope, list, data + at, len - at);
+		for (i = 0; i < n_ahead && serve(c, &call, &scope, &list[i]); i++)
+			at += list[i].len;
+		n += i;
+	} while (i > 0 && i == n_ahead);
 	count_hits(c, call.cmd, &scope);
 	c->active_us = c->w->now_us;
 	counter_add(&c->w->counters.commands, n);

@@ -43,8 +43,8 @@ struct look {
 	struct buf rest; /* of the request: the keys to be fetched */
 	uint32_t n_rest;
 	bool leads;
-	bool any;     /* some key is in a namespace of the near-cache */
-	uint16_t get; /* id of GET */
+	bool too_much; /* to be held in memory: all of it is fetched, and passes through */
+	uint16_t get;  /* id of GET */
 };
 
 static bool take_hit(struct look *k, const struct namespace *ns, struct store_hit *hit, uint32_t i)
@@ -74,14 +74,15 @@ static bool look_at(struct look *k, uint32_t i, const char *key, size_t len)
 	ask.may_lead = k->leads;
 	ask.request =
 		(struct store_request){.command = k->get, .db = at.db, .proto = c->proto, .args = "", .args_len = 0};
-	k->any = true;
 	if (near_ask(c, &at, &ask)) {
-		if (near_is_busy(c, at.key.hash) || buf_len(&k->merge->hits) + c->near.held > HITS_MAX)
+		if (near_is_busy(c, at.key.hash) || k->too_much)
 			ask.newer_us = INT64_MAX; /* nothing that others have asked for */
 		switch (store_look(c->w->near, &ask, &hit, &flight)) {
 		case STORE_HIT:
-			if (take_hit(k, at.ns, &hit, i))
+			if (take_hit(k, at.ns, &hit, i)) {
+				k->too_much = buf_len(&k->merge->hits) + c->near.held > HITS_MAX;
 				return true;
+			}
 			break;
 		case STORE_LEAD:
 			near_fetch_add(c->w, k->fetch, flight, &at, k->n_rest);
@@ -153,6 +154,12 @@ bool near_read_many(struct client *c, struct call *call, enum verdict *verdict)
 	k.merge = xcalloc(1, sizeof(*k.merge) + n * sizeof(k.merge->lengths[0]));
 	k.merge->n = n;
 	look_at_all(&k, call);
+	if (k.too_much) {
+		near_fetch_drop(w, &k.fetch);
+		near_merge_free(&k.merge);
+		buf_release(&k.rest);
+		return false;
+	}
 	if (near_fetch_any(k.fetch) || k.merge->n_hits > 0)
 		call->near = &w->near_call;
 	if (near_fetch_any(k.fetch))

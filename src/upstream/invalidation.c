@@ -19,14 +19,13 @@ static enum invalidation read_keys(struct reply_cursor *keys)
 {
 	struct reply_cursor ahead = *keys;
 	struct reply_item item;
-	size_t n = 0;
 
 	if (!reply_cursor_next(&ahead, &item) || (item.type != '*' && !is_text(&item)) || item.number < 0)
 		return INVALIDATION_ALL;
 	if (item.type != '*')
 		return INVALIDATION_KEYS;
 	*keys = ahead;
-	for (; reply_cursor_next(&ahead, &item); n++)
+	while (reply_cursor_next(&ahead, &item))
 		if (!is_text(&item))
 			return INVALIDATION_ALL;
 	return ahead.p == ahead.end ? INVALIDATION_KEYS : INVALIDATION_ALL;

@@ -7,6 +7,9 @@
 #include "resp/number.h"
 #include "resp/reply_frame.h"
 
+#define LOOK_MASTERS   16 /* that are looked at every beat */
+#define LOOK_BEATS_MAX 4
+
 #define HASH_START 0xcbf29ce484222325u /* FNV-1a */
 
 struct text {
@@ -95,6 +98,8 @@ bool node_look_cluster_info(struct cluster_look *look, const char *reply, size_t
 			look->current_epoch = number_of(value);
 		else if (text_is(name, "cluster_my_epoch"))
 			look->my_epoch = number_of(value);
+		else if (text_is(name, "cluster_size"))
+			look->size = number_of(value);
 	}
 	return true;
 }
@@ -136,4 +141,11 @@ bool node_look_cluster_nodes(struct cluster_look *look, const char *reply, size_
 		if (read_line(look, text_take(&all, '\n')))
 			return true;
 	return false;
+}
+
+unsigned node_look_beats(const struct cluster_look *look)
+{
+	uint64_t beats = look->size / LOOK_MASTERS + (look->size % LOOK_MASTERS > 0);
+
+	return beats > LOOK_BEATS_MAX ? LOOK_BEATS_MAX : beats > 0 ? (unsigned)beats : 1;
 }

@@ -27,11 +27,18 @@ struct cluster_look {
 	bool ok;		/* cluster_state, and it is a master */
 	uint64_t current_epoch; /* of the whole Cluster */
 	uint64_t my_epoch;
+	uint64_t size; /* how many masters have slots */
 	uint64_t line; /* hash of its own line without what changes by itself */
 };
 
 /* Fills in what each of the two replies says; false: it is no such reply. INFO comes first. */
 bool node_look_cluster_info(struct cluster_look *look, const char *reply, size_t len);
 bool node_look_cluster_nodes(struct cluster_look *look, const char *reply, size_t len);
+
+/*
+ * Every how many beats (TRUTH_BEAT_MS) a node is to be looked at. CLUSTER NODES has a line for each node, and is asked
+ * of each master: up to 16 masters at every beat, then in proportion, at most at every fourth.
+ */
+unsigned node_look_beats(const struct cluster_look *look);
 
 #endif

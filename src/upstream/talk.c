@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <hiredis/hiredis.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,7 @@ struct talk {
 	struct talk_login login;
 	struct transport io;
 	unsigned next_address;
+	struct address to;
 	int64_t give_up_us; /* connecting */
 	char why[96];	    /* the last address' trouble */
 	bool connected;
@@ -130,6 +133,11 @@ void talk_send(struct talk *t, const char *data, size_t len)
 {
 	buf_put(&t->out, data, len);
 	flush(t);
+}
+
+const struct address *talk_address(const struct talk *t)
+{
+	return &t->to;
 }
 
 bool talk_is_idle(const struct talk *t)
@@ -401,6 +409,15 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 					 : "connect_timeout is over");
 }
 
+/* Questions are small and many, and each is to be sent at once, whether or not the one before it was answered. */
+static void set_options(int fd, const struct address *a)
+{
+	int on = 1;
+
+	if (a->sa.sa_family != AF_UNIX)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 static void start(struct talk *t)
 {
 	struct address list[NODE_ADDRESSES_MAX];
@@ -414,7 +431,8 @@ static void start(struct talk *t)
 		set_timer(t, LOOK_UP_MS);
 		return;
 	}
-	a = &list[t->next_address++];
+	t->to = list[t->next_address++];
+	a = &t->to;
 	t->io = (struct transport){.fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
 	if (t->io.fd < 0) {
 		snprintf(t->why, sizeof(t->why), "%s", strerror(errno));
@@ -422,6 +440,7 @@ static void start(struct talk *t)
 		set_timer(t, 1);
 		return;
 	}
+	set_options(t->io.fd, a);
 	/* A connection refused at once is heard of by the event, as others are. */
 	if (connect(t->io.fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
 		snprintf(t->why, sizeof(t->why), "%s", strerror(errno));

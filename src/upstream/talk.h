@@ -53,6 +53,9 @@ void talk_ask(struct talk *t, int64_t timeout_ms, void (*answered)(void *ctx, co
 /* Raw: writes; what the socket does not take goes with the next call. */
 void talk_send(struct talk *t, const char *data, size_t len);
 
+/* Where it is connected to, or was last tried. */
+const struct address *talk_address(const struct talk *t);
+
 /* Whether everything asked was answered. */
 bool talk_is_idle(const struct talk *t);
 bool talk_is_ready(const struct talk *t);

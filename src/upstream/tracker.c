@@ -2,11 +2,15 @@
 /*
  * The tracking link to a node: see tracker.h. How it comes to track is tracker_steps.c; here is what follows from it.
  *
- * Every TRUTH_BEAT_MS the node is asked: by PING, and where there is more to know of it than that it is there, by a
- * look at what it says of itself (ROLE under Sentinel, CLUSTER INFO and NODES in a Cluster; PING counts between two of
- * these). Where there are databases it is also asked whether SWAPDB was called, of which CLIENT TRACKING tells nothing.
- * When a worker wants to know at once it is PING. With two connections (RESP2) the truth is what both have confirmed:
- * that a was told all, and that b, whose tracking it is, was there after it.
+ * Every TRUTH_BEAT_MS the node is asked by a look at what it says of itself: CLUSTER INFO and NODES in a Cluster, else
+ * ROLE, or where a standalone server refuses that PING. PING counts between two looks: when a worker wants to know at
+ * once, and in a Cluster of many masters, where looks are rarer (node_look_beats()). Where there are databases it is
+ * also asked whether SWAPDB was called, of which CLIENT TRACKING tells nothing. With two connections (RESP2) the truth
+ * is what both have confirmed: that a was told all, and that b, whose tracking it is, was there after it.
+ *
+ * A standalone server is known by its address only: a name, or an address that moves (a Kubernetes service, a VIP).
+ * That the workers talk to another one by now shows by its role, which turns, or by addresses that its name no longer
+ * has; then the link is made anew.
  *
  * A link that is silent confirms nothing; it is given up only after some seconds, since Redis sends on it in order:
  * when it was only busy, nothing is lost, and what was kept is good again.
@@ -29,6 +33,8 @@
 #define PACE_US	  1000	   /* between two questions at least */
 #define SILENT_US 2000000  /* then the link is given up */
 #define AGAIN_US  60000000 /* NONE: tracking is tried again */
+#define STOOD_US  10000000 /* then a link is good: what was before is forgotten, and its loss is worth a line */
+#define MOVING_US 60000000 /* so long may an address lead to a master that is none any more */
 
 const char *tracking_mode_name(enum tracking_mode mode)
 {
@@ -71,9 +77,10 @@ static void doubt(struct tracker *t)
 	wire_forget(&t->b);
 }
 
+/* Never LOST for a NONE that is only silent: a worker that saw it answer must not take it for one that is tracked. */
 static void show(struct tracker *t)
 {
-	atomic_store(&t->node->truth.mode, t->silent ? TRACKING_LOST : t->mode);
+	atomic_store(&t->node->truth.mode, t->silent && is_tracked(t) ? TRACKING_LOST : t->mode);
 }
 
 static void on_drained(void *ctx, struct wire *w)
@@ -87,9 +94,9 @@ static void on_drained(void *ctx, struct wire *w)
 		us = t->b.answered_us;
 	if (!(is_tracked(t) || (t->mode == TRACKING_NONE && t->untracked)) || us <= atomic_load(confirmed_us))
 		return;
-	atomic_store(confirmed_us, us);
 	t->silent = false;
-	show(t);
+	show(t); /* before: see truth.h */
+	atomic_store(confirmed_us, us);
 }
 
 static void on_changed(void *ctx, const char *key, size_t len)
@@ -126,7 +133,7 @@ static void ask_look(struct tracker *t, int64_t now_us)
 
 	if (t->counts_swaps && !wire_is_asked(w, ASK_SWAPS)) /* before what confirms */
 		wire_ask(w, ASK_SWAPS, now_us, 3, (const char *const[]){"LATENCY", "HISTOGRAM", "swapdb"});
-	if (t->node->conf->mode == UPSTREAM_SENTINEL && !wire_is_asked(w, ASK_ROLE)) {
+	if (t->node->conf->mode != UPSTREAM_CLUSTER && !t->no_role && !wire_is_asked(w, ASK_ROLE)) {
 		wire_ask(w, ASK_ROLE, now_us, 1, (const char *const[]){"ROLE"});
 	} else if (t->node->conf->mode == UPSTREAM_CLUSTER && !wire_is_asked(w, ASK_CLUSTER_NODES)) {
 		wire_ask(w, ASK_CLUSTER_INFO, now_us, 2, (const char *const[]){"CLUSTER", "INFO"});
@@ -141,12 +148,14 @@ static void ask_now(struct tracker *t)
 	/* In this order: who wants to know from now on is served by the next question, not by this one. */
 	bool wanted = atomic_exchange(&t->node->truth.ping_wanted, false);
 	int64_t now_us = clock_now_us();
-	bool look = now_us - t->looked_us >= BEAT_US;
+	bool beat = now_us - t->beat_us >= BEAT_US;
 
-	if (!look && !wanted)
+	if (!beat && !wanted)
 		return;
 	t->asked_us = now_us;
-	if (look) {
+	if (beat)
+		t->beat_us = now_us;
+	if (beat && now_us - t->looked_us >= BEAT_US * (t->looked ? node_look_beats(&t->look) : 1)) {
 		t->looked_us = now_us;
 		ask_look(t, now_us);
 	} else {
@@ -158,7 +167,7 @@ static void ask_now(struct tracker *t)
 
 static void set_next(struct tracker *t)
 {
-	int64_t now_us = clock_now_us(), next_us = t->looked_us + BEAT_US;
+	int64_t now_us = clock_now_us(), next_us = t->beat_us + BEAT_US;
 
 	if (atomic_load(&t->node->truth.ping_wanted) && t->asked_us + PACE_US < next_us)
 		next_us = t->asked_us + PACE_US;
@@ -186,9 +195,16 @@ static void complain(struct tracker *t, const struct answer *a)
 		 a->why);
 }
 
-static void looked(struct tracker *t, struct wire *w, bool well, const struct answer *a)
+/* changed: it is no longer what it was, and so is the map. */
+static void looked(struct tracker *t, struct wire *w, bool well, bool changed, const struct answer *a)
 {
 	complain(t, a);
+	if (changed || (t->well && !well))
+		end_epoch(t);
+	if (changed) {
+		log_debug("Redis at %s says that it is no longer what it was", t->node->label);
+		atomic_store(&t->node->up->stale, true);
+	}
 	if (well)
 		wire_confirm(w);
 	else if (t->well)
@@ -196,27 +212,53 @@ static void looked(struct tracker *t, struct wire *w, bool well, const struct an
 	t->well = well;
 }
 
-/* It is no longer what it was: so is the map. */
-static void turned(struct tracker *t)
+static void lose(struct tracker *t, const char *why);
+
+/*
+ * Standalone: a replica will do, but none that was a master: the address may lead to the new master by now, or soon.
+ * After a minute it is what it is.
+ */
+static void on_role_alone(struct tracker *t, struct wire *w, bool master)
 {
-	log_debug("Redis at %s says that it is no longer what it was", t->node->label);
-	end_epoch(t);
-	atomic_store(&t->node->up->stale, true);
+	int64_t now_us = clock_now_us();
+	bool turned = t->has_role && master != t->was_master;
+
+	if (master)
+		t->demoted_us = 0;
+	else if (t->was_master)
+		t->demoted_us = now_us;
+	t->has_role = true;
+	t->was_master = master;
+	if (!turned && (t->demoted_us == 0 || now_us - t->demoted_us >= MOVING_US)) {
+		wire_confirm(w);
+		return;
+	}
+	node_resolve_soon(t->node);
+	lose(t, master ? "it was a replica, and is a master" : "it was a master, and is a replica");
 }
 
 static void on_role(struct tracker *t, struct wire *w, const struct answer *a)
 {
 	bool master = node_look_is_master(a->p, a->len);
 
-	if (t->well && !master && !a->why[0])
-		turned(t);
-	looked(t, w, master, a);
+	if (answer_is_passing(a))
+		return;
+	if (t->node->conf->mode == UPSTREAM_SENTINEL) {
+		looked(t, w, master, t->well && !master && !a->why[0], a);
+	} else if (*a->p == '*') {
+		on_role_alone(t, w, master);
+	} else {
+		t->no_role = true;
+		ask_ping(w, clock_now_us());
+	}
 }
 
 static void on_swaps(struct tracker *t, const struct answer *a)
 {
 	uint64_t swaps = node_look_swaps(a->p, a->len);
 
+	if (answer_is_passing(a))
+		return;
 	t->counts_swaps = !a->why[0];
 	if (t->saw_swaps && t->counts_swaps && swaps != t->swaps)
 		truth_end(&t->node->truth, false, clock_now_us());
@@ -227,6 +269,7 @@ static void on_swaps(struct tracker *t, const struct answer *a)
 static void on_cluster_info(struct tracker *t, const struct answer *a)
 {
 	t->fresh = (struct cluster_look){0};
+	t->info_passing = answer_is_passing(a);
 	if (!node_look_cluster_info(&t->fresh, a->p, a->len))
 		complain(t, a);
 }
@@ -238,15 +281,18 @@ static bool same_look(const struct cluster_look *a, const struct cluster_look *b
 
 static void on_cluster_nodes(struct tracker *t, struct wire *w, const struct answer *a)
 {
+	bool changed;
+
+	if (t->info_passing || answer_is_passing(a))
+		return;
 	if (!node_look_cluster_nodes(&t->fresh, a->p, a->len)) {
-		looked(t, w, false, a);
+		looked(t, w, false, false, a);
 		return;
 	}
-	if (t->looked && !same_look(&t->look, &t->fresh))
-		turned(t);
+	changed = t->looked && !same_look(&t->look, &t->fresh);
 	t->looked = true;
 	t->look = t->fresh;
-	looked(t, w, t->fresh.ok, a);
+	looked(t, w, t->fresh.ok, changed, a);
 }
 
 /* PING, of which any answer but an error will do: "+PONG", or in RESP2 after SUBSCRIBE an array. */
@@ -256,23 +302,12 @@ static void on_ping(struct tracker *t, struct wire *w, const struct answer *a)
 		wire_confirm(w);
 }
 
-static void read_error(struct answer *a)
-{
-	size_t n = *a->p == '-' ? strcspn(a->p + 1, "\r\n") : 0;
-	char *args;
-
-	snprintf(a->why, sizeof(a->why), "%.*s", n < sizeof(a->why) ? (int)n : (int)sizeof(a->why) - 1, a->p + 1);
-	args = strstr(a->why, ", with args"); /* of an unknown command; a password may be among them */
-	if (args)
-		*args = '\0';
-}
-
 static void on_answered(void *ctx, struct wire *w, enum question q, const char *reply, size_t len)
 {
 	struct tracker *t = ctx;
 	struct answer a = {.p = reply, .len = len};
 
-	read_error(&a);
+	answer_read_error(&a);
 	if (tracker_step_answered(t, w, q, &a))
 		return;
 	switch (q) {
@@ -296,10 +331,15 @@ static void on_answered(void *ctx, struct wire *w, enum question q, const char *
 
 /* ---- it works, or not ---- */
 
-/* That Redis is gone is the probe's to tell; this is for a link that is lost while Redis is there. */
+/*
+ * That Redis is gone is the probe's to tell; this is for a link that is lost while Redis is there. One that comes and
+ * goes is told of now and then only: when it is lost for longer, that is.
+ */
 static void tell_loss(struct tracker *t)
 {
-	if (!t->lost_why[0])
+	int64_t now_us = clock_now_us();
+
+	if (!t->lost_why[0] || (t->told_us && now_us - t->told_us < STOOD_US))
 		return;
 	if (atomic_load(&t->node->state) == NODE_DOWN) {
 		log_debug("Lost the tracking link to Redis at %s: %s", t->node->label, t->lost_why);
@@ -307,6 +347,7 @@ static void tell_loss(struct tracker *t)
 		log_warn("Lost the tracking link to Redis at %s: %s. What the near-cache had of it is void.",
 			 t->node->label, t->lost_why);
 		t->told = TRACKING_LOST;
+		t->told_us = now_us;
 	}
 	t->lost_why[0] = '\0';
 }
@@ -314,12 +355,14 @@ static void tell_loss(struct tracker *t)
 /* From here on something may be confirmed, of what is said from here on: what changed before nobody has heard of. */
 static void start(struct tracker *t, enum tracking_mode mode)
 {
+	if (t->mode == TRACKING_LOST)
+		t->works_us = clock_now_us();
 	t->mode = mode;
-	t->backoff_ms = 0;
+	t->lost_why[0] = '\0';
 	t->well = t->node->conf->mode == UPSTREAM_STANDALONE;
-	t->looked = t->saw_swaps = false;
+	t->looked = t->saw_swaps = t->no_role = t->has_role = false;
 	t->counts_swaps = t->node->conf->mode != UPSTREAM_CLUSTER;
-	t->looked_us = 0;
+	t->beat_us = t->looked_us = 0;
 	end_epoch(t);
 	doubt(t);
 	show(t);
@@ -362,7 +405,10 @@ static void hang_up(struct tracker *t)
 	show(t);
 }
 
-/* Again after the back-off: half to all of it, so that many proxies do not come back in step. */
+/*
+ * Again after the back-off: half to all of it, so that many proxies do not come back in step. It grows until a link has
+ * stood for a while: one that is cut as soon as it works is no better than none.
+ */
 static void lose(struct tracker *t, const char *why)
 {
 	const struct upstream_config *conf = t->node->conf;
@@ -374,6 +420,8 @@ static void lose(struct tracker *t, const char *why)
 	} else if (is_tracked(t)) { /* told when the next attempt shows whether Redis itself is gone */
 		snprintf(t->lost_why, sizeof(t->lost_why), "%s", why);
 	}
+	if (t->mode != TRACKING_LOST && clock_now_us() - t->works_us >= STOOD_US)
+		t->backoff_ms = 0;
 	hang_up(t);
 	t->backoff_ms = t->backoff_ms ? t->backoff_ms * 2 : conf->reconnect_delay_ms;
 	if (t->backoff_ms > conf->reconnect_delay_max_ms)
@@ -423,6 +471,15 @@ void tracker_open_second(struct tracker *t)
 		tracker_set_timer(t, t->node->conf->connect_timeout_ms * 1000 + TRACKER_STEP_US);
 }
 
+/* Whether the name of the node has other addresses by now. */
+static bool has_moved(struct tracker *t)
+{
+	struct address list[NODE_ADDRESSES_MAX];
+	unsigned n = node_addresses(t->node, list);
+
+	return !wire_is_at(&t->a, list, n) || !wire_is_at(&t->b, list, n);
+}
+
 /* A beat, or somebody wants to know. */
 static void go_on(struct tracker *t)
 {
@@ -432,6 +489,10 @@ static void go_on(struct tracker *t)
 
 	if (silent_us > SILENT_US) {
 		lose(t, "it is silent");
+		return;
+	}
+	if (now_us - t->beat_us >= BEAT_US && has_moved(t)) {
+		lose(t, "its name has another address");
 		return;
 	}
 	t->silent = silent_us > LIMIT_US;

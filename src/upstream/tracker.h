@@ -11,8 +11,11 @@
  *
  * A Redis that was up to now a master and says that it is none, a Cluster node whose Cluster is down, and one that is
  * silent confirm nothing. Where a Cluster's node says that its slots have changed, or are on their way to another, its
- * epoch ends and the upstream's map is stale. The epoch ends, too, when SWAPDB was called (seen with Redis 7).
- * What a node says of itself is asked every TRUTH_BEAT_MS: where tracker_confirm() is sooner, that much older.
+ * epoch ends and the upstream's map is stale. The epoch ends, too, when SWAPDB was called (seen with Redis 7, unless
+ * latency-tracking is off there). A standalone server whose role turns, or whose name has other addresses by now, is
+ * connected to anew: the workers may be talking to another one.
+ * What a node says of itself is asked every TRUTH_BEAT_MS, in a Cluster of more than 16 masters every two to four of
+ * them: where tracker_confirm() or a PING between is sooner, that much older.
  * Control thread.
  */
 #ifndef KEYWEIR_TRACKER_H

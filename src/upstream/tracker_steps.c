@@ -18,6 +18,23 @@
 #include "upstream/invalidation.h"
 #include "upstream/tracker_private.h"
 
+/* "-ERR ...", or RESP3's blob: "!21", and the text in a line of its own. */
+void answer_read_error(struct answer *a)
+{
+	struct reply_item item = reply_first(a->p, a->len, '+');
+	size_t n = item.type == '-' || item.type == '!' ? item.len : 0;
+	char *args;
+
+	snprintf(a->why, sizeof(a->why), "%.*s", n < sizeof(a->why) ? (int)n : (int)sizeof(a->why) - 1,
+		 n > 0 ? item.text : "");
+	a->why[strcspn(a->why, "\r\n")] = '\0';
+	if (!a->why[0] && (item.type == '-' || item.type == '!'))
+		snprintf(a->why, sizeof(a->why), "an error without a text");
+	args = strstr(a->why, ", with args"); /* of an unknown command; a password may be among them */
+	if (args)
+		*args = '\0';
+}
+
 bool answer_is_passing(const struct answer *a)
 {
 	static const char *const codes[] = {"LOADING ",	    "BUSY ",   "MASTERDOWN ", "TRYAGAIN ",

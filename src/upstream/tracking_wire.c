@@ -46,6 +46,16 @@ int64_t wire_silent_us(const struct wire *w, int64_t now_us)
 	return now_us - since_us;
 }
 
+bool wire_is_at(const struct wire *w, const struct address *list, unsigned n)
+{
+	const struct address *to = w->talk ? talk_address(w->talk) : NULL;
+
+	for (unsigned i = 0; to && i < n; i++)
+		if (list[i].len == to->len && memcmp(&list[i].sa, &to->sa, to->len) == 0)
+			return true;
+	return !to || n == 0;
+}
+
 void wire_confirm(struct wire *w)
 {
 	w->fresh_us = w->asking_us;

@@ -78,6 +78,9 @@ static inline bool wire_is_open(const struct wire *w)
 /* Dropped when too much is asked already. */
 void wire_ask(struct wire *w, enum question q, int64_t now_us, size_t argc, const char *const *argv);
 
+/* Whether it is connected to one of these addresses; nothing speaks against it: true. */
+bool wire_is_at(const struct wire *w, const struct address *list, unsigned n);
+
 /* Inside `answered`: the answer confirms what was so when it was asked for. */
 void wire_confirm(struct wire *w);
 

@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/lock.h"
+
 #define TRUTH_BEAT_MS  100
 #define TRUTH_LIMIT_MS 500
 #define TRUTH_ENDS     16
@@ -30,11 +32,20 @@ enum tracking_mode {
 };
 
 struct truth {
-	atomic_uint epoch;		      /* from 1 on */
-	atomic_int mode;		      /* enum tracking_mode */
-	_Atomic int64_t confirmed_us;	      /* monotonic; 0: nothing is known to be true */
-	atomic_bool ping_wanted;	      /* somebody waits for a confirmation: the next PING comes at once */
-	_Atomic int64_t ended_us[TRUTH_ENDS]; /* when epoch e ended, at e % TRUTH_ENDS; 0: it is of no use at all */
+	atomic_uint epoch; /* from 1 on */
+	/*
+	 * enum tracking_mode. Workers ask only whether it is NONE. It is stored before the first confirmation in that
+	 * mode: whoever sees truth_holds() and then reads it knows by what the truth is told.
+	 */
+	atomic_int mode;
+	_Atomic int64_t confirmed_us; /* monotonic; 0: nothing is known to be true */
+	atomic_bool ping_wanted;      /* somebody waits for a confirmation: the next PING comes at once */
+	struct lock lock;	      /* for who ends an epoch; readers do without */
+	unsigned n_ends;
+	struct {
+		atomic_uint epoch; /* 0: none */
+		_Atomic int64_t us;
+	} ends[TRUTH_ENDS]; /* a ring: until when the last of the epochs in which something was true was so */
 };
 
 static inline void truth_init(struct truth *t)
@@ -50,31 +61,12 @@ static inline bool truth_holds(const struct truth *t, int64_t now_us)
 }
 
 /*
- * Ends the epoch: nothing heard before counts. usable: it was true up to now (a lost link), so that it may still do
- * for stale_if_error; else it is plainly wrong (FLUSHALL).
+ * Ends the epoch: nothing heard before counts. usable: it was true up to now_us (a lost link), so that it may still do
+ * for stale_if_error; else it is plainly wrong, and so is all that came before (FLUSHALL). Any thread.
  */
-static inline void truth_end(struct truth *t, bool usable, int64_t now_us)
-{
-	unsigned epoch = atomic_load(&t->epoch);
-
-	do
-		atomic_store(&t->ended_us[epoch % TRUTH_ENDS], usable ? now_us : 0);
-	while (!atomic_compare_exchange_weak(&t->epoch, &epoch, epoch + 1));
-	for (unsigned i = 0; !usable && i < TRUTH_ENDS; i++)
-		if (i != (epoch + 1) % TRUTH_ENDS)
-			atomic_store(&t->ended_us[i], 0);
-}
+void truth_end(struct truth *t, bool usable, int64_t now_us);
 
 /* Until when what is of `epoch` was true; now_us for the present one while it holds; 0: not known. */
-static inline int64_t truth_held_until(const struct truth *t, unsigned epoch, int64_t now_us)
-{
-	unsigned present = atomic_load(&t->epoch);
-
-	if (epoch == present)
-		return truth_holds(t, now_us) ? now_us : atomic_load(&t->confirmed_us);
-	if (present - epoch >= TRUTH_ENDS)
-		return 0;
-	return atomic_load(&t->ended_us[epoch % TRUTH_ENDS]);
-}
+int64_t truth_held_until(const struct truth *t, unsigned epoch, int64_t now_us);
 
 #endif

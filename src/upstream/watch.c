@@ -197,23 +197,22 @@ static bool serves_the_same(const struct topology *a, const struct topology *b, 
 	return true;
 }
 
-static void end_truth_of(const struct topology *t, const struct topology *old, const struct topology *fresh)
+static void end_truth_of(const struct shard *s, const struct topology *old, const struct topology *fresh)
 {
-	int64_t now_us = clock_now_us();
+	struct node *n = s->master;
 
-	for (unsigned i = 0; i < t->n_shards; i++) {
-		struct node *n = t->shards[i].master;
-
-		if (n && !serves_the_same(old, fresh, n))
-			truth_end(&n->truth, true, truth_held_until(&n->truth, atomic_load(&n->truth.epoch), now_us));
-	}
+	if (n && !serves_the_same(old, fresh, n))
+		truth_end(&n->truth, true, truth_held_until(&n->truth, atomic_load(&n->truth.epoch), clock_now_us()));
 }
 
-/* Keys that came to a node or left it were changed elsewhere meanwhile, and nobody was told. */
+/* Keys that came to a node or left it were changed elsewhere meanwhile, and nobody was told. Each node once. */
 static void end_truths(const struct topology *old, const struct topology *fresh)
 {
-	end_truth_of(old, old, fresh);
-	end_truth_of(fresh, old, fresh);
+	for (unsigned i = 0; i < old->n_shards; i++)
+		end_truth_of(&old->shards[i], old, fresh);
+	for (unsigned i = 0; i < fresh->n_shards; i++)
+		if (!is_master(old, fresh->shards[i].master))
+			end_truth_of(&fresh->shards[i], old, fresh);
 }
 
 /* Who was the nearest is so in the new map, too. */

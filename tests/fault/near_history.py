@@ -6,6 +6,7 @@ A key's past lies on one node after the other: Reigns. Within one a key goes fro
 """
 from bisect import bisect_left, bisect_right
 
+from harness.monitor import Line
 from near_state import CLOCK, READS, UNKNOWN, WRITES, Item, Store
 
 EVER = float("inf")
@@ -78,6 +79,14 @@ class Reign:
         self.node, self.start, self.end = node, start, end
 
 
+class Gap:
+    """From `start` on nobody heard what a node did; what it held when it ran ECHO `mark` is known again."""
+
+    def __init__(self, node, start, mark, items):
+        self.node, self.start, self.mark, self.items = node, start, mark, items
+        self.end = EVER
+
+
 class Election:
     """From `time` on `new` is what `old` was; what `old` says holds until `until` all the same."""
 
@@ -105,7 +114,7 @@ class History:
         for node, items in base.items():
             self.stores[node].items = dict(items)
         self.pasts, self.reigns = {}, {}
-        self.masters = set()
+        self.masters, self.gaps = set(), []
         self.doubts = 0
 
     def past(self, node, at):
@@ -122,22 +131,47 @@ class History:
 
     # ---- writing it ----
 
-    def tell(self, lines, masters, elections=()):
+    def tell(self, lines, masters, elections=(), gaps=()):
         """All lines of a round, in any order."""
-        self.masters = set(masters)
-        left = sorted(elections, key=lambda e: e.time)
+        self.masters, self.gaps = set(masters), list(gaps)
+        changes = [(e.time, self.elect, e) for e in elections] + [(g.start, self.lose, g) for g in gaps]
+        changes.sort(key=lambda c: c[0])
         for line in sorted(lines, key=lambda line: line.time):
-            while left and left[0].time <= line.time:
-                self.elect(left.pop(0))
+            while changes and changes[0][0] <= line.time:
+                self.change(changes)
             self.tell_line(line)
-        for election in left:
-            self.elect(election)
+        while changes:
+            self.change(changes)
+
+    @staticmethod
+    def change(changes):
+        _, do, what = changes.pop(0)
+        do(what)
+
+    def lose(self, gap):
+        """Now every key of the node may be anything."""
+        line = Line(gap.start, gap.start, 0, b"", b'"GAP"', gap.node)
+        for at in self.known():
+            self.stores[gap.node].items[at] = Item(UNKNOWN)
+            self.past(gap.node, at).add(line, b"GAP", Item(UNKNOWN))
+
+    def find(self, gap, line):
+        gap.end = line.time
+        self.stores[gap.node].items = dict(gap.items)
+        for at in self.known() | set(gap.items):
+            self.past(gap.node, at).add(line, b"GAP", gap.items.get(at))
+
+    def known(self):
+        return {at for _, at in self.pasts} | {at for items in self.base.values() for at in items} | set(self.reigns)
+
+    def unheard(self, t0, t1):
+        """Whether something that ran between the two may not have been heard."""
+        return any(g.start <= t1 and t0 <= g.end for g in self.gaps)
 
     def elect(self, election):
         self.masters.discard(election.old)
         self.masters.add(election.new)
-        known = {at for _, at in self.pasts} | set(self.base[election.old]) | set(self.reigns)
-        for at in known:
+        for at in self.known():
             reigns = self.reigns_of(at)
             if reigns[-1].node == election.old:
                 reigns[-1].end = election.until
@@ -148,7 +182,11 @@ class History:
     def tell_line(self, line):
         name = line.text[1:line.text.index(b'"', 1)].upper()
         store = self.stores[line.node]
-        if name in RESTORES:
+        if name == b"ECHO":
+            for gap in self.gaps:
+                if gap.mark in line.text and gap.node == line.node:
+                    self.find(gap, line)
+        elif name in RESTORES:
             self.restored(line, line.words[1])
         elif name == b"MIGRATE":
             words = line.words

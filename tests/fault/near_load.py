@@ -31,7 +31,7 @@ class Op:
     def __init__(self, kind, words, at=(), mark=None, scope=ALL, fresh=False):
         self.kind = kind  # "read", "write", "other"
         self.words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
-        self.name = self.words[0].upper()
+        self.name = self.words[0].upper() if words else b""
         self.at, self.mark, self.scope = list(at), mark, scope
         self.fresh = fresh  # a read that must not be answered from memory
         self.t0 = self.t1 = 0.0
@@ -73,19 +73,25 @@ class Person:
         self.proto = options.get("proto", 2)
         self.clustered = options.get("clustered", False)
         self.writes = options.get("writes", 0.2)
+        self.alike = options.get("alike", 0.5)  # of reads: the same one of its key
+        self.scripts, self.transactions = options.get("scripts", 0.05), options.get("transactions", 0.07)
         self.rare = options.get("rare", 0.0)  # how often FLUSHALL and the like
         self.count = 0
         self.within = None  # a transaction's space and tag
 
     # ---- names ----
 
-    def pick(self, kinds=None, space=None, tag=None):
-        """A key: (space, tag, name). Some are asked for much more often than others."""
+    def pick(self, kinds=None, space=None, tag=None, calm=None):
+        """A key: (space, tag, name). Of the upper half of tags keys are written seldom: what is wrongly kept of them is
+        not soon repaired by the next write. calm: whether it is one of these; None: either."""
         rng = self.rng
         if self.within:
             space, tag = self.within
         space = space or rng.choices(self.spaces, [s.tags for s in self.spaces])[0]
-        tag = int(space.tags * rng.random() ** 2) if tag is None else tag
+        if tag is None:
+            calm = rng.random() < 0.5 if calm is None else calm
+            busy = max(space.tags // 2, 1)
+            tag = rng.randrange(busy, space.tags) if calm and space.tags > busy else rng.randrange(busy)
         names = [n for n in NAMES if kinds is None or n[0] in kinds]
         return space, tag, rng.choice(names)
 
@@ -114,6 +120,10 @@ class Person:
         if self.direct and space.sealed:
             return Op("read", ["EXISTS", self.name(key)], [self.at(key)], fresh=True)
         rng, at, k = self.rng, [self.at(key)], self.name(key)
+        if rng.random() < self.alike:
+            op = self.look_at(Op("write", [], at))
+            op.fresh = op.fresh or fresh
+            return op
         if rng.random() < 0.08:
             words = [rng.choice(["EXISTS", "TYPE"]), k]
         elif name[0] in "sn":
@@ -151,7 +161,7 @@ class Person:
         return rng.choice([["STRLEN", k], ["GETRANGE", k, 0, 9], ["GETRANGE", k, -4, -1], ["BITCOUNT", k]])
 
     def write(self, scope=ALL):
-        key = self.pick()
+        key = self.pick(calm=self.rng.random() < 0.1)
         if key[0].sealed:
             return self.write_sealed(key, scope)
         what = self.rng.random()
@@ -264,15 +274,15 @@ class Person:
         return Op("write", ["SET", k, self.value(key, mark), *self.life()], at, mark, scope)
 
     def script(self):
-        """EVAL; half of them write a key that they don't declare."""
+        """EVAL; half of them write a key that they don't declare: in a Cluster not where slots move (space b stays)."""
         space = self.rng.choice([s for s in self.spaces if not s.sealed])
-        key = self.pick("sh", space)
+        key = self.pick("sh", space, calm=self.rng.random() < 0.3)
         mark = self.mark()
         at, value = self.at(key), self.value(key, mark)
         call = "'SET',%s,ARGV[1]" if key[2][0] == "s" else "'HSET',%s,'f1',ARGV[1],'f2',ARGV[1]"
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.5 or (self.clustered and space.name != "b"):
             script = "redis.call(%s) return ARGV[1]" % (call % "KEYS[1]")
-            return Op("write", ["EVAL", script, 1, self.name(key), value], [at], mark, SELF)
+            return Op("write", ["EVAL", script, 1, self.name(key), value], [at], mark, ALL)
         script = "redis.call(%s) return ARGV[1]" % (call % "ARGV[2]")
         keys = [1, self.name((space, key[1], "nothing"))] if self.clustered else [0]
         return Op("write", ["EVAL", script, *keys, value, at[1]], [at], mark, SELF)
@@ -295,11 +305,11 @@ class Person:
             yield [Op("other", ["SELECT", self.db])]
         while True:
             what = rng.random()
-            if what < 0.03 and self.rare and rng.random() < self.rare:
+            if what < 0.03 and rng.random() < self.rare:
                 yield [self.seldom()]
-            elif what < 0.10:
+            elif what < 0.03 + self.transactions:
                 yield from self.transaction()
-            elif what < 0.15:
+            elif what < 0.03 + self.transactions + self.scripts:
                 ops = [self.script()]
                 ops += [self.look_at(ops[0]) for _ in range(2)]
                 yield ops if rng.random() < 0.5 else ops[:1]
@@ -336,9 +346,9 @@ class Person:
     def transaction(self):
         """MULTI, with WATCH or without, in one write or in several."""
         rng, space = self.rng, self.rng.choice(self.spaces)
-        tag = int(space.tags * rng.random() ** 2)
+        tag = rng.randrange(space.tags)
         self.within = space, tag
-        inner = [self.write(SELF) if rng.random() < 0.5 else self.read(True) for _ in range(rng.randint(1, 4))]
+        inner = [self.write() if rng.random() < 0.5 else self.read(True) for _ in range(rng.randint(1, 4))]
         watched = self.read(True) if rng.random() < 0.3 else None
         self.within = None
         if watched:
@@ -378,9 +388,9 @@ class Line:
         self.busy = False
 
     def connect(self):
-        port = self.person.route.port
+        self.port = self.person.route.port
         try:
-            self.sock = socket.create_connection(("127.0.0.1", port), timeout=2)
+            self.sock = socket.create_connection(("127.0.0.1", self.port), timeout=2)
         except OSError:
             self.sock = None
             self.due = time.time() + 0.05
@@ -395,6 +405,8 @@ class Line:
         return True
 
     def go_on(self, now):
+        if self.sock and self.port != self.person.route.port:
+            self.lose()
         if self.sock is None and not self.connect():
             return
         ops = next(self.batches)

@@ -8,15 +8,15 @@ there, and what near_state.py worked out must be what Redis holds.
 NEAR_SEED replays the choices of a run; its timing is of course another.
 """
 import glob
-import os
 import random
 import threading
 import time
 
 from harness.monitor import Monitor
 from harness.resp import Conn, RespError, parse
-from near_check import LIMIT, Judge, Tally, flat
-from near_history import History
+from harness.servers import wait_until
+from near_check import Judge, Tally, flat
+from near_history import Gap, History
 from near_load import Load, Op, Person
 from near_state import UNKNOWN, Item
 
@@ -26,11 +26,11 @@ SHOWN = 50  # lines of a key's trace
 class Strain:
     """How long the threads of some processes waited for a CPU, and how late this one's own timer was."""
 
-    STEP = 0.02
+    STEP, CELL = 0.02, 0.05
 
     def __init__(self, pids):
-        self.pids = pids  # a function
-        self.samples = []  # (time, waited since the last sample, in seconds)
+        self.pids = pids  # a function: {name: pid}
+        self.samples = []  # (from, to, {name: seconds waited})
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -38,12 +38,13 @@ class Strain:
     def _watch(self):
         last, before = {}, time.time()
         while not self.over.wait(self.STEP):
+            waited = {"timer": max(time.time() - before - self.STEP, 0.0)}
+            for name, pid in self.pids().items():
+                waited[name] = max(self._delays(pid, last), default=0.0)
             now = time.time()
-            waited = max(now - before - self.STEP, 0.0)
-            for pid in self.pids():
-                waited += max(self._delays(pid, last), default=0.0)
-            self.samples.append((before, time.time(), waited))
-            before = time.time()
+            waited = {name: min(seconds, now - before) for name, seconds in waited.items()}
+            self.samples.append((before, now, waited))
+            before = now
 
     @staticmethod
     def _delays(pid, last):
@@ -59,15 +60,18 @@ class Strain:
         return out
 
     def take(self):
-        """A function (t0, t1) -> seconds, for the times up to now."""
+        """A function (names, from, to) -> seconds that these, one behind the other, may have lost."""
         samples, self.samples = self.samples, []
         cells = {}
         for start, end, waited in samples:
-            for cell in range(int(start * 10), int(end * 10) + 1):
-                cells[cell] = cells.get(cell, 0.0) + waited
+            for cell in range(int(start / self.CELL), int(end / self.CELL) + 1):
+                into = cells.setdefault(cell, {})
+                for name, seconds in waited.items():
+                    into[name] = into.get(name, 0.0) + seconds
 
-        def slack(t0, t1):
-            return 0.01 + sum(cells.get(c, 0.0) for c in range(int((t0 - LIMIT) * 10), int(t1 * 10) + 1))
+        def slack(names, t0, t1):
+            lost = (cells.get(c) for c in range(int(t0 / self.CELL) - 1, int(t1 / self.CELL) + 1))
+            return 0.01 + sum(cell.get(name, 0.0) for cell in lost if cell for name in ("timer", *names))
         return slack
 
     def close(self):
@@ -86,6 +90,23 @@ class Node:
         self.since = time.time()
         self.monitor = Monitor(self.server)
 
+    def begin(self):
+        """What was before belongs to no round."""
+        if self.monitor.over:
+            self.monitor.close()
+            self.listen()
+        self.take()
+        self.since = time.time() - 0.001
+
+    def again(self, run):
+        """Its connections were closed, MONITOR's too: listens again, and looks at what it holds by now."""
+        self.deaf()
+        start = self.since + 1e-6  # after the last line
+        self.monitor.close()
+        self.listen()
+        mark = b"gap%d" % run.rng.randrange(1 << 60)
+        run.gaps.append(Gap(self.name, start, mark, snapshot(self.server, run.world.dbs, run.world.opened, mark)))
+
     def deaf(self):
         """Before its end: keeps what was heard."""
         self.lines += self.monitor.take(self.since, self.name)
@@ -99,43 +120,54 @@ class Node:
         return lines
 
 
-def snapshot(server, dbs, opened):
-    """{(db, key): Item} of all that a server holds."""
-    items = {}
+LOOK = """
+local read = {string = {'GET'}, hash = {'HGETALL'}, list = {'LRANGE', 0, -1}, set = {'SMEMBERS'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}}
+local out = {}
+redis.call('ECHO', ARGV[1])
+for i = 2, #ARGV do
+  if #ARGV > 2 then redis.call('SELECT', ARGV[i]) end
+  for _, key in ipairs(redis.call('KEYS', '*')) do
+    local kind = redis.call('TYPE', key).ok
+    local how = read[kind]
+    if how then
+      table.insert(out, {tonumber(ARGV[i]), key, kind, redis.call(how[1], key, unpack(how, 2)), redis.call('PEXPIRETIME', key)})
+    end
+  end
+end
+return out
+"""
+
+
+def snapshot(server, dbs, opened, mark=b"now"):
+    """{(db, key): Item} of all that a server holds at one moment: when it runs ECHO mark."""
     with server.client() as c:
-        for db in dbs:
-            if dbs != [0]:
-                c.cmd("SELECT", db)
-            keys = c.cmd("KEYS", "*")
-            for key in keys:
-                kind, end = c.cmd("TYPE", key), c.cmd("PEXPIRETIME", key)
-                value = content(c, kind, key, opened)
-                if value is not None and end != -2:
-                    end = None if end == -1 else end / 1000
-                    items[db, key] = Item((kind, value), end, end)
+        c.cmd("READONLY")  # for a replica in a Cluster
+        rows = c.cmd("EVAL", LOOK, 0, mark, *dbs)
+    assert not isinstance(rows, RespError), rows
+    items = {}
+    for db, key, kind, value, end in rows:
+        value = content(kind.decode(), key, value, opened)
+        if end != -2:
+            items[db, key] = Item((kind.decode(), value), *([end / 1000] * 2 if end >= 0 else ()))
     return items
 
 
-def content(c, kind, key, opened):
-    """None: it is gone by now."""
+def content(kind, key, value, opened):
+    """As in near_state.py."""
     if kind == "string":
-        value = c.cmd("GET", key)
-        return None if value is None else opened(b"s", key, None, value)
+        return opened(b"s", key, None, value)
     if kind == "hash":
-        flat = c.cmd("HGETALL", key)
-        return {f: opened(b"h", key, f, v) for f, v in zip(flat[::2], flat[1::2])} or None
+        return {f: opened(b"h", key, f, v) for f, v in zip(value[::2], value[1::2])}
     if kind == "list":
-        return tuple(opened(b"l", key, None, v) for v in c.cmd("LRANGE", key, 0, -1)) or None
+        return tuple(opened(b"l", key, None, v) for v in value)
     if kind == "set":
-        return frozenset(c.cmd("SMEMBERS", key)) or None
-    if kind == "zset":
-        flat = c.cmd("ZRANGE", key, 0, -1, "WITHSCORES")
-        return {m: float(s) for m, s in zip(flat[::2], flat[1::2])} or None
-    return None
+        return frozenset(value)
+    return {m: float(s) for m, s in zip(value[::2], value[1::2])}
 
 
 class World:
-    """What is tested. routes: of clients, with Keyweirs; nodes: [Node]; owner(key) -> node's name, masters() -> names."""
+    """What is tested. nodes: [Node]; owner() -> function (key) -> node's name; masters() -> names; pids() -> {name: pid}
+    of whatever takes part: a Keyweir's name is its number."""
 
     def __init__(self, nodes, owner, masters, pids, dbs=(0,), opened=lambda kind, key, field, value: value):
         self.nodes, self.owner, self.masters, self.pids = nodes, owner, masters, pids
@@ -144,8 +176,11 @@ class World:
     def node(self, name):
         return next(n for n in self.nodes if n.name == name)
 
+    def node_of(self, server):
+        return next(n for n in self.nodes if n.server is server)
+
     def snapshots(self):
-        return {n.name: snapshot(n.server, self.dbs, self.opened) for n in self.nodes if n.server.alive()}
+        return {n.name: snapshot(n.server, self.dbs, self.opened) for n in self.nodes}
 
 
 class Run:
@@ -156,7 +191,7 @@ class Run:
         self.rng = random.Random(seed)
         self.tally = Tally()
         self.ill = []  # (from, to, number of the Keyweir or None)
-        self.elections = []
+        self.elections, self.gaps = [], []
         self.events = []  # texts: (time, what was done to whom)
         self.errors = self.closed = 0
         self.load = Load(people, processes, pause)
@@ -173,19 +208,31 @@ class Run:
         for node in self.world.nodes:
             node.monitor.close()
 
+    def moved(self, port):
+        """Redis itself is elsewhere now."""
+        for person in self.people:
+            if person.direct:
+                person.route.move(port)
+
+    def served(self):
+        """Waits until every Keyweir has a master for every key."""
+        for route in {p.route for p in self.people if not p.direct}:
+            with Conn(port=route.port) as conn:
+                for i in range(30):
+                    wait_until(lambda: conn.cmd("SET", "served%d" % i, "yes") == "OK", 20, "%s has masters" % route.label)
+
     def note(self, text):
         self.events.append((time.time(), text))
 
-    def round(self, seconds, faults=None):
-        """Load and faults for so long, and the judgement."""
-        self.ill, self.elections, self.events = [], [], []
+    def round(self, seconds, faults=None, quiet=True):
+        """Load and faults for so long, and the judgement. quiet: also of what is read when nobody writes."""
+        self.ill, self.elections, self.gaps, self.events = [], [], [], []
         base = self.world.snapshots()
         history = History(base, self.owner_now(), self.world.opened)
         masters = self.world.masters()
         since = time.time()
         for node in self.world.nodes:
-            node.take()  # what was before belongs to no round
-            node.since = since - 0.001
+            node.begin()
         self.load.begin(seconds)
         end = since + seconds
         if faults:
@@ -193,8 +240,9 @@ class Run:
         logs, wrong, errors, closed = self.load.end()
         self.errors, self.closed = self.errors + len(errors), self.closed + closed
         assert not wrong, "seed %d\n%s" % (self.seed, "\n".join(wrong[:20]))
-        time.sleep(1.0)  # the promise is for when all is quiet
-        logs += self.look_around()
+        if quiet:
+            time.sleep(1.0)  # the promise is for when nobody writes
+            logs += self.look_around()
         self.judge(history, masters, logs)
 
     def owner_now(self):
@@ -218,8 +266,8 @@ class Run:
     def judge(self, history, masters, logs):
         lines = [line for node in self.world.nodes for line in node.take()]
         after = self.world.snapshots()
-        history.tell(lines, masters, self.elections)
-        judge = Judge(history, self.tally, self.ill, self.strain.take())
+        history.tell(lines, masters, self.elections, self.gaps)
+        judge = Judge(history, self.tally, self.ill, self.strain.take(), [n for n in self.world.pids() if isinstance(n, str)])
         violations = judge.round(logs)
         self.tally.unknown += history.doubts
         if violations:

@@ -573,6 +573,6 @@ def normal(name, args, reply):
     try:
         if name in NORMAL:
             return NORMAL[name](reply, args)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, KeyError, IndexError) as e:
         raise Torn("%s: %r" % (e, reply)) from None
     return tuple(reply) if isinstance(reply, list) else reply

@@ -47,7 +47,7 @@ class Monitor:
         self.server = server
         self.conn = server.client()
         assert not isinstance(self.conn.cmd("MONITOR"), RespError)
-        self.chunks, self.over = [], False
+        self.chunks, self.over = [bytes(self.conn.buffer)], False  # what came with the OK
         self.thread = threading.Thread(target=self._gather, daemon=True)
         self.thread.start()
 

@@ -142,6 +142,24 @@ START_TEST(cluster)
 }
 END_TEST
 
+START_TEST(looks_get_rarer)
+{
+	static const struct {
+		const char *size;
+		unsigned beats;
+	} cases[] = {{"0", 1}, {"1", 1}, {"16", 1}, {"17", 2}, {"32", 2}, {"48", 3}, {"64", 4}, {"1000", 4}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct cluster_look look;
+		char text[64];
+
+		snprintf(text, sizeof(text), "cluster_state:ok\r\ncluster_size:%s\r\n", cases[i].size);
+		ck_assert(node_look_cluster_info(&look, reply, bulk(text, 2)));
+		ck_assert_uint_eq(node_look_beats(&look), cases[i].beats);
+	}
+}
+END_TEST
+
 START_TEST(nonsense)
 {
 	struct cluster_look look = {.ok = true};
@@ -171,6 +189,7 @@ int main(void)
 	tcase_add_test(t, messages);
 	tcase_add_test(t, roles);
 	tcase_add_test(t, cluster);
+	tcase_add_test(t, looks_get_rarer);
 	tcase_add_test(t, nonsense);
 	suite_add_tcase(s, t);
 	srunner_run_all(sr, CK_ENV);
