@@ -27,8 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* In memory of its own, so that a sanitizer sees a byte read past its end. */
 static char *token_of(const uint8_t *data, size_t size, bool whole, size_t *len)
 {
-	size_t room = sizeof(HEAD) + sizeof(TAIL) +
-		      sodium_base64_ENCODED_LEN(size, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+	size_t room =
+		sizeof(HEAD) + sizeof(TAIL) + sodium_base64_ENCODED_LEN(size, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 	char *token = malloc(whole ? size + !size : room);
 
 	if (whole) {

@@ -765,7 +765,11 @@ def test_no_token_is_shown(upstream, fresh_keyweir, config, tmp_path):
             c.cmd(*args)
         c.send_raw(encode("MULTI") + encode("SET", P + TOKEN, "1") + encode("EXEC"))
         [c.read() for _ in range(3)]
+        for args in (("TOKEN.CHECK", TOKEN + "x" * 200000), ("SET", P + TOKEN, "x" * 200000), ("GET", P + TOKEN),
+                     ("SET", P + TOKEN + "y" * 200000, "1"), ("EXISTS", P + TOKEN + "y" * 200000)):
+            c.cmd(*args)
         for _ in range(300):
+            c.cmd("TOKEN.CHECK", TOKEN)
             c.cmd("EXISTS", P + TOKEN)
             c.cmd("SET", P + TOKEN, "1")
         c.cmd("SET", "seen", "1")

@@ -21,7 +21,7 @@ allow config base net
 allow command resp base
 allow policy command resp config base
 allow cache base
-allow upstream policy net resp command config base
+allow upstream cache policy net resp command config base
 allow client cache policy upstream net resp command config base
 
 # Of the top, middle layers see these only; nobody sees the control thread but the top itself.

@@ -45,7 +45,8 @@ START_TEST(defaults)
 	ck_assert_int_eq(conf->leeway_ms, 60000);
 	ck_assert_int_eq(conf->on_failure, TOKEN_FAILURE_DENY);
 	ck_assert_uint_eq(conf->tokens.n, 0);
-	good(LIST SECRET "mirror = false\nby = \"jti\"\nttl = 0\nleeway = 0\non_failure = \"allow\"\ntokens = [\"a\", \"b\"]\n");
+	good(LIST SECRET
+	     "mirror = false\nby = \"jti\"\nttl = 0\nleeway = 0\non_failure = \"allow\"\ntokens = [\"a\", \"b\"]\n");
 	conf = &config->token_blacklist;
 	ck_assert(!conf->mirror);
 	ck_assert_int_eq(conf->by, TOKEN_BY_JTI);
@@ -60,7 +61,8 @@ END_TEST
 START_TEST(its_namespace)
 {
 	good("[upstream.s]\nurl = \"redis://localhost:1/0\"\n[namespace.product]\n"
-	     "[token_blacklist]\nnamespace = [\"token:blacklist\", \"blacklist/\", \"b2\"]\nupstream = \"s\"\nttl = \"2h\"\n" SECRET);
+	     "[token_blacklist]\nnamespace = [\"token:blacklist\", \"blacklist/\", \"b2\"]\nupstream = \"s\"\nttl = "
+	     "\"2h\"\n" SECRET);
 	ck_assert_str_eq(made()->name, "token_blacklist");
 	ck_assert_uint_eq(made()->match.n, 3);
 	ck_assert_str_eq(made()->match.items[0], "token:blacklist:");
@@ -77,16 +79,19 @@ END_TEST
 START_TEST(mistakes)
 {
 	wrong(LIST, "t.toml:2:13: token_blacklist.hash_tokens needs secret or secret_file beside it");
-	wrong(LIST "hash_tokens = true\n", "t.toml:3:15: token_blacklist.hash_tokens needs secret or secret_file beside it");
+	wrong(LIST "hash_tokens = true\n",
+	      "t.toml:3:15: token_blacklist.hash_tokens needs secret or secret_file beside it");
 	wrong(LIST "secret = \"too short\"\n", "t.toml:3:10: token_blacklist.secret must have at least 16 characters");
-	wrong(LIST SECRET "upstream = \"x\"\n", "t.toml:4:12: token_blacklist.upstream is x, but there is no [upstream.x]");
+	wrong(LIST SECRET "upstream = \"x\"\n",
+	      "t.toml:4:12: token_blacklist.upstream is x, but there is no [upstream.x]");
 	wrong(LIST SECRET "on_failure = \"maybe\"\n", "t.toml:4:14: token_blacklist.on_failure must be");
 	wrong(LIST SECRET "by = \"sub\"\n", "t.toml:4:6: token_blacklist.by must be");
 	wrong(LIST SECRET "ttl = \"soon\"\n", "t.toml:4:7: token_blacklist.ttl");
 	wrong(LIST SECRET "mirorr = true\n", "unknown key mirorr in [token_blacklist], did you mean mirror?");
-	wrong(LIST SECRET "file = \"/nonexistent\"\n", "t.toml:4:8: token_blacklist.file: /nonexistent: No such file or directory");
+	wrong(LIST SECRET "file = \"/nonexistent\"\n",
+	      "t.toml:4:8: token_blacklist.file: /nonexistent: No such file or directory");
 	wrong(LIST "secret_file = \"/nonexistent\"\n",
-	    "t.toml:3:15: token_blacklist.secret_file: /nonexistent: No such file or directory");
+	      "t.toml:3:15: token_blacklist.secret_file: /nonexistent: No such file or directory");
 	wrong("[token_blacklist]\nnamespace = \"\"\n", "t.toml:2:13: token_blacklist.namespace");
 	/* What is written for a list that is not there. */
 	wrong("[token_blacklist]\n" SECRET, "t.toml:2:10: token_blacklist.secret needs namespace beside it");
@@ -94,20 +99,21 @@ START_TEST(mistakes)
 	wrong("[token_blacklist]\nsecret_file = \"x\"\n", "token_blacklist.secret_file needs namespace beside it");
 	/* Beside other namespaces. */
 	wrong("[namespace.token_blacklist]\nmatch = \"x:\"\n" LIST SECRET,
-	    "t.toml:4:13: token_blacklist.namespace can't be beside a [namespace.token_blacklist]");
+	      "t.toml:4:13: token_blacklist.namespace can't be beside a [namespace.token_blacklist]");
 	good("[namespace.token_blacklist]\nmatch = \"x:\"\n");
 	wrong("[token_blacklist]\nnamespace = [\"a\", \"b\", \"a:\"]\n" SECRET,
-	    "t.toml:2:24: token_blacklist.namespace: \"a:\" stands twice in the list");
+	      "t.toml:2:24: token_blacklist.namespace: \"a:\" stands twice in the list");
 	wrong("[token_blacklist]\nnamespace = [\"a\", \"a:b\"]\n" SECRET, "lies within");
 	wrong(LIST SECRET "[namespace.a]\nmatch = \"token:blacklist:\"\n",
-	    ": \"token:blacklist:\" is the prefix of [token_blacklist] already");
+	      ": \"token:blacklist:\" is the prefix of [token_blacklist] already");
 	wrong(LIST SECRET "[namespace.a]\nprefix = \"token:blacklist:a:\"\n",
-	    "t.toml:5:10: namespace.a.prefix: \"token:blacklist:a:\" lies within \"token:blacklist:\" of [token_blacklist]");
+	      "t.toml:5:10: namespace.a.prefix: \"token:blacklist:a:\" lies within \"token:blacklist:\" of "
+	      "[token_blacklist]");
 	good(LIST SECRET "[namespace.token]\nprefix = \"t:\"\n"); /* the longer one wins */
 	wrong(LIST SECRET "[[server.listener]]\naddress = \"127.0.0.1:1\"\nnamespace = \"token_blacklist\"\n",
-	    "is token_blacklist, but there is no [namespace.token_blacklist]");
+	      "is token_blacklist, but there is no [namespace.token_blacklist]");
 	wrong("[upstream.main]\nmode = \"cluster\"\n[token_blacklist]\nnamespace = [\"a:\", \"{x}:\"]\n" SECRET,
-	    "t.toml:4:13: token_blacklist.namespace must have the hash tag {x} of match in it");
+	      "t.toml:4:13: token_blacklist.namespace must have the hash tag {x} of match in it");
 }
 END_TEST
 
@@ -171,7 +177,8 @@ START_TEST(secret_file)
 	ck_assert_ptr_null(config);
 	free(text);
 	text = printed_problems();
-	ck_assert_ptr_nonnull(strstr(text, "t.toml:3:15: token_blacklist.secret_file must have at least 16 characters"));
+	ck_assert_ptr_nonnull(
+		strstr(text, "t.toml:3:15: token_blacklist.secret_file must have at least 16 characters"));
 	free(text);
 	unlink(path);
 }
