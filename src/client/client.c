@@ -209,6 +209,7 @@ void client_free(struct client **cp)
 		buf_release(&c->extra->push);
 		free(c->extra);
 	}
+	free(c->near.busy);
 	free(c->bound_name);
 	free(c);
 }

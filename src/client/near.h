@@ -143,10 +143,14 @@ static inline void near_begin(struct client *c)
 	struct near_client *near = &c->near;
 
 	if (c->n_requests == 0) {
-		*near = (struct near_client){.fence_us = near->fence_us, .n_fencing = near->n_fencing};
+		if (near->busy)
+			memset(near->busy, 0, 2 * NEAR_BUSY_WORDS * sizeof(*near->busy));
+		near->made = near->held = 0;
 	} else if (c->n_made - c->n_requests >= near->made) {
-		memcpy(near->before, near->busy, sizeof(near->busy));
-		memset(near->busy, 0, sizeof(near->busy));
+		for (int i = 0; near->busy && i < NEAR_BUSY_WORDS; i++) {
+			near->busy[i + NEAR_BUSY_WORDS] = near->busy[i];
+			near->busy[i] = 0;
+		}
 		near->made = c->n_made;
 	}
 }

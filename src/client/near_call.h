@@ -47,12 +47,17 @@ struct near {
 
 /* Of a client. */
 struct near_client {
-	/* Keys that it has something on the way for, as a Bloom filter with one hash: since `made`, and before. */
-	uint64_t busy[4], before[4];
+	/*
+	 * Keys that it has something on the way for, as a Bloom filter with one hash: NEAR_BUSY_WORDS since `made`, and
+	 * as many from before. NULL until there is one.
+	 */
+	uint64_t *busy;
 	uint64_t made;	    /* client.n_made then */
 	size_t held;	    /* bytes of hits that wait in its queue */
 	int64_t fence_us;   /* what was fetched before may be older than what it has written; 0: nothing may */
 	uint32_t n_fencing; /* writes on the way that must be answered before it reads from memory */
 };
+
+#define NEAR_BUSY_WORDS 4
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "client/dispatch.h"
 #include "client/hot_keys.h"
 #include "client/hub.h"
@@ -107,15 +108,18 @@ uint64_t near_pass_key(struct client *c, const struct command *cmd, const struct
 
 void near_note_busy(struct client *c, uint64_t hash)
 {
-	c->near.busy[hash >> 6 & 3] |= (uint64_t)1 << (hash & 63);
+	if (!c->near.busy)
+		c->near.busy = xcalloc(2 * (size_t)NEAR_BUSY_WORDS, sizeof(*c->near.busy));
+	c->near.busy[hash >> 6 & (NEAR_BUSY_WORDS - 1)] |= (uint64_t)1 << (hash & 63);
 }
 
 bool near_is_busy(struct client *c, uint64_t hash)
 {
 	const struct near_client *near = &c->near;
-	unsigned word = hash >> 6 & 3;
+	unsigned word = hash >> 6 & (NEAR_BUSY_WORDS - 1);
 
-	return c->n_requests > 0 && (near->busy[word] | near->before[word]) >> (hash & 63) & 1;
+	return c->n_requests > 0 && near->busy &&
+	       (near->busy[word] | near->busy[word + NEAR_BUSY_WORDS]) >> (hash & 63) & 1;
 }
 
 /* What must be younger than the client's last script; 0: anything will do. */

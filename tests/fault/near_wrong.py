@@ -133,6 +133,7 @@ class Talk:
     def __init__(self, memory, tracking, port):
         self.memory, self.tracking, self.port = memory, tracking, port
         self.db, self.proto, self.plain, self.fence = 0, 2, True, 0.0
+        self.queued = []  # keys that commands in MULTI name: they are written when EXEC runs
 
     async def serve(self, reader, writer):
         try:
@@ -189,6 +190,10 @@ class Talk:
         if name in CACHED and (self.plain or self.memory.fault == "in transactions"):
             return await self.read(name, words)
         keys = [] if name in ONLY_READ else words[3:3 + int(words[2])] if name == b"EVAL" else words[1:]
+        if name == b"EXEC":
+            keys, self.queued = self.queued, []
+        elif not self.plain:
+            self.queued += keys
         self.own(name, keys)
         reply, = await self.ask(words)
         self.own(name, keys)
@@ -199,7 +204,7 @@ class Talk:
         elif name in (b"MULTI", b"WATCH"):
             self.plain = False
         elif name in (b"EXEC", b"DISCARD"):
-            self.plain = True
+            self.plain, self.queued = True, []
         if name in BLIND and self.memory.fault not in ("no fence", "never"):
             self.fence = time.monotonic()
             self.tracking.wanted.set()

@@ -46,7 +46,7 @@ def crowd(routes, seed, each=10, spaces=SPACES, **options):
     for route in routes:
         for i in range(each if route.number is not None else 4):
             rng = random.Random(seed * 1000 + len(people))
-            given = {"proto": 2 + i % 2, "db": 1 if i % 5 == 4 else 0,
+            given = {"proto": 2 + i % 2, "writes": (0.3, 0.1, 0.03)[i % 3], "db": 1 if i % 5 == 4 else 0,
                      "rare": 0.15 if i == 0 else 0.0, **options}
             given["db"] = options.get("db", given["db"])
             people.append(Person(len(people) + 1, route, spaces, rng, given))
