@@ -15,6 +15,7 @@ endif
 SOURCES := \
 	src/admission.c \
 	src/control.c \
+	src/control_tokens.c \
 	src/gen_key.c \
 	src/reload.c \
 	src/request.c \
@@ -35,6 +36,7 @@ SOURCES := \
 	src/base/mem.c \
 	src/base/outq.c \
 	src/base/top_k.c \
+	src/cache/blacklist.c \
 	src/cache/chunks.c \
 	src/cache/fifo.c \
 	src/cache/flight.c \
@@ -102,6 +104,10 @@ SOURCES := \
 	src/client/subscriptions.c \
 	src/client/target.c \
 	src/client/throttle.c \
+	src/client/token_cmd.c \
+	src/client/token_look.c \
+	src/client/token_memo.c \
+	src/client/token_write.c \
 	src/client/tracking.c \
 	src/client/tracking_names.c \
 	src/client/transaction.c \
@@ -124,11 +130,13 @@ SOURCES := \
 	src/policy/glob.c \
 	src/policy/leases.c \
 	src/policy/limits.c \
+	src/policy/jwt.c \
 	src/policy/names.c \
 	src/policy/namespace.c \
 	src/policy/rewrite.c \
 	src/policy/seal_args.c \
 	src/policy/sliding.c \
+	src/policy/token.c \
 	src/policy/ttl.c \
 	src/policy/seal.c \
 	src/resp/errors.c \
@@ -153,6 +161,9 @@ SOURCES := \
 	src/upstream/shared_config.c \
 	src/upstream/slot.c \
 	src/upstream/talk.c \
+	src/upstream/token_count.c \
+	src/upstream/token_keeper.c \
+	src/upstream/token_wire.c \
 	src/upstream/topology.c \
 	src/upstream/tracker.c \
 	src/upstream/tracker_steps.c \
@@ -167,6 +178,7 @@ SOURCES := \
 	src/config/check_limit.c \
 	src/config/check_namespace.c \
 	src/config/check_near_cache.c \
+	src/config/check_tokens.c \
 	src/config/check_upstream.c \
 	src/config/dump.c \
 	src/config/file.c \
@@ -318,6 +330,9 @@ bench: setup-bench all ## Keyweir, Redis, HAProxy and nutcracker side by side
 
 bench-instr: setup-bench all ## instructions, system calls and mallocs for a forwarded GET
 	@tests/bench/bench-instr $(BINARY)
+
+bench-tokens: setup-bench all ## a million revoked tokens: memory, loading, CPU of a check beside EXISTS
+	@tests/bench/bench-tokens $(BINARY)
 
 bench-namespaces: setup-bench all ## CPU for a request in a namespace, and with sealed values
 	@tests/bench/bench-namespaces $(BINARY)

@@ -381,6 +381,7 @@ int control_run(struct shared_config *holder, const struct config_source *source
 	struct event_config *conf = event_config_new();
 
 	list_init(&ctl.listeners);
+	list_init(&ctl.counts);
 	event_config_set_flag(conf, EVENT_BASE_FLAG_NOLOCK);
 	event_config_set_flag(conf, EVENT_BASE_FLAG_PRECISE_TIMER); /* trackers ask by the millisecond */
 	ctl.base = event_base_new_with_config(conf);

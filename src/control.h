@@ -23,5 +23,7 @@ void control_reload_asked(struct control *ctl, struct server_reload *reload);
 void control_learn(struct control *ctl);
 void control_topology_asked(struct control *ctl);
 void control_confirmation_asked(struct control *ctl);
+void control_count_asked(struct control *ctl, struct server_token_count *count);
+void control_token_asked(struct control *ctl, const char *key, size_t len);
 
 #endif

@@ -12,6 +12,8 @@
 
 struct event;
 struct event_base;
+struct token_count;
+struct token_keeper;
 
 #define N_SIGNALS 5
 
@@ -30,6 +32,9 @@ struct control {
 	struct event *mailbox_event;
 	struct event *second_event;
 	struct event *watch_event;
+	struct token_keeper *tokens;  /* NULL: there is no list in memory */
+	struct list counts;	      /* TOKEN.COUNT: struct server_token_count, one after the other */
+	struct token_count *counting; /* for the first of them */
 	int keepalive_s;
 	unsigned n_stopped;
 	bool running; /* there are workers to be told of a new snapshot */
@@ -60,6 +65,12 @@ void control_change_upstreams(struct control *ctl, struct shared_config *holder,
 
 /* The near-cache that the configuration wants, empty; NULL in *out: none. False: the system has no room for it. */
 bool control_open_store(const struct shared_config *holder, struct store **out);
+
+/* control_tokens.c: the token blacklist. Another configuration, before it is published; news of an upstream. */
+void control_change_tokens(struct control *ctl, struct shared_config *holder);
+void control_token_topology(struct control *ctl, struct upstream *up, struct topology *topo);
+void control_token_changed(struct control *ctl, struct upstream *up, const char *key, size_t len);
+void control_close_tokens(struct control *ctl);
 
 /* Options of a client's socket. */
 void socket_prepare(int fd, const struct address *a, int keepalive_s);

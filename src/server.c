@@ -111,6 +111,45 @@ void server_ask_confirmation(struct server *s)
 	mailbox_post(&s->control_mailbox, m);
 }
 
+struct token_message {
+	struct message message; /* first */
+	char *key;
+	size_t len;
+};
+
+static void run_token(struct message *m, void *owner)
+{
+	struct token_message *tm = container_of(m, struct token_message, message);
+	struct server *s = owner;
+
+	control_token_asked(s->control, tm->key, tm->len);
+	free(tm->key);
+	free(tm);
+}
+
+void server_ask_token(struct server *s, char *key, size_t len)
+{
+	struct token_message *tm = xcalloc(1, sizeof(*tm));
+
+	tm->message.run = run_token;
+	tm->key = key;
+	tm->len = len;
+	mailbox_post(&s->control_mailbox, &tm->message);
+}
+
+static void run_count(struct message *m, void *owner)
+{
+	struct server *s = owner;
+
+	control_count_asked(s->control, container_of(m, struct server_token_count, message));
+}
+
+void server_count_tokens(struct server *s, struct server_token_count *count)
+{
+	count->message.run = run_count;
+	mailbox_post(&s->control_mailbox, &count->message);
+}
+
 static void run_learn(struct message *m, void *owner)
 {
 	struct server *s = owner;

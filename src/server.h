@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/list.h"
 #include "base/mailbox.h"
 #include "snapshot.h"
 
@@ -80,6 +81,21 @@ void server_ask_topology(struct server *s);
 
 /* A worker has set ping_wanted in a node's truth, where it was not set: the node is asked at once. Any thread. */
 void server_ask_confirmation(struct server *s);
+
+/* A token's key (of malloc, taken over), which is upstream, was written: Redis must be asked. Any thread. */
+void server_ask_token(struct server *s, char *key, size_t len);
+
+/* TOKEN.COUNT while the list is not in memory: done on the control thread, then told to the worker that asked. */
+struct server_token_count {
+	struct message message;
+	struct worker *asker;
+	struct list node; /* in the control thread's list of those that wait */
+	size_t n;
+	char error[256];				  /* "": none */
+	void (*done)(struct server_token_count *count);	  /* on the asker */
+	void (*forget)(struct server_token_count *count); /* it is no more: frees it */
+};
+void server_count_tokens(struct server *s, struct server_token_count *count);
 
 /* An unknown command was seen: learn the upstream's COMMAND again, at most once a second. Any thread. */
 void server_ask_learn(struct server *s);

@@ -25,6 +25,7 @@ static void on_topology(void *ctx, struct upstream *up, struct topology *topo)
 	struct control *ctl = ctx;
 
 	publish(ctl, snapshot_with_topology(ctl->snapshot, up, topo));
+	control_token_topology(ctl, up, topo);
 }
 
 static void on_learnt(void *ctx, struct command_set *set)
@@ -55,7 +56,10 @@ static void control_key_changed(struct control *ctl, struct upstream *up, const 
 
 static void on_changed(void *ctx, struct upstream *up, const char *key, size_t len)
 {
-	control_key_changed(ctx, up, key, len);
+	struct control *ctl = ctx;
+
+	control_key_changed(ctl, up, key, len);
+	control_token_changed(ctl, up, key, len);
 }
 
 static const struct watch_events main_events = {on_topology, on_learnt, on_changed};
@@ -166,6 +170,7 @@ void control_change_upstreams(struct control *ctl, struct shared_config *holder,
 	free(ctl->watches);
 	ctl->watches = watches;
 	ctl->n_watches = n;
+	control_change_tokens(ctl, holder);
 	publish(ctl, snapshot_new(holder, views, n, ctl->snapshot ? ctl->snapshot->learnt : NULL, store));
 	free(views);
 }
@@ -178,6 +183,7 @@ void control_open_upstreams(struct control *ctl, struct shared_config *holder, s
 
 void control_close_upstreams(struct control *ctl)
 {
+	control_close_tokens(ctl);
 	for (size_t i = 0; i < ctl->n_watches; i++)
 		watch_free(&ctl->watches[i]);
 	free(ctl->watches);

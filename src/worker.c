@@ -24,6 +24,7 @@
 #include "client/namespace_stats.h"
 #include "client/near_wait.h"
 #include "client/redirect.h"
+#include "client/token_memo.h"
 #include "net/transport.h"
 #include "server.h"
 #include "upstream/route.h"
@@ -344,6 +345,10 @@ static void use_snapshot(struct worker *w, struct snapshot *snapshot)
 	w->name_hint = (struct name_hint){0};
 	w->policy = namespaces_active(snapshot->holder->namespaces);
 	w->near = snapshot->store;
+	if (w->tokens != snapshot->holder->tokens)
+		token_memo_forget(w->token_memo);
+	w->tokens = snapshot->holder->tokens;
+	w->blacklist = snapshot->holder->blacklist;
 	namespace_stats_renew(w, old);
 	limit_renew(w, old_limits);
 	w->output_pause_bytes = (size_t)snapshot->config->server.client_output_limit_bytes / 2;
@@ -440,6 +445,7 @@ void worker_fini(struct worker *w)
 	buf_release(&w->near_rest);
 	near_waiter_free(&w->near_spare);
 	free(w->near_call.touched.hashes);
+	token_memo_free(&w->token_memo);
 	namespace_stats_fini(w);
 	limit_fini(w);
 	hot_keys_fini(w);

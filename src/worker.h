@@ -38,10 +38,13 @@ struct limit_charges;
 struct limit_counts;
 struct limits;
 struct link_events;
+struct blacklist;
 struct namespace_counts;
 struct near_waiter;
 struct route;
 struct server;
+struct token_memo;
+struct tokens;
 struct tls_conn;
 
 /* Counters: written by their worker only, read by anybody who sums them up. */
@@ -92,7 +95,10 @@ struct worker {
 	struct limit_counts *limit_counts;	   /* by limit_rule.id */
 	struct limit_charges *limit_charges;	   /* of the command that is being looked at */
 	uint64_t limit_salts[RATE_LIMITS_MAX];
-	struct store *near; /* the snapshot's; NULL: no near-cache */
+	const struct tokens *tokens;   /* the snapshot's; NULL: no [token_blacklist] */
+	struct blacklist *blacklist;   /* its mirror; NULL: there is none */
+	struct token_memo *token_memo; /* of tokens looked up; NULL: none yet */
+	struct store *near;	       /* the snapshot's; NULL: no near-cache */
 	struct near_call near_call;
 	struct near_waiter *near_spare;
 	struct list near_waiters;	 /* see client/near_wait.h */

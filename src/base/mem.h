@@ -15,4 +15,7 @@ char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull, warn_unused
 char *xmemdup0(const void *p, size_t len) __attribute__((malloc, returns_nonnull, warn_unused_result));
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2), returns_nonnull, warn_unused_result));
 
+/* Whole pages, all zero, left out of core dumps; given back by munmap(). */
+void *xmap(size_t bytes) __attribute__((malloc, returns_nonnull, warn_unused_result));
+
 #endif

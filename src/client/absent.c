@@ -5,6 +5,7 @@
 #include "client/near.h"
 #include "client/policy.h"
 #include "client/target.h"
+#include "client/token.h"
 #include "resp/write.h"
 
 #define OPTIONS_MAX 16
@@ -127,6 +128,8 @@ static bool wanted(const struct client *c, const struct call *call)
 
 bool absent_make(struct client *c, const struct call *call, struct buf *out)
 {
+	if (c->w->tokens && !call->partial && token_stand_in(c, call->cmd, (struct slice){call->bytes, call->len}, out))
+		return true;
 	if (c->w->near && !call->partial && near_last(c, call->cmd, (struct slice){call->bytes, call->len}, false, out))
 		return true;
 	if (!wanted(c, call))
@@ -157,6 +160,8 @@ bool absent_make_of(struct client *c, const struct command *cmd, struct slice by
 		return false;
 	if (!c->w->policy)
 		return absent_make(c, &call, out);
+	if (c->w->tokens && token_stand_in(c, cmd, bytes, out))
+		return true;
 	if (c->w->near && near_last(c, cmd, bytes, true, out))
 		return true;
 	if (!misses || cmd->absent == ABSENT_ERROR || c->tx != TX_NONE)

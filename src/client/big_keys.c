@@ -101,7 +101,8 @@ static const char *key_of(const struct call *call, size_t *len)
 {
 	struct first_key first = {.call = call};
 
-	if (call->cmd->n_specs == 0 || command_keys(call->cmd, call->frame->argc, get_arg, on_key, &first) < 1)
+	if (call->cmd->n_specs == 0 || command_has_tokens(call->cmd) || /* nobody may read tokens out of it */
+	    command_keys(call->cmd, call->frame->argc, get_arg, on_key, &first) < 1)
 		return NULL;
 	return call_arg(call, first.index, len);
 }

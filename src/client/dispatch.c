@@ -20,6 +20,7 @@
 #include "client/policy.h"
 #include "client/scripts.h"
 #include "client/slowlog.h"
+#include "client/token.h"
 #include "resp/number.h"
 #include "resp/write.h"
 #include "server.h"
@@ -243,7 +244,7 @@ static enum verdict handle(struct client *c, const struct call *call)
 	}
 	/* Redis words its own errors best: what has too few or too many arguments is sent for that. */
 	if (__builtin_expect(!call->rw && !command_arity_ok(cmd, call->frame->argc), 0) &&
-	    cmd->handler != HANDLER_KEYWEIR)
+	    cmd->handler != HANDLER_KEYWEIR && !command_has_tokens(cmd))
 		return forward(c, call, 0, NULL, 0);
 	if (!c->w->only && fanout_wanted(c, call))
 		return fanout(c, call);
@@ -252,13 +253,15 @@ static enum verdict handle(struct client *c, const struct call *call)
 	return handlers[cmd->handler](c, call);
 }
 
-/* What the near-cache has, it answers; what comes behind may have to do with it, too. */
+/* What memory says of tokens and the near-cache has, that answers; what comes behind may have to do with it, too. */
 static __attribute__((noinline)) enum verdict run_near(struct client *c, const struct call *original)
 {
 	struct call call = *original;
 	enum verdict verdict;
 
-	if (call.cmd->cache != CACHE_NONE && near_read(c, &call, &verdict))
+	if (c->w->tokens && token_asks(call.cmd) && token_read(c, &call, &verdict))
+		;
+	else if (c->w->near && call.cmd->cache != CACHE_NONE && near_read(c, &call, &verdict))
 		;
 	else if (policy_wants(call.cmd))
 		verdict = policy_run(c, &call, handle);
@@ -271,7 +274,7 @@ static __attribute__((noinline)) enum verdict run_near(struct client *c, const s
 
 static enum verdict run_unlimited(struct client *c, struct call *call)
 {
-	if (__builtin_expect(c->w->near != NULL, 0))
+	if (__builtin_expect(c->w->near || c->w->tokens, 0))
 		return run_near(c, call);
 	if (__builtin_expect(c->w->policy, 0) && policy_wants(call->cmd))
 		return policy_run(c, call, handle);

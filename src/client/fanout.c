@@ -155,6 +155,7 @@ static bool split_call(struct client *c, const struct call *call, struct split *
 
 static void take_made(struct fan_part *p, struct buf *reply);
 static void part_over(struct fanout *f, uint32_t i);
+static bool may_fan_out(struct client *c, const struct call *call, enum verdict *verdict);
 
 /* ---- sending ---- */
 
@@ -353,6 +354,78 @@ static enum verdict fanout_by_key(struct client *c, const struct call *call)
 	else
 		verdict = send_groups(c, call, &s);
 	split_fini(&s);
+	return verdict;
+}
+
+/* ---- each key in a part of its own ---- */
+
+struct each_key {
+	struct link *link; /* NULL: it is known, or nobody can say */
+	int slot;
+	int64_t about;
+	struct buf made; /* an answer that is there already, or an error */
+};
+
+/* Where the key is asked for, unless its answer is there. False: the call can't go on now. */
+static bool find_each(struct client *c, const struct call *call, uint32_t i, const struct fanout_each *each,
+		      struct each_key *out, enum verdict *verdict)
+{
+	const struct rewrite_key *key = &call->rw->keys[i];
+	struct target t = target_of_key(c, call, i, key->name, key->len);
+	struct pool *p;
+
+	if (each->known(c, key, &out->about, &out->made))
+		return true;
+	p = target_pool(c, call->cmd, &t);
+	out->slot = t.slot;
+	if (p && !pool_is_down(p))
+		return client_route_to(c, call, p, &out->link, verdict);
+	resp_error(&out->made, target_why(&t));
+	return true;
+}
+
+static void send_each(struct client *c, const struct call *call, struct each_key *keys, const struct fanout_each *each)
+{
+	uint32_t n = call->rw->n_keys;
+	struct fanout *f = fanout_new(c, call, n);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct buf bytes = {0};
+
+		f->parts[i].about = keys[i].about;
+		if (keys[i].link) {
+			each->put(c, &call->rw->keys[i], &bytes);
+			send_part(c, f, i, keys[i].link, keys[i].slot, buf_head(&bytes), buf_len(&bytes));
+		} else {
+			take_made(&f->parts[i], &keys[i].made);
+		}
+		buf_release(&bytes);
+	}
+	for (uint32_t i = 0; i < n; i++)
+		if (!keys[i].link)
+			part_over(f, i); /* the last one ends f */
+}
+
+enum verdict fanout_by_each_key(struct client *c, const struct call *call, const struct fanout_each *each)
+{
+	uint32_t n = call->rw->n_keys;
+	enum verdict verdict = CALL_DONE;
+	struct each_key *keys;
+	bool ok;
+
+	if (!may_fan_out(c, call, &verdict))
+		return verdict;
+	if (c->n_upstream > 0 && c->n_upstream + n > CLIENT_WINDOW_MAX)
+		return client_wait_for(c, WAIT_DRAIN);
+	keys = xcalloc(n, sizeof(*keys));
+	ok = true;
+	for (uint32_t i = 0; i < n && ok; i++)
+		ok = find_each(c, call, i, each, &keys[i], &verdict);
+	if (ok)
+		send_each(c, call, keys, each);
+	for (uint32_t i = 0; i < n; i++)
+		buf_release(&keys[i].made);
+	free(keys);
 	return verdict;
 }
 

@@ -29,6 +29,17 @@ typedef void (*fanout_hook_fn)(struct client *c, const struct buf *request, stru
 enum verdict fanout_renamed(struct client *c, const struct call *call, const struct buf *bytes, fanout_hook_fn rename);
 
 /*
+ * Each key of the call in a part of its own: what is sent for it `put` says. Where `known` does, there is nothing to
+ * ask, and out is the answer; either way *about goes with the part (struct fan_part).
+ */
+struct rewrite_key;
+struct fanout_each {
+	bool (*known)(struct client *c, const struct rewrite_key *key, int64_t *about, struct buf *out);
+	void (*put)(struct client *c, const struct rewrite_key *key, struct buf *out);
+};
+enum verdict fanout_by_each_key(struct client *c, const struct call *call, const struct fanout_each *each);
+
+/*
  * WAIT to every master, over a dedicated link each. us: its own time, 0 for ever. The client has nothing on the way.
  */
 enum verdict fanout_wait(struct client *c, const struct call *call, int64_t us);

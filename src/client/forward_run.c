@@ -12,6 +12,7 @@
 #include "client/limit.h"
 #include "client/near.h"
 #include "client/target.h"
+#include "client/token.h"
 #include "server.h"
 
 /* Nothing stands before a command of the client's that only needs forwarding over l. */
@@ -120,7 +121,7 @@ static bool named_run_fits(const struct client *c, const struct command *cmd, st
 {
 	if (!key_is_at_hand(cmd) || cmd->names != NAMES_NONE)
 		return false;
-	*run = (struct named_run){cmd, client_view(c), NS_SEALS | NS_HASHES, cmd->ttl == TTL_SET};
+	*run = (struct named_run){cmd, client_view(c), NS_SEALS | NS_HASHES | NS_TOKENS, cmd->ttl == TTL_SET};
 	run->refuse |= cmd->cache != CACHE_NONE ? NS_NEAR : 0;
 	if (command_may_write(cmd))
 		run->refuse |= NS_READONLY | (run->sets ? 0 : NS_TTL | NS_MAX_TTL);
@@ -260,7 +261,14 @@ size_t forward_run(struct client *c, const char *data, size_t len)
 	uint32_t n = 0, stop = hot_run_stop(c);
 	size_t at = 0;
 
-	if (!call.cmd || call.cmd->handler != HANDLER_FORWARD || limit_wanted(c, call.cmd))
+	if (!call.cmd || limit_wanted(c, call.cmd))
+		return 0;
+	if (__builtin_expect(c->w->tokens != NULL, 0) && token_asks(call.cmd)) {
+		at = token_run(c, data, len);
+		if (at > 0 || f->known != call.cmd)
+			return at;
+	}
+	if (call.cmd->handler != HANDLER_FORWARD)
 		return 0;
 	if (c->w->near && call.cmd->cache != CACHE_NONE) {
 		at = near_run(c, data, len);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "client/token.h"
 #include "resp/reply_frame.h"
 #include "resp/write.h"
 
@@ -156,7 +157,9 @@ void join_replies(const struct fanout *f, struct buf *out)
 	const struct fan_part *error = first_error(f), *success = first_success(f);
 	uint8_t policy = f->cmd->response_policy;
 
-	if (policy == RESPONSE_ONE_SUCCEEDED && success)
+	if (f->cmd->token == TOKEN_ASK)
+		token_join(f, out);
+	else if (policy == RESPONSE_ONE_SUCCEEDED && success)
 		put_part(success, out);
 	else if (error)
 		put_part(error, out);

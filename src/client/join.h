@@ -16,6 +16,7 @@ struct fan_part {
 	struct buf reply;
 	char type; /* of the reply's first line */
 	int64_t number;
+	int64_t about; /* with fanout_by_each_key(): what it is about */
 };
 
 /* A command that is answered by parts. Owner: its parent's `arg`. */

@@ -17,6 +17,7 @@
 #include "client/near.h"
 #include "client/policy.h"
 #include "client/stats.h"
+#include "client/token.h"
 #include "keyweir_version.h"
 #include "resp/write.h"
 #include "server.h"
@@ -266,6 +267,7 @@ static const struct subcommand {
 	{"RATELIMITS", limit_tell, 2, 2, false, "What became of what each rate limit is about."},
 	{"RELOAD", reload, 2, 2, false, "Read the configuration file again, as SIGHUP does; an error changes nothing."},
 	{"STATUS", status, 2, 2, false, "Counters of this proxy."},
+	{"TOKENS", token_tell, 2, 2, false, "The list of revoked tokens, and what it was asked for."},
 	{"UPSTREAM", to_upstream, 4, UINT32_MAX, false,
 	 "name command [arg ...]: The command to that upstream, whatever its keys. Namespaces count."},
 	{"UPSTREAMS", upstreams, 2, 2, false, "The servers behind it, their state and connections."},

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "client/mirror_private.h"
 #include "client/policy.h"
+#include "client/redact.h"
 #include "client/target.h"
 #include "resp/reply_frame.h"
 #include "resp/write.h"
@@ -140,10 +141,11 @@ static bool is_cluster(const struct original *o)
 static struct copy *new_copy(const struct original *o, const char *key, size_t key_len, int slot)
 {
 	struct copy *copy = mirror_copy_new(o->m, o->cmd, o->db, is_cluster(o) ? slot : -1);
+	const struct tokens *tokens = o->m->w->tokens;
 
 	copy->unit = o->unit;
 	if (key)
-		show_key(key, key_len, copy->key);
+		show_key(key, tokens ? redact_tokens(tokens, key, key_len, false) : key_len, copy->key);
 	return copy;
 }
 

@@ -14,7 +14,8 @@
 #include "net/addr.h"
 #include "server.h"
 
-static void put_quoted(struct buf *b, const char *p, size_t len)
+/* end: a text behind it, not of p; "": none. */
+static void put_quoted(struct buf *b, const char *p, size_t len, const char *end)
 {
 	static const char escapes[] = "\n\r\t\a\b", letters[] = "nrtab";
 
@@ -31,18 +32,19 @@ static void put_quoted(struct buf *b, const char *p, size_t len)
 		else
 			buf_printf(b, "\\x%02x", (unsigned char)p[i]);
 	}
+	buf_puts(b, end);
 	buf_put(b, "\"", 1);
 }
 
 static void format_line(struct buf *b, struct client *c, const struct call *call)
 {
 	char text[ADDRESS_TEXT_MAX] = "?";
-	struct redactor redactor = {.cmd = call->cmd};
+	struct redactor redactor = {.cmd = call->cmd, .tokens = c->w->tokens};
 	int64_t now_us = clock_wall_us();
 	struct address address;
 	struct arg_cursor cur;
 	const char *arg;
-	size_t len;
+	size_t len, shown;
 
 	if (address_of_socket(c->io.fd, false, &address))
 		address_format(&address, text);
@@ -55,10 +57,12 @@ static void format_line(struct buf *b, struct client *c, const struct call *call
 	arg_cursor_init(&cur, call->bytes, call->len);
 	while (arg_cursor_next(&cur, &arg, &len)) {
 		buf_put(b, " ", 1);
-		if (redactor_hides(&redactor, arg, len))
+		if (redactor_hides(&redactor, arg, len)) {
 			buf_puts(b, "\"" REDACTED "\"");
-		else
-			put_quoted(b, arg, len);
+		} else {
+			shown = redactor_shows(&redactor, arg, len);
+			put_quoted(b, arg, shown, shown < len ? REDACTED : "");
+		}
 	}
 	buf_puts(b, "\r\n");
 }
@@ -147,12 +151,29 @@ static void begin(struct client *c)
 	client_request_done(r);
 }
 
+/* A line of Redis's own MONITOR, which ends where a token's name begins. */
+static void push_line(struct client *c, const char *data, size_t len)
+{
+	static const char end[] = REDACTED "\"\r\n";
+	size_t shown = c->w->tokens ? redact_tokens(c->w->tokens, data, len, true) : len;
+	struct buf line = {0};
+
+	if (shown == len) {
+		client_push(c, data, len);
+		return;
+	}
+	buf_put(&line, data, shown);
+	buf_puts(&line, end);
+	client_push(c, buf_head(&line), buf_len(&line));
+	buf_release(&line);
+}
+
 void monitor_feed_push(struct client *c, const char *data, size_t len)
 {
 	if (c->extra->monitor_asked)
 		begin(c);
 	else if (!c->bound_name && c->reply_mode != REPLY_OFF && memmem(data, len < 64 ? len : 64, " lua] ", 6))
-		client_push(c, data, len);
+		push_line(c, data, len);
 }
 
 void monitor_feed_lost(struct client *c)

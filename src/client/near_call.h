@@ -6,10 +6,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct blacklist;
 struct near_fetch;
 struct near_merge;
 struct near_waiter;
+struct token_mark;
 struct upstream;
+
+/* Tokens of [token_blacklist] that are written: see token.h. */
+struct token_marks {
+	struct blacklist *list; /* a reference */
+	struct token_mark *items;
+	uint32_t n, room;
+};
 
 /* Keys that are written. */
 struct near_touched {
@@ -17,6 +26,7 @@ struct near_touched {
 	uint32_t n, room;
 	struct upstream *flushed; /* a reference: all of its keys */
 	bool fence;		  /* and who knows what else */
+	struct token_marks tokens;
 };
 
 /* Of a call; the worker's, all empty between calls. */

@@ -13,6 +13,7 @@
 #include "client/policy.h"
 #include "client/stats.h"
 #include "client/target.h"
+#include "client/token.h"
 #include "server.h"
 
 #define AHEAD_MAX   8	 /* requests of a pipeline whose places are fetched from memory at the same time */
@@ -307,6 +308,7 @@ void near_call_end(struct worker *w, struct call *call)
 	near_merge_free(&n->merge);
 	n->touched.n = 0;
 	n->touched.fence = false;
+	token_marks_drop(&n->touched.tokens);
 	upstream_unref(&n->touched.flushed);
 	if (n->touched.room > HASHES_KEPT) {
 		free(n->touched.hashes);

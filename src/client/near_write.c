@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "client/near.h"
 #include "client/target.h"
+#include "client/token.h"
 #include "server.h"
 
 /* ---- what a call does away with ---- */
@@ -62,6 +63,8 @@ void near_write(struct client *c, struct call *call)
 		const struct rewrite_key *key = &rw->keys[i];
 		uint64_t hash;
 
+		if (key->at.ns && key->at.ns->flags & NS_TOKENS && !(key->flags & KEY_RO))
+			token_mark(c, &t->tokens, key);
 		if (!key->at.ns || !(key->at.ns->flags & NS_NEAR) || key->flags & KEY_RO)
 			continue;
 		hash = store_hash(c->w->near, c->w->routes[key->at.ns->conf->upstream_index].up->id, key->name,
@@ -76,7 +79,7 @@ void near_write(struct client *c, struct call *call)
 		end_truths(c->w, t->flushed);
 	}
 	t->fence = writes_anything(call->cmd);
-	if (t->n > 0 || t->flushed || t->fence)
+	if (t->n > 0 || t->flushed || t->fence || t->tokens.n > 0)
 		call->near = n;
 }
 
@@ -90,6 +93,7 @@ void near_touched_free(struct near_touched **tp)
 	if (!t)
 		return;
 	upstream_unref(&t->flushed);
+	token_marks_drop(&t->tokens);
 	free(t->hashes);
 	free(t);
 }
@@ -104,6 +108,7 @@ static void move(struct near_touched *to, struct near_touched *from)
 		to->flushed = from->flushed;
 		from->flushed = NULL;
 	}
+	token_marks_move(&to->tokens, &from->tokens);
 	to->fence = to->fence || from->fence;
 	from->n = 0;
 	from->fence = false;
@@ -141,11 +146,11 @@ void near_adopt(struct client *c, const struct call *call, struct request *r)
 		call->near->merge = NULL;
 		r->flags |= REQUEST_COLLECT;
 	}
-	if (t->n == 0 && !t->flushed && !t->fence)
+	if (t->n == 0 && !t->flushed && !t->fence && t->tokens.n == 0)
 		return;
 	if (is_queued(c, call)) {
 		near_queue(c, call);
-	} else if (t->n == 1 && !t->flushed && !t->fence) {
+	} else if (t->n == 1 && !t->flushed && !t->fence && t->tokens.n == 0) {
 		r->wrote = t->hashes[0];
 		t->n = 0;
 	} else {
@@ -184,7 +189,8 @@ static void settle_touched(struct worker *w, struct request *r)
 		end_truths(w, t->flushed);
 	if (r->client)
 		r->client->near.n_fencing--;
-	if (r->client && t->fence)
+	token_marks_settle(w->server, &t->tokens);
+	if (r->client && (t->fence || (t->flushed && w->blacklist)))
 		r->client->near.fence_us = clock_now_us();
 	near_touched_free(&r->near->touched);
 }

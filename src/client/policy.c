@@ -153,8 +153,8 @@ enum verdict policy_run(struct client *c, struct call *call, policy_next_fn next
 		break;
 	}
 	out.rw = &w->rewrite;
-	if (w->near && (command_may_write(call->cmd) || call->cmd->flags & CMD_UNKNOWN ||
-			call->cmd->handler == HANDLER_DEDICATED)) {
+	if ((w->near || w->blacklist) && (command_may_write(call->cmd) || call->cmd->flags & CMD_UNKNOWN ||
+					  call->cmd->handler == HANDLER_DEDICATED)) {
 		near_write(c, &out);
 		call->near = out.near;
 	} else if (w->near && (call->cmd->cache == CACHE_NONE || !near_may_read(c))) {

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "policy/token.h"
+
 static bool is_word(const char *arg, size_t len, const char *word)
 {
 	return len == strlen(word) && strncasecmp(arg, word, len) == 0;
@@ -45,4 +47,22 @@ bool redactor_hides(struct redactor *r, const char *arg, size_t len)
 	default:
 		return false;
 	}
+}
+
+size_t redact_tokens(const struct tokens *tokens, const char *text, size_t len, bool anywhere)
+{
+	const struct string_list *prefixes = &tokens_conf(tokens)->prefixes;
+	size_t shown = len;
+
+	for (size_t i = 0; i < prefixes->n; i++) {
+		const char *prefix = prefixes->items[i];
+		size_t n = strlen(prefix);
+		const char *at = anywhere				    ? memmem(text, len, prefix, n)
+				 : len >= n && memcmp(text, prefix, n) == 0 ? text
+									    : NULL;
+
+		if (at && (size_t)(at - text) + n < shown)
+			shown = (size_t)(at - text) + n;
+	}
+	return shown;
 }

@@ -101,10 +101,22 @@ void slowlog_set_max_len(struct slowlog *log, int64_t n)
 	pthread_mutex_unlock(&full(log)->lock);
 }
 
-/* Arguments as Redis logs them: at most 32, each at most 128 bytes, with words for the rest. */
-static void put_args(struct buf *out, const struct command *cmd, const char *bytes, size_t n_bytes)
+/* What stands in front of a token's name, as far as an argument is shown at all. */
+static void put_cut(struct buf *out, const char *arg, size_t len)
 {
-	struct redactor redactor = {.cmd = cmd};
+	struct buf text = {0};
+
+	buf_put(&text, arg, len < ARG_BYTES_MAX ? len : ARG_BYTES_MAX);
+	buf_puts(&text, REDACTED);
+	resp_bulk(out, buf_head(&text), buf_len(&text));
+	buf_release(&text);
+}
+
+/* Arguments as Redis logs them: at most 32, each at most 128 bytes, with words for the rest. */
+static void put_args(struct buf *out, const struct tokens *tokens, const struct command *cmd, const char *bytes,
+		     size_t n_bytes)
+{
+	struct redactor redactor = {.cmd = cmd, .tokens = tokens};
 	struct arg_cursor cur;
 	uint32_t argc = 0, shown;
 	const char *arg;
@@ -121,6 +133,8 @@ static void put_args(struct buf *out, const struct command *cmd, const char *byt
 
 		if (redactor_hides(&redactor, arg, len)) {
 			resp_bulks(out, REDACTED);
+		} else if (redactor_shows(&redactor, arg, len) < len) {
+			put_cut(out, arg, redactor_shows(&redactor, arg, len));
 		} else if (argc > ARGS_MAX && i == shown - 1) {
 			snprintf(text, sizeof(text), "... (%u more arguments)", argc - shown + 1);
 			resp_bulks(out, text);
@@ -190,7 +204,7 @@ void slowlog_add(struct client *c, const struct request *r, const struct link *l
 	if (r->len <= REQUEST_BYTES_MAX && outq_peek(&l->out, r->pos, (size_t)r->len, &bytes)) {
 		struct slice inner = policy_inner(r, &bytes);
 
-		put_args(&e->args, r->cmd, inner.p, inner.len);
+		put_args(&e->args, c->w->tokens, r->cmd, inner.p, inner.len);
 	} else { /* its bytes are not kept: a large value */
 		resp_array(&e->args, 1);
 		resp_bulks(&e->args, r->cmd->name);
@@ -207,7 +221,7 @@ void slowlog_add_call(struct client *c, const struct call *call)
 	if (call->cmd->flags & CMD_SKIP_SLOWLOG || call->partial || c->closed)
 		return;
 	e = entry_new(c, clock_now_us() - c->w->now_us);
-	put_args(&e->args, call->cmd, call->bytes, call->len);
+	put_args(&e->args, c->w->tokens, call->cmd, call->bytes, call->len);
 	keep(full(c->w->server->slowlog), e);
 }
 

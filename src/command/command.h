@@ -150,7 +150,8 @@ enum response_policy {
 	X(CLIENT_HELP) X(CLIENT_ID) X(CLIENT_INFO) X(CLIENT_KILL) X(CLIENT_LIST) X(CLIENT_NO_EVICT) \
 	X(CLIENT_PAUSE) X(CLIENT_REPLY) X(CLIENT_SETINFO) X(CLIENT_SETNAME) X(CLIENT_TRACKING) \
 	X(CLIENT_TRACKINGINFO) X(CLIENT_UNBLOCK) X(CLIENT_UNPAUSE) X(SLOWLOG_GET) X(SLOWLOG_HELP) \
-	X(SLOWLOG_LEN) X(SLOWLOG_RESET) X(ACL_WHOAMI) X(LATENCY_HISTOGRAM) X(CL_THROTTLE)
+	X(SLOWLOG_LEN) X(SLOWLOG_RESET) X(ACL_WHOAMI) X(LATENCY_HISTOGRAM) X(CL_THROTTLE) X(TOKEN_CHECK) \
+	X(TOKEN_COUNT) X(TOKEN_RESTORE) X(TOKEN_REVOKE)
 /* clang-format on */
 
 enum command_handler {
@@ -255,6 +256,16 @@ enum command_cache {
 	CACHE_ALONE, /* as CACHE_KEY, when it names one key only: EXISTS */
 };
 
+/* Our own column "token": what a command has to do with [token_blacklist]. */
+enum command_token {
+	TOKEN_NONE,
+	TOKEN_OWN,   /* its arguments are tokens, not keys: its key specs find them */
+	TOKEN_ASK,   /* the same, and asks only whether they are revoked */
+	TOKEN_COUNT, /* it has none */
+	TOKEN_THERE, /* EXISTS: on a key of the list it asks whether the token is revoked, and 1 says that it is */
+	TOKEN_VALUE, /* GET: the same, and "1" says it */
+};
+
 /* Our own column "seal": where values stand in a namespace with encrypt, in the request and in the reply. */
 enum command_seal {
 	SEAL_REFUSED, /* it computes on values, or would leave some in the clear */
@@ -306,6 +317,7 @@ struct command {
 	uint8_t names;	  /* enum command_names */
 	uint8_t seal;	  /* enum command_seal */
 	uint8_t cache;	  /* enum command_cache */
+	uint8_t token;	  /* enum command_token */
 	uint8_t n_specs;
 	const struct key_spec *specs;
 	const struct command *subcommands; /* array of n_subcommands, sorted by name; NULL when it has none */
@@ -325,6 +337,12 @@ static inline bool command_has_one_place(const struct command *cmd)
 
 	return cmd->n_specs == 1 && spec->begin == KEY_BEGIN_INDEX && spec->find == KEY_FIND_RANGE &&
 	       spec->last_key == 0;
+}
+
+/* Whether it is one of the TOKEN commands, which no Redis knows. */
+static inline bool command_has_tokens(const struct command *cmd)
+{
+	return cmd->token == TOKEN_OWN || cmd->token == TOKEN_ASK || cmd->token == TOKEN_COUNT;
 }
 
 #define COMMAND_ID_MAX 2048 /* built-in and learnt together */

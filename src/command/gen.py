@@ -100,7 +100,7 @@ def enum(prefix):
 
 
 ENUMS = {prefix: enum(prefix) for prefix in
-         ("CMD_", "CAT_", "KEY_", "HANDLER_", "TIMEOUT_", "IN_MULTI_", "SECRETS_", "ABSENT_", "TTL_", "NAMES_", "SEAL_", "CACHE_",
+         ("CMD_", "CAT_", "KEY_", "HANDLER_", "TIMEOUT_", "IN_MULTI_", "SECRETS_", "ABSENT_", "TTL_", "NAMES_", "SEAL_", "CACHE_", "TOKEN_",
           "REQUEST_", "RESPONSE_")}
 
 
@@ -162,7 +162,7 @@ class Row:
         self.keys, self.subs = keys, []
         self.request, self.response = "DEFAULT", "DEFAULT"
         self.handler, self.timeout, self.in_multi, self.secrets = "FORWARD", "NORMAL", "PLAIN", "NONE"
-        self.absent, self.cache = "ERROR", "NONE"
+        self.absent, self.cache, self.token = "ERROR", "NONE", "NONE"
         self.ttl = self.names = self.seal = None
         for tip in tips:
             kind, _, value = tip.partition(":")
@@ -191,10 +191,10 @@ class Row:
         if self.keys:
             keys = ("KEYS(%s)," % ",\n".join(self.keys)).split("\n")
         subs = "SUBCOMMANDS(%s, %d))" % (self.symbol, len(self.subs)) if self.subs else "NO_SUBCOMMANDS)"
-        first = 'ROW(%s, "%s", %d, %s, %s, %s, %s, %s, %s, %s, %s, %s, /* since %s */' % (
+        first = 'ROW(%s, "%s", %d, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, /* since %s */' % (
             self.symbol, self.name, self.arity, self.handler, self.timeout, self.in_multi, self.secrets, self.absent,
             self.ttl or self.own_ttl(), self.names or self.own_names(), self.seal or self.own_seal(),
-            self.cache, self.since)
+            self.cache, self.token, self.since)
         lines = [joined("CMD_", self.flags) + ",", self.categories + ",", "%s, %s," % (self.request, self.response)] + keys
         if len(keys) > 1 or len(lines[-1]) > 80:
             lines.append(subs)
@@ -237,7 +237,7 @@ def set_columns(rows, overrides):
     """Our own columns. A name that no row has, or that stands twice in one column, is a mistake."""
     for column, prefix in (("handler", "HANDLER_"), ("timeout", "TIMEOUT_"), ("in_multi", "IN_MULTI_"),
                            ("secrets", "SECRETS_"), ("absent", "ABSENT_"), ("ttl", "TTL_"), ("names", "NAMES_"),
-                           ("seal", "SEAL_"), ("cache", "CACHE_")):
+                           ("seal", "SEAL_"), ("cache", "CACHE_"), ("token", "TOKEN_")):
         seen = set()
         for value, names in overrides[column].items():
             for name in names:
@@ -270,7 +270,7 @@ def make(version, raw, docs):
     head = (
         "/* SPDX-License-Identifier: BSD-2-Clause */\n"
         "/*\n * Made by gen.py from Redis %s and overrides.toml: do not edit, run gen.py.\n"
-        " * ROW(symbol, name, arity, handler, timeout, in_multi, secrets, absent, ttl, names, seal, cache,\n *   flags, categories, request, response, keys, subs)\n"
+        " * ROW(symbol, name, arity, handler, timeout, in_multi, secrets, absent, ttl, names, seal, cache, token,\n *   flags, categories, request, response, keys, subs)\n"
         " * Sorted by name, subcommands right after their container; a row's place is its command's id.\n */\n"
         % version
     )

@@ -48,7 +48,7 @@ enum row {
 #define SUBCOMMANDS(symbol, n) .subcommands = rows + ROW_##symbol + 1, .n_subcommands = (n)
 #define NO_SUBCOMMANDS	       .subcommands = NULL
 #define ROW(symbol, name_, arity_, own_handler, own_timeout, own_in_multi, own_secrets, own_absent, own_ttl,           \
-	    own_names, own_seal, own_cache, flags_, cats, req, resp, keys, subs)                                       \
+	    own_names, own_seal, own_cache, own_token, flags_, cats, req, resp, keys, subs)                            \
 	[ROW_##symbol] = {                                                                                             \
 		.name = (name_),                                                                                       \
 		.id = ROW_##symbol,                                                                                    \
@@ -66,6 +66,7 @@ enum row {
 		.names = NAMES_##own_names,                                                                            \
 		.seal = SEAL_##own_seal,                                                                               \
 		.cache = CACHE_##own_cache,                                                                            \
+		.token = TOKEN_##own_token,                                                                            \
 		keys,                                                                                                  \
 		subs,                                                                                                  \
 	},

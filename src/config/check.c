@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What can be said of a configuration only when all of it is known: rules between options, and the files that options
- * name. What concerns one upstream is in check_upstream.c, and so with namespaces, the near-cache and encryption.
- * A rule is silent when one of its options was wrong already: that mistake has been said.
+ * name. What concerns one upstream is in check_upstream.c, and so with namespaces, the near-cache, encryption and
+ * tokens. A rule is silent when one of its options was wrong already: that mistake has been said.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -53,6 +55,23 @@ void check_pair(struct loader *l, struct slot a, struct slot b)
 {
 	if (settings_fine(l, a, b) && *string(l, a) && !*string(l, b))
 		complain(l, a, setting_of(l, a)->at, "needs %s beside it", b.o->key);
+}
+
+/* With an ACL the group's bits say something else: systemd hands over credentials so. */
+void check_private(struct loader *l, struct slot s, const char *path)
+{
+	char buf[SCHEMA_PATH_MAX];
+	struct stat st;
+	mode_t others = S_IRGRP | S_IROTH;
+
+	if (!*path || stat(path, &st) != 0)
+		return;
+	if (getxattr(path, "system.posix_acl_access", NULL, 0) > 0)
+		others = S_IROTH;
+	if (st.st_mode & others)
+		problem_add(&l->config->warnings, setting_of(l, s)->at,
+			    "%s: %s is readable by more than its owner (mode %04o): chmod 600 it",
+			    schema_option_path(s.o, NULL, buf), path, (unsigned)st.st_mode & 07777);
 }
 
 /* NULL, or why not. */
@@ -246,6 +265,7 @@ void check_all(struct loader *l)
 	check_listen(l);
 	check_listeners(l);
 	check_encryption(l);
+	check_tokens(l);
 	check_namespaces(l);
 	check_near_cache(l);
 	check_limits(l);

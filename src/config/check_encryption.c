@@ -4,8 +4,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
 
 #include "base/mem.h"
 #include "config/load.h"
@@ -72,22 +70,6 @@ static void check_keys(struct loader *l)
 }
 
 /* ---- files ---- */
-
-/* No mistake, but a warning. With an ACL the group's bits say something else: systemd hands over credentials so. */
-static void check_private(struct loader *l, struct slot s, const char *path)
-{
-	struct stat st;
-	mode_t others = S_IRGRP | S_IROTH;
-
-	if (!*path || stat(path, &st) != 0)
-		return;
-	if (getxattr(path, "system.posix_acl_access", NULL, 0) > 0)
-		others = S_IROTH;
-	if (st.st_mode & others)
-		problem_add(&l->config->warnings, setting_of(l, s)->at,
-			    "encryption.%s: %s is readable by more than its owner (mode %04o): chmod 600 it", s.o->key,
-			    path, (unsigned)st.st_mode & 07777);
-}
 
 static void add_key(struct loader *l, struct slot s, const char *line, struct place at)
 {

@@ -178,6 +178,12 @@ static size_t collect_matches(const struct loader *l, struct beginning **all)
 	return n;
 }
 
+/* [namespace.NAME], or, of that which is made of it, [token_blacklist]. */
+static const char *scope_of(const struct namespace_config *ns)
+{
+	return ns->has_tokens ? "" : "namespace.";
+}
+
 static void check_matches(struct loader *l)
 {
 	struct beginning *all;
@@ -193,8 +199,8 @@ static void check_matches(struct loader *l)
 		if (a->s.i == b->s.i)
 			complain(l, b->s, b->at, ": \"%s\" stands twice in the list", b->text);
 		else
-			complain(l, b->s, b->at, ": \"%s\" is the prefix of [namespace.%s] already", b->text,
-				 l->config->namespaces[a->s.i].name);
+			complain(l, b->s, b->at, ": \"%s\" is the prefix of [%s%s] already", b->text,
+				 scope_of(&l->config->namespaces[a->s.i]), l->config->namespaces[a->s.i].name);
 	}
 	free(all);
 }
@@ -272,8 +278,8 @@ static void check_two(struct loader *l, const struct realm *realm, size_t a, con
 		return; /* the last two: said of match already; renamed */
 	if (same && !is_match && (!by_prefix || a > b->s.i))
 		return; /* said the other way round */
-	complain(l, b->s, blame(l, realm, b, a), ": \"%s\" %s \"%s\" of [namespace.%s]: their %ss would meet", b->text,
-		 same ? "is" : "lies within", own, first->name, realm->what);
+	complain(l, b->s, blame(l, realm, b, a), ": \"%s\" %s \"%s\" of [%s%s]: their %ss would meet", b->text,
+		 same ? "is" : "lies within", own, scope_of(first), first->name, realm->what);
 }
 
 static size_t collect_prefixes(const struct loader *l, const struct realm *realm, struct beginning **all, size_t n)

@@ -28,6 +28,8 @@ enum limit_on { LIMIT_COMMANDS, LIMIT_CONNECTIONS };
 enum limit_per { LIMIT_PER_CLIENT_IP, LIMIT_PER_USER, LIMIT_PER_KEY, LIMIT_PER_NAMESPACE, LIMIT_PER_ALL };
 enum limit_action { LIMIT_REJECT, LIMIT_DELAY };
 enum limit_cost { LIMIT_COST_COMMANDS, LIMIT_COST_BYTES };
+enum token_by { TOKEN_BY_TOKEN, TOKEN_BY_JTI };
+enum token_failure { TOKEN_FAILURE_DENY, TOKEN_FAILURE_ALLOW };
 enum on_failure { ON_FAILURE_ERROR, ON_FAILURE_STALE, ON_FAILURE_MISS };
 
 /* A list of strings; items are owned by the struct that holds the list. */
@@ -145,6 +147,7 @@ struct namespace_config {
 	bool near_cache;
 	int64_t race_condition_ttl_ms; /* 0: off */
 	int64_t stale_if_error_ms;
+	bool has_tokens; /* it is made of [token_blacklist] */
 };
 
 /* [[server.listener]]: its clients see one namespace as a whole Redis. */
@@ -194,6 +197,23 @@ struct rate_limit_config {
 	bool dry_run;
 };
 
+/* [token_blacklist]; its keys are a namespace, called TOKENS_NAMESPACE. */
+#define TOKENS_NAMESPACE "token_blacklist"
+struct token_blacklist_config {
+	struct string_list prefixes; /* of keys; empty: there is no list */
+	char *upstream;		     /* name */
+	bool mirror;
+	bool hash_tokens;
+	enum token_by by;
+	char *secret; /* "": none; that of secret_file too */
+	char *secret_file;
+	int64_t ttl_ms; /* 0: for ever */
+	int64_t leeway_ms;
+	enum token_failure on_failure;
+	struct string_list tokens; /* secret */
+	char *file;		   /* "": none */
+};
+
 struct log_config {
 	enum log_level level;
 	enum log_format format;
@@ -224,6 +244,7 @@ struct config {
 	struct encryption_config encryption;
 	struct rate_limit_config *limits;
 	size_t n_limits;
+	struct token_blacklist_config token_blacklist;
 	struct log_config log;
 	struct problem_list warnings; /* nothing wrong, but not what somebody thinks either */
 };

@@ -30,19 +30,25 @@ static void print_string(const char *s, FILE *out)
 	fputc('"', out);
 }
 
-/* Of a secret, "NAME:SECRET", only the name. */
-static void print_masked(const char *text, FILE *out)
+/* Of a secret nothing; of "NAME:SECRET" the name. */
+static void print_masked(const char *text, unsigned flags, FILE *out)
 {
-	fprintf(out, "\"%.*s:***\"", (int)strcspn(text, ":"), text);
+	if (flags & OPTION_NAMED)
+		fprintf(out, "\"%.*s:***\"", (int)strcspn(text, ":"), text);
+	else
+		fputs("\"***\"", out);
 }
 
-static void print_list(const struct string_list *list, bool secret, FILE *out)
+static void print_list(const struct string_list *list, unsigned flags, FILE *out)
 {
 	fputc('[', out);
 	for (size_t i = 0; i < list->n; i++) {
 		if (i > 0)
 			fputs(", ", out);
-		(secret ? print_masked : print_string)(list->items[i], out);
+		if (flags & OPTION_SECRET)
+			print_masked(list->items[i], flags, out);
+		else
+			print_string(list->items[i], out);
 	}
 	fputc(']', out);
 }
@@ -78,7 +84,7 @@ static void print_value(const struct config *config, struct slot s, FILE *out)
 	case TYPE_ADDRESSES:
 	case TYPE_NODES:
 	case TYPE_STRINGS:
-		print_list(field, o->flags & OPTION_SECRET, out);
+		print_list(field, o->flags, out);
 		break;
 	case TYPE_URL:
 		print_string(config->upstreams[s.i].url_masked, out);
@@ -147,6 +153,8 @@ void config_dump(const struct config *config, FILE *out)
 		for (end = first; end < N_TABLES && schema_table(end)->scope == scope; end++)
 			;
 		for (size_t i = 0; i < instance_count(config, scope); i++) {
+			if (scope == SCOPE_NAMESPACE && config->namespaces[i].has_tokens)
+				continue; /* it stands as [token_blacklist] */
 			for (unsigned table = first; table < end; table++)
 				dump_table(config, table, i, out);
 		}

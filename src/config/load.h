@@ -8,7 +8,7 @@
  *       -> set.c      one value into one field: type, range, words
  *       -> check.c    what several options, or the world outside, have to say: runs once, at the end
  *          check_upstream.c, check_namespace.c, check_near_cache.c, check_encryption.c,
- *          check_limit.c
+ *          check_limit.c, check_tokens.c
  */
 #ifndef KEYWEIR_CONFIG_LOAD_H
 #define KEYWEIR_CONFIG_LOAD_H
@@ -109,9 +109,13 @@ void check_namespaces(struct loader *l);
 void check_near_cache(struct loader *l);
 void check_encryption(struct loader *l);
 void check_limits(struct loader *l);
+void check_tokens(struct loader *l); /* before check_namespaces(): it makes one */
 
 /* The first line of the file that the option names, if it names one, takes the place of *secret. */
 void check_secret_file(struct loader *l, struct slot s, const char *path, char **secret);
+
+/* The file of secrets that the option names: a warning when more than its owner can read it. */
+void check_private(struct loader *l, struct slot s, const char *path);
 
 /* Of two options that go together the one that is not empty needs the other. */
 void check_pair(struct loader *l, struct slot a, struct slot b);

@@ -242,6 +242,9 @@ void *schema_field(struct config *config, struct slot s)
 	case IN_rate_limit:
 		base = &config->limits[s.i];
 		break;
+	case IN_token_blacklist:
+		base = &config->token_blacklist;
+		break;
 	case IN_log:
 		base = &config->log;
 		break;

@@ -26,7 +26,7 @@ enum option_type {
 	TYPE_DURATION_US,
 };
 
-enum { OPTION_RESTART = 1, OPTION_SECRET = 2, OPTION_NEVER = 4, OPTION_NEEDED = 8 };
+enum { OPTION_RESTART = 1, OPTION_SECRET = 2, OPTION_NEVER = 4, OPTION_NEEDED = 8, OPTION_NAMED = 16 };
 
 /*
  * How often a table is there: once, or once for each instance. Instances have numbers (in struct config), and names but

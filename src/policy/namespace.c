@@ -44,6 +44,7 @@ struct namespaces {
 	struct prefix_table channels;
 	struct name_place default_key, default_channel;
 	bool active, renames, renames_channels;
+	const struct tokens *tokens;
 	const unsigned char *hash_key; /* crypto_generichash_KEYBYTES of them, the keyring's; or NULL */
 };
 
@@ -190,6 +191,15 @@ static uint32_t flags_of(const struct namespace_config *conf)
 	return flags;
 }
 
+/* Of that which is made of [token_blacklist]; its prefix is its first match. */
+static uint32_t token_flags(const struct config *config)
+{
+	const struct token_blacklist_config *conf = &config->token_blacklist;
+
+	return NS_TOKENS | (conf->hash_tokens ? NS_HASHES : 0) | (conf->ttl_ms > 0 ? NS_TTL : 0) |
+	       (conf->hash_tokens || conf->prefixes.n > 1 ? NS_RENAMES : 0);
+}
+
 /* Where names of ns go that begin with `match`: `put` takes its place; "": they stay. */
 static struct name_place place_of(const struct namespace *ns, const char *match, const char *put, bool hashed)
 {
@@ -254,6 +264,8 @@ struct namespaces *namespaces_new(const struct config *config, const unsigned ch
 		ns->conf = conf;
 		ns->id = (unsigned)i;
 		ns->flags = flags_of(conf);
+		if (conf->has_tokens)
+			ns->flags = token_flags(config);
 		if (config->near_cache.max_memory_bytes == 0)
 			ns->flags &= ~(uint32_t)NS_NEAR;
 		ns->prefix = *conf->prefix ? conf->prefix : conf->match.n > 0 ? conf->match.items[0] : "";
@@ -279,6 +291,23 @@ void namespaces_free(struct namespaces **allp)
 	free_table(&all->channels);
 	free(all->items);
 	free(all);
+}
+
+void namespaces_use_tokens(struct namespaces *all, const struct tokens *tokens)
+{
+	all->tokens = tokens;
+}
+
+const struct tokens *namespaces_tokens(const struct namespaces *all)
+{
+	return all->tokens;
+}
+
+struct name_place namespaces_token_place(const struct namespaces *all)
+{
+	const struct namespace *ns = namespaces_named(all, TOKENS_NAMESPACE);
+
+	return (struct name_place){ns, ns->prefix, (uint32_t)ns->prefix_len, 0};
 }
 
 bool namespaces_active(const struct namespaces *all)
@@ -355,15 +384,18 @@ static void drop_longer(struct string_list *list)
 	list->n = n;
 }
 
-static bool is_near(const struct namespace *ns, size_t upstream_index)
+/* What of it is held in memory, Redis must tell of. */
+static bool is_near(const struct namespaces *all, const struct namespace *ns, size_t upstream_index)
 {
-	return ns->flags & NS_NEAR && ns->conf->upstream_index == upstream_index;
+	bool mirrored = ns->flags & NS_TOKENS && all->config->token_blacklist.mirror;
+
+	return (ns->flags & NS_NEAR || mirrored) && ns->conf->upstream_index == upstream_index;
 }
 
 bool namespaces_near(const struct namespaces *all, size_t upstream_index)
 {
 	for (size_t i = 0; i < all->n; i++)
-		if (is_near(&all->items[i], upstream_index))
+		if (is_near(all, &all->items[i], upstream_index))
 			return true;
 	return false;
 }
@@ -371,7 +403,7 @@ bool namespaces_near(const struct namespaces *all, size_t upstream_index)
 void namespaces_near_prefixes(const struct namespaces *all, size_t upstream_index, struct string_list *out)
 {
 	for (size_t i = 0; i < all->n; i++)
-		if (is_near(&all->items[i], upstream_index))
+		if (is_near(all, &all->items[i], upstream_index))
 			add_near(out, &all->items[i]);
 	drop_longer(out);
 	if (out->n <= NAMESPACE_PREFIXES_MAX)
@@ -464,6 +496,10 @@ void name_place_put(const struct view *v, const struct name_place *at, const cha
 	}
 	name += at->cut;
 	len -= at->cut;
+	if (at->ns->flags & NS_TOKENS) {
+		tokens_put_name(v->all->tokens, name, len, out);
+		return;
+	}
 	if (hash_tag(name, len, &tag, &tag_len)) {
 		buf_puts(out, "{");
 		put_hash(v, tag, tag_len, TAG_HASH_BYTES, out);

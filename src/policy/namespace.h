@@ -21,6 +21,7 @@
 
 #include "base/buf.h"
 #include "config/config.h"
+#include "policy/token.h"
 
 enum namespace_flag {
 	NS_RENAMES = 1 << 0, /* names upstream are not those of the clients */
@@ -32,6 +33,7 @@ enum namespace_flag {
 	NS_READONLY = 1 << 6,
 	NS_MISS = 1 << 7,	    /* on_failure = "miss" */
 	NS_SEALS_MESSAGES = 1 << 8, /* encrypt_messages */
+	NS_TOKENS = 1 << 10,	    /* that of [token_blacklist] */
 	NS_NEAR = 1 << 9,	    /* near_cache, and there is memory for it */
 };
 
@@ -46,10 +48,25 @@ struct namespace
 
 struct namespaces;
 
+/* Where a name goes: upstream it is `put`, then the name without its first `cut` bytes (hashed when ns says so). */
+struct name_place {
+	const struct namespace *ns; /* NULL: none */
+	const char *put;
+	uint32_t put_len;
+	uint32_t cut;
+};
+
 /* Copies nothing: `config` and hash_key must live as long. hash_key: 32 bytes for hash_keys, NULL where no namespace
  * has it. */
 struct namespaces *namespaces_new(const struct config *config, const unsigned char *hash_key);
 void namespaces_free(struct namespaces **all);
+
+/* What names are made with in the one of NS_TOKENS; must live as long. */
+void namespaces_use_tokens(struct namespaces *all, const struct tokens *tokens);
+const struct tokens *namespaces_tokens(const struct namespaces *all); /* NULL: there is none such */
+
+/* The place of tokens that are named without a prefix (TOKEN.CHECK). */
+struct name_place namespaces_token_place(const struct namespaces *all);
 
 /* Whether requests or replies have to be looked at at all, beyond which upstream a key is on. */
 bool namespaces_active(const struct namespaces *all);
@@ -73,14 +90,6 @@ void namespaces_near_prefixes(const struct namespaces *all, size_t upstream_inde
 struct view {
 	const struct namespaces *all;
 	const struct namespace *bound; /* of its listener; NULL: an ordinary one */
-};
-
-/* Where a name goes: upstream it is `put`, then the name without its first `cut` bytes (hashed when ns says so). */
-struct name_place {
-	const struct namespace *ns; /* NULL: none */
-	const char *put;
-	uint32_t put_len;
-	uint32_t cut;
 };
 
 /* The place of a client's key. */

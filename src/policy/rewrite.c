@@ -163,11 +163,45 @@ static const char *read_arg(void *ctx, uint32_t index, size_t *len)
 	return r->args[index].p;
 }
 
+/* What stands there is a token: its key is that of its subject. */
+static void take_token(struct rewrite *r, struct rewrite_key *key)
+{
+	const struct tokens *tokens = namespaces_tokens(r->view.all);
+	struct token_text subject;
+	struct jwt jwt;
+	char *copy;
+
+	subject = tokens_subject(tokens, key->client, key->client_len, &jwt);
+	if (subject.p == jwt.jti) {
+		copy = arena_alloc(&r->arena, subject.len);
+		memcpy(copy, subject.p, subject.len);
+		key->client = key->name = copy;
+		key->client_len = key->len = subject.len;
+	}
+	key->at = namespaces_token_place(r->view.all);
+}
+
+static bool names_tokens(const struct rewrite *r)
+{
+	return r->cmd->token == TOKEN_OWN || r->cmd->token == TOKEN_ASK;
+}
+
+/* What the token of TOKEN.REVOKE says of its end. */
+static void read_token_exp(struct rewrite *r, const char *token, size_t len)
+{
+	struct jwt jwt;
+
+	r->token_has_exp = jwt_read(token, len, &jwt) && jwt.has_exp;
+	r->token_exp_s = r->token_has_exp ? jwt.exp_s : 0;
+}
+
 static void take_key(void *ctx, uint32_t index, unsigned flags)
 {
 	struct rewrite *r = ctx;
 	struct rewrite_key *key;
 
+	if (names_tokens(r) && !namespaces_tokens(r->view.all))
+		return; /* its handler says that there is no list */
 	if (r->n_keys == r->room_keys) {
 		r->room_keys = r->room_keys * 2 + 8;
 		r->keys = xreallocarray(r->keys, r->room_keys, sizeof(*r->keys));
@@ -176,7 +210,12 @@ static void take_key(void *ctx, uint32_t index, unsigned flags)
 	*key = (struct rewrite_key){.index = index, .flags = flags, .db = -1};
 	key->client = key->name = r->args[index].p;
 	key->client_len = key->len = r->args[index].len;
-	key->at = view_key(&r->view, key->client, key->client_len);
+	if (r->cmd->token == TOKEN_OWN)
+		read_token_exp(r, key->client, key->client_len);
+	if (names_tokens(r))
+		take_token(r, key);
+	else
+		key->at = view_key(&r->view, key->client, key->client_len);
 }
 
 static bool writes(const struct rewrite *r)

@@ -68,6 +68,8 @@ struct rewrite {
 	const struct namespace *where; /* whose upstream a command without keys goes to; NULL: no namespace's */
 	struct fix *fix;	       /* what the reply needs; NULL: nothing. Whoever takes it sets it to NULL */
 	const char *error;	       /* REFUSED: the text */
+	bool token_has_exp;	       /* TOKEN.REVOKE: its token is a JWT that says when it ends */
+	int64_t token_exp_s;
 	/* Its own: */
 	struct arena arena;
 	uint32_t room_args, room_keys;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "cache/blacklist.h"
 #include "policy/limits.h"
 #include "upstream/upstream.h"
 
@@ -65,13 +66,35 @@ static void forget_keys(struct encryption_config *conf)
 	sodium_memzero(conf->hash_key, strlen(conf->hash_key));
 }
 
+/* The same of tokens: how many there are stays. */
+static void forget_tokens(struct token_blacklist_config *conf)
+{
+	for (size_t i = 0; i < conf->tokens.n; i++)
+		sodium_memzero(conf->tokens.items[i], strlen(conf->tokens.items[i]));
+	sodium_memzero(conf->secret, strlen(conf->secret));
+}
+
+static bool open_tokens(struct shared_config *s, char *why, size_t why_size)
+{
+	struct token_blacklist_config *conf = &s->config->token_blacklist;
+
+	if (conf->prefixes.n > 0)
+		s->tokens = tokens_new(conf, why, why_size);
+	if (s->tokens && conf->mirror)
+		s->blacklist = blacklist_new();
+	forget_tokens(conf);
+	return s->tokens || conf->prefixes.n == 0;
+}
+
 static bool open_namespaces(struct shared_config *s, char *why, size_t why_size)
 {
 	s->keyring = keyring_new(&s->config->encryption, why, why_size);
 	forget_keys(&s->config->encryption);
-	if (s->keyring)
-		s->namespaces = namespaces_new(s->config, keyring_hash_key(s->keyring));
-	return s->keyring;
+	if (!s->keyring || !open_tokens(s, why, why_size))
+		return false;
+	s->namespaces = namespaces_new(s->config, keyring_hash_key(s->keyring));
+	namespaces_use_tokens(s->namespaces, s->tokens);
+	return true;
 }
 
 struct shared_config *shared_config_new(struct config *config, char *why, size_t why_size)
@@ -106,6 +129,8 @@ void shared_config_unref(struct shared_config **sp)
 		return;
 	limits_free(&s->limits);
 	namespaces_free(&s->namespaces);
+	blacklist_unref(&s->blacklist);
+	tokens_free(&s->tokens);
 	keyring_free(&s->keyring);
 	tls_free(&s->server_tls);
 	for (size_t i = 0; i < s->config->n_upstreams; i++)

@@ -21,6 +21,7 @@
 #include "upstream/node.h"
 
 struct limits;
+struct blacklist;
 
 struct upstream {
 	atomic_uint refs;
@@ -44,6 +45,8 @@ struct shared_config {
 	struct tls *server_tls;	   /* NULL: no "tls:" listener */
 	struct tls **upstream_tls; /* by config->upstreams; NULL: plain */
 	struct keyring *keyring;
+	struct tokens *tokens;	     /* NULL: no [token_blacklist] */
+	struct blacklist *blacklist; /* its mirror, a reference; NULL: there is none */
 	struct namespaces *namespaces;
 	struct limits *limits; /* NULL: there are no rate limits */
 };

@@ -239,7 +239,8 @@ hsetex: HSETEX @hash EX 500 FIELDS 1 a 5 | HSETEX @new FIELDS 1 a 5
 
 # Commands with keys that no example can have, each with the reason.
 WITHOUT_EXAMPLE = {"migrate": "refused in namespaces: a test of its own",
-                   "cl.throttle": "no Redis has it: test_throttle.py"}
+                   "cl.throttle": "no Redis has it: test_throttle.py",
+                   **dict.fromkeys(("token.check", "token.restore", "token.revoke"), "its arguments are tokens, not keys")}
 
 TIMES = {"ttl", "pttl", "expiretime", "pexpiretime"}
 # The keys are in the reply, where no script's reply can be looked into.

@@ -21,7 +21,7 @@ allow command resp base
 allow config command base net
 allow policy command resp config base
 allow cache base
-allow upstream policy net resp command config base
+allow upstream cache policy net resp command config base
 allow client cache policy upstream net resp command config base
 
 # Of the top, middle layers see these only; nobody sees the control thread but the top itself.
