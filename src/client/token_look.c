@@ -111,7 +111,7 @@ bool token_mirror_holds(const struct worker *w, int64_t now_us)
 /* Whether the mirror may be asked for this client: what its scripts did must have been heard of. */
 static bool may_look(const struct client *c)
 {
-	return token_mirror_holds(c->w, c->w->now_us) &&
+	return near_may_read(c) && token_mirror_holds(c->w, c->w->now_us) &&
 	       (c->near.fence_us == 0 || blacklist_confirmed_us(c->w->blacklist) > c->near.fence_us);
 }
 
@@ -223,7 +223,7 @@ bool token_read(struct client *c, struct call *call, enum verdict *verdict)
 	const char *arg;
 	size_t len;
 
-	if (call->partial || !near_may_read(c))
+	if (call->partial || !near_may_answer(c)) /* tokens of the configuration are revoked in all states */
 		return false;
 	if (call->cmd->token == TOKEN_ASK && call->frame->argc > 2)
 		return read_many(c, call, verdict);
