@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What was wrong with [token_blacklist] once and is not to be so again: a test for each."""
+import pytest
+
+from harness.resp import encode
+from harness.sentinel import SentinelSet
+from harness.servers import calls_of, wait_until
+
+P = "token:blacklist:"
+BASE = '[token_blacklist]\nnamespace = "token:blacklist"\nsecret = "a secret that nobody knows"\n'
+PLAIN = '[token_blacklist]\nnamespace = "token:blacklist"\nhash_tokens = false\n'
+OFF = "mirror = false\n"
+
+
+def tokens(conn):
+    flat = conn.cmd("KEYWEIR", "TOKENS")
+    return dict(zip(flat[::2], flat[1::2]))
+
+
+def held(keyweir):
+    """Waits for the mirror."""
+    with keyweir.client() as conn:
+        wait_until(lambda: tokens(conn)[b"mirror"] == b"held", what="the list is in memory")
+    return keyweir
+
+
+def pipe(conn, *commands):
+    conn.send_raw(b"".join(encode(*command) for command in commands))
+    return [conn.read() for _ in commands]
+
+
+def test_replicas_are_not_asked():
+    """One that is a moment behind says of a token just revoked that it is good."""
+    head = 'read_from = "replica"\nread_your_writes = 0\nhealth_check = "200ms"\n'
+    with SentinelSet() as group, group.keyweir(head, PLAIN + OFF) as keyweir, keyweir.client() as conn:
+        wait_until(lambda: conn.cmd("SET", "k", "1") == "OK", 20, "it may be written")
+        wait_until(lambda: conn.cmd("GET", "k") == b"1", 20, "reads go to replicas")
+        before = [calls_of(r, name) for r in group.replicas() for name in ("get", "exists", "ttl")]
+        for i in range(30):
+            t = "t%d" % i
+            assert conn.cmd("TOKEN.REVOKE", t) == "OK"
+            assert pipe(conn, ("EXISTS", P + t), ("GET", P + t), ("EXISTS", P + t, P + t), ("TOKEN.CHECK", t),
+                        ("TYPE", P + t)) == [1, b"1", 2, 1, "string"]
+        assert [calls_of(r, name) for r in group.replicas() for name in ("get", "exists", "ttl")] == before
+
+
+@pytest.mark.parametrize("config", [BASE, PLAIN], ids=["hashed", "plain"])
+@pytest.mark.parametrize("mirror", ["writes", "all"])
+def test_revocations_are_copied(fresh_redis, fresh_keyweir, config, mirror):
+    """mirror_to, by which one moves to another Redis: all tokens would have been good there."""
+    redis, other = fresh_redis(), fresh_redis()
+    keyweir = held(fresh_keyweir(redis, 'mirror_to = "b"\nmirror = "%s"\nmirror_compare = true\n%s[upstream.b]\nurl = "%s"\n'
+                                 % (mirror, config, other.url)))
+    with keyweir.client() as c:
+        assert pipe(c, ("TOKEN.REVOKE", "a"), ("TOKEN.REVOKE", "b", "EX", "50"), ("TOKEN.CHECK", "a", "b"),
+                    ("TOKEN.REVOKE", "c"), ("TOKEN.RESTORE", "c")) == ["OK", "OK", [1, 1], "OK", 1]
+        wait_until(lambda: sorted(redis.cmd("KEYS", "*")) == sorted(other.cmd("KEYS", "*")), what="they are copied")
+        assert sorted(40 < other.cmd("TTL", key) <= 50 for key in other.cmd("KEYS", "*")) == [False, True]
+    assert "differ" not in keyweir.log()
+
+
+def test_revocations_are_copied_to_a_part(fresh_redis, fresh_keyweir):
+    """mirror_percent goes by the key, not by the script that revokes it."""
+    redis, other = fresh_redis(), fresh_redis()
+    keyweir = fresh_keyweir(redis, 'mirror_to = "b"\nmirror_percent = 50\n' + PLAIN + '[upstream.b]\nurl = "%s"\n' % other.url)
+    with keyweir.client() as c:
+        for i in range(100):
+            assert c.cmd("TOKEN.REVOKE", "t%d" % i) == "OK"
+        wait_until(lambda: 20 < other.cmd("DBSIZE") < 80, what="half of them")
