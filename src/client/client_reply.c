@@ -17,6 +17,7 @@
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
 #include "client/near.h"
+#include "client/token.h"
 #include "client/policy.h"
 #include "client/redirect.h"
 #include "client/slowlog.h"
@@ -430,7 +431,7 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	if (__builtin_expect(l->w->mirroring, 0))
 		mirror_heard(r, data, len, l, done);
 	if (type == '-' && r->ns > 0 && done && !(r->flags & (REQUEST_BEGUN | REQUEST_COLLECT)) &&
-	    policy_error(r, data, len, &text)) {
+	    (token_error(r, l, data, len, &text) || policy_error(r, data, len, &text))) {
 		data = buf_head(&text);
 		len = buf_len(&text);
 	}

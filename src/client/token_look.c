@@ -2,12 +2,15 @@
 /* Tokens looked up in memory, and what is said when nobody knows: see token.h. */
 #include "client/token.h"
 
+#include <string.h>
+
 #include "base/log.h"
 #include "cache/blacklist.h"
 #include "client/dispatch.h"
 #include "client/hub.h"
 #include "client/namespace_stats.h"
 #include "client/near.h"
+#include "client/policy.h"
 #include "client/stats.h"
 #include "client/target.h"
 #include "client/token_memo.h"
@@ -398,4 +401,22 @@ bool token_stand_in(struct client *c, const struct command *cmd, struct slice by
 	else
 		resp_null(out, c->proto);
 	return true;
+}
+
+/* Redis can't say: an error of another kind is about the command, or about what is kept there. */
+static bool is_failure(const char *error, size_t len)
+{
+	return !(len > 5 && memcmp(error, "-ERR ", 5) == 0) && !(len > 10 && memcmp(error, "-WRONGTYPE", 10) == 0);
+}
+
+bool token_error(const struct request *r, struct link *l, const char *error, size_t len, struct buf *out)
+{
+	struct buf bytes = {0};
+	bool ok = r->client->w->tokens && r->cmd && token_asks(r->cmd) && !r->on_reply && l->kind == LINK_SHARED &&
+		  !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED)) && is_failure(error, len) &&
+		  outq_peek(&l->out, r->pos, (size_t)r->len, &bytes) &&
+		  token_stand_in(r->client, r->cmd, policy_inner(r, &bytes), out);
+
+	buf_release(&bytes);
+	return ok;
 }

@@ -67,3 +67,23 @@ def test_revocations_are_copied_to_a_part(fresh_redis, fresh_keyweir):
         for i in range(100):
             assert c.cmd("TOKEN.REVOKE", "t%d" % i) == "OK"
         wait_until(lambda: 20 < other.cmd("DBSIZE") < 80, what="half of them")
+
+
+@pytest.mark.parametrize("config, revoked", [("deny", 1), ("allow", 0)])
+def test_errors_that_say_nothing(fresh_redis, fresh_keyweir, config, revoked):
+    """-BUSY: TOKEN.CHECK went by on_failure, keys did not."""
+    redis = fresh_redis(args=["--busy-reply-threshold", "100"])
+    keyweir = held(fresh_keyweir(redis, 'read_timeout = "5s"\n%son_failure = "%s"\n' % (PLAIN, config)))
+    with keyweir.client() as c, redis.client(timeout=30) as busy:
+        assert c.cmd("SADD", P + "set", "x") == 1 and str(c.cmd("GET", P + "set")).startswith("WRONGTYPE")
+        assert str(c.cmd("GET", P + "x", P + "y")).startswith("ERR wrong number")
+        busy.send_raw(encode("EVAL", "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 4 do end", "0"))
+        wait_until(lambda: str(c.cmd("GET", "k")).startswith("BUSY"), what="Redis is busy")
+        wait_until(lambda: tokens(c)[b"mirror"] == b"not held", what="the mirror no longer counts")
+        value = b"1" if revoked else None
+        checks = [("TOKEN.CHECK", "n"), ("EXISTS", P + "n"), ("GET", P + "n"), ("EXISTS", P + "n", P + "m")]
+        assert pipe(c, *checks, *checks) == [revoked, revoked, value, 2 * revoked] * 2
+        assert [c.cmd(*check) for check in checks] == [revoked, revoked, value, 2 * revoked]
+        replies = pipe(c, ("EXISTS", P + "n", "k"), ("MULTI",), ("EXISTS", P + "n"), ("EXEC",))
+        assert ["BUSY" in str(reply) for reply in replies] == [True, False, True, True]
+        busy.read()
