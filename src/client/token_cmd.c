@@ -161,6 +161,8 @@ static const char *read_time(const struct client *c, const struct call *call, in
 	if (seconds <= 0 || seconds > SECONDS_MAX)
 		return "ERR invalid expire time in 'token.revoke' command";
 	*ms = seconds * 1000 - (at ? clock_wall_us() / 1000 : 0);
+	if (*ms <= 0)
+		*ms = -1;
 	return NULL;
 }
 
