@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "cache/blacklist.h"
 #include "control_private.h"
 #include "policy/token.h"
@@ -22,10 +23,24 @@ static struct watch *watch_of(struct control *ctl, const struct token_blacklist_
 
 /* ---- the mirror ---- */
 
+/* The same keys by other names: a mistake that nobody notices, since what was revoked just counts as good. */
+static void tell_change(const struct tokens *before, const struct tokens *now)
+{
+	size_t len;
+
+	if (before && now && !tokens_same(before, now) &&
+	    strcmp(tokens_prefix(before, &len), tokens_prefix(now, &len)) == 0 &&
+	    strcmp(tokens_conf(before)->upstream, tokens_conf(now)->upstream) == 0)
+		log_warn("Token blacklist: hash_tokens or its secret is another: what was revoked before is no longer "
+			 "found, and counts as good");
+}
+
 void control_change_tokens(struct control *ctl, struct shared_config *holder)
 {
 	struct watch *w = holder->blacklist ? watch_of(ctl, &holder->config->token_blacklist) : NULL;
 
+	if (ctl->snapshot)
+		tell_change(ctl->snapshot->holder->tokens, holder->tokens);
 	if (ctl->tokens && w && token_keeper_upstream(ctl->tokens) == watch_upstream(w) &&
 	    tokens_same(ctl->snapshot->holder->tokens, holder->tokens)) {
 		token_keeper_use(ctl->tokens, holder);

@@ -47,6 +47,7 @@ struct token_keeper {
 	int64_t next_us;  /* not before: another attempt */
 	int64_t backoff_us;
 	int64_t purged_us;
+	size_t n_strange; /* keys that were told of */
 	bool was_held;	 /* ever */
 	bool told;	 /* that it is not held */
 	bool told_never; /* that Redis does not say what changes */
@@ -62,12 +63,13 @@ static void set_state(struct token_keeper *k, enum state state)
 
 static void tell_loss(struct token_keeper *k, const char *why)
 {
-	if (!k->told && k->was_held)
+	if (!k->told && k->was_held) {
 		log_warn("Token blacklist: what is in memory no longer counts (%s): tokens are looked up in Redis",
 			 why);
-	else
+		k->told = true;
+	} else {
 		log_debug("Token blacklist: %s", why);
-	k->told = true;
+	}
 }
 
 static void open_wires(struct token_keeper *k)
@@ -195,6 +197,20 @@ static void load(struct token_keeper *k, int64_t now_us)
 	k->next_us = clock_now_us(); /* all that had changed until now must have been heard of */
 }
 
+/* What another configuration has left there would be refused by that one, and is good here. */
+static void tell_strange(struct token_keeper *k)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < k->n_places; i++)
+		n += k->places[i].wire.n_strange;
+	if (n > 0 && n != k->n_strange)
+		log_warn("Token blacklist: %zu keys of the list are not as hash_tokens makes them: what they revoke is "
+			 "not known here, and counts as good",
+			 n);
+	k->n_strange = n;
+}
+
 static void tell_load(struct token_keeper *k)
 {
 	int64_t us = clock_now_us() - k->state_us;
@@ -210,6 +226,7 @@ static void settle(struct token_keeper *k)
 	if (confirmed_us(k) <= k->next_us)
 		return;
 	tell_load(k);
+	tell_strange(k);
 	k->was_held = true;
 	k->told = false;
 	k->backoff_us = 0;
@@ -282,10 +299,15 @@ static void on_ready(void *ctx, struct token_wire *w)
 
 static void on_lost(void *ctx, struct token_wire *w, const char *why)
 {
+	struct token_keeper *k = ctx;
 	char text[160];
 
 	snprintf(text, sizeof(text), "%s: %s", w->node->label, why);
-	begin_anew(ctx, text);
+	if (!k->told && !k->was_held) {
+		log_warn("Token blacklist: it can't be loaded (%s): tokens are looked up in Redis", text);
+		k->told = true;
+	}
+	begin_anew(k, text);
 }
 
 static void on_found(void *ctx, struct token_id id, const struct blacklist_fact *fact)

@@ -106,6 +106,7 @@ static void put_scan(struct token_wire *w, const char *cursor, size_t len)
 
 void token_wire_walk(struct token_wire *w)
 {
+	w->n_strange = 0;
 	put_scan(w, "0", 1);
 	send_out(w);
 }
@@ -132,12 +133,16 @@ static void lost(struct token_wire *w, const char *why)
 	w->events->lost(w->ctx, w, why);
 }
 
-/* "-ERR text\r\n" */
+/* "-ERR text\r\n"; of a command that is unknown there the arguments are left out: a token is among them. */
 static void lost_by_error(struct token_wire *w, const char *reply, size_t len)
 {
-	char why[128];
+	char why[128] = "an answer that makes no sense", *args;
 
-	snprintf(why, sizeof(why), "%.*s", (int)(len > 100 ? 100 : len > 3 ? len - 3 : 0), reply + 1);
+	if (*reply == '-' && len > 3)
+		snprintf(why, sizeof(why), "%.*s", (int)(len > 100 ? 100 : len - 3), reply + 1);
+	args = strstr(why, ", with args");
+	if (args)
+		*args = '\0';
 	lost(w, why);
 }
 
@@ -145,8 +150,10 @@ static void take_found(struct token_wire *w, const char *key, size_t len)
 {
 	struct token_id id;
 
-	if (!tokens_id_of_key(w->tokens, key, len, &id))
+	if (!tokens_id_of_key(w->tokens, key, len, &id)) {
+		w->n_strange++;
 		return;
+	}
 	if (!w->list) {
 		w->events->found(w->ctx, id, NULL);
 		return;

@@ -87,3 +87,42 @@ def test_errors_that_say_nothing(fresh_redis, fresh_keyweir, config, revoked):
         replies = pipe(c, ("EXISTS", P + "n", "k"), ("MULTI",), ("EXISTS", P + "n"), ("EXEC",))
         assert ["BUSY" in str(reply) for reply in replies] == [True, False, True, True]
         busy.read()
+
+
+def warnings(keyweir, text):
+    return [line for line in keyweir.log().splitlines() if " WARN " in line and text in line]
+
+
+def test_a_list_that_is_not_hashed(fresh_redis, fresh_keyweir):
+    """Who turns hash_tokens on, or takes another secret, makes all tokens good that were revoked: that must be seen."""
+    redis = fresh_redis()
+    plain = held(fresh_keyweir(redis, PLAIN))
+    with plain.client() as c:
+        assert c.cmd("TOKEN.REVOKE", "a") == "OK" and c.cmd("TOKEN.REVOKE", "b") == "OK"
+    plain.reload(BASE)
+    wait_until(lambda: warnings(plain, "2 keys of the list are not as hash_tokens makes them"), what="it is told")
+    assert len(warnings(plain, "hash_tokens or its secret is another")) == 1
+    plain.reload(BASE + 'tokens = ["c"]\n')
+    plain.reload(BASE + OFF)
+    assert len(warnings(plain, "secret is another")) == 1
+    plain.reload(BASE.replace("nobody knows", "nobody knew"))
+    assert len(warnings(plain, "secret is another")) == 2
+    assert "a secret" not in plain.log()
+
+
+@pytest.mark.parametrize("redis_args, user, why", [
+    (["--rename-command", "PTTL", ""], False, "unknown command"), ((), True, "NOPERM")], ids=["unknown", "forbidden"])
+def test_a_list_that_cant_be_loaded(fresh_redis, fresh_keyweir, redis_args, user, why):
+    """Nobody was told; and at level debug the log had a token, in Redis's error."""
+    redis = fresh_redis(args=redis_args)
+    redis.cmd("SET", P + "secret-token", "1")
+    url = redis.url
+    if user:
+        redis.cmd("ACL", "SETUSER", "k", "on", ">pw", "~*", "&*", "+@all", "-scan")
+        url = url.replace("redis://", "redis://k:pw@")
+    keyweir = fresh_keyweir(url, PLAIN + '[log]\nlevel = "debug"\n')
+    wait_until(lambda: warnings(keyweir, "can't be loaded"), what="it is told")
+    wait_until(lambda: keyweir.log().count(why) >= 3, what="it is tried again")
+    with keyweir.client() as c:
+        assert pipe(c, ("TOKEN.CHECK", "secret-token"), ("TOKEN.CHECK", "x")) == [1, 0]
+    assert len(warnings(keyweir, "Token blacklist")) == 1 and "secret-token" not in keyweir.log()
