@@ -769,7 +769,8 @@ def test_no_token_is_shown(upstream, fresh_keyweir, config, tmp_path):
                      ("EXISTS", P + TOKEN), ("GET", P + TOKEN), ("DEL", P + TOKEN, "other"), ("TOKEN.RESTORE", TOKEN),
                      ("EVAL", "return redis.call('SET',KEYS[1],'1')", "1", P + TOKEN),
                      ("EVAL", "return redis.call('GET','%s%s')" % (P, TOKEN), "0"),
-                     ("TOKEN.REVOKE", TOKEN, "EX", "x"), ("TOKEN.REVOKE", TOKEN, "EX"), ("INCR", P + TOKEN), ("LPUSH", P + TOKEN, "x"),
+                     ("PUBLISH", "__keyspace@0__:" + P + TOKEN, "x"), ("SUBSCRIBE", "__keyspace@0__:" + P + TOKEN),
+                     ("UNSUBSCRIBE", "__keyspace@0__:" + P + TOKEN), ("TOKEN.REVOKE", TOKEN, "EX", "x"), ("TOKEN.REVOKE", TOKEN, "EX"), ("INCR", P + TOKEN), ("LPUSH", P + TOKEN, "x"),
                      ("TOKEN.CHECK", jwt({"jti": TOKEN}))):
             c.cmd(*args)
         c.send_raw(encode("MULTI") + encode("SET", P + TOKEN, "1") + encode("EXEC"))
