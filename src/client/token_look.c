@@ -326,8 +326,11 @@ bool token_failure_says(struct client *c, uint64_t key)
 {
 	static struct log_limit denied, allowed;
 	struct counters *n = &c->w->counters;
-	bool deny = tokens_conf(c->w->tokens)->on_failure == TOKEN_FAILURE_DENY;
+	bool deny = true;
 
+	if (!c->w->tokens) /* it was asked before a reload took the list away */
+		return deny;
+	deny = tokens_conf(c->w->tokens)->on_failure == TOKEN_FAILURE_DENY;
 	if (!deny && c->w->blacklist && blacklist_was_revoked(c->w->blacklist, key, c->w->now_us))
 		return true;
 	if (deny && log_limit_pass(&denied))

@@ -126,3 +126,44 @@ def test_a_list_that_cant_be_loaded(fresh_redis, fresh_keyweir, redis_args, user
     with keyweir.client() as c:
         assert pipe(c, ("TOKEN.CHECK", "secret-token"), ("TOKEN.CHECK", "x")) == [1, 0]
     assert len(warnings(keyweir, "Token blacklist")) == 1 and "secret-token" not in keyweir.log()
+
+
+@pytest.mark.parametrize("check", [("TOKEN.CHECK", "x"), ("TOKEN.CHECK", "x", "y"), ("EXISTS", P + "x"), ("TOKEN.REVOKE", "x")], ids=" ".join)
+def test_a_reload_takes_the_list_away(fresh_redis, fresh_keyweir, check):
+    """While a check was on its way: it crashed."""
+    redis = fresh_redis()
+    keyweir = fresh_keyweir(redis, 'read_timeout = "1s"\n' + PLAIN + OFF)
+    with keyweir.client() as c:
+        assert c.cmd("TOKEN.CHECK", "a", "b") == [0, 0]
+        redis.freeze()
+        c.send(*check)
+        keyweir.reload('read_timeout = "1s"\n[namespace.n]\nttl = "1h"\n')
+        reply = c.read()
+        assert reply in (1, [1, 1]) if check[0] == "TOKEN.CHECK" else reply.startswith("TIMEOUT")
+        redis.thaw()
+        assert c.cmd("TOKEN.CHECK", "x") == "ERR there is no token blacklist"
+
+
+def test_counting_does_not_hang(fresh_redis, fresh_keyweir):
+    """For a minute for each who asked, when Redis said nothing; and each walked over all keys."""
+    redis = fresh_redis()
+    keyweir = fresh_keyweir(redis, 'read_timeout = "500ms"\n' + PLAIN + OFF)
+    conns = [keyweir.client() for _ in range(20)]
+    conns[0].cmd("TOKEN.REVOKE", "t")
+    redis.cmd("DEBUG", "POPULATE", 300000)
+    before = calls_of(redis, "scan")
+    assert conns[0].cmd("TOKEN.COUNT") == 1
+    walk = calls_of(redis, "scan") - before
+    before = calls_of(redis, "scan")
+    for c in conns:
+        c.send("TOKEN.COUNT")
+    assert [c.read() for c in conns] == [1] * 20
+    assert calls_of(redis, "scan") - before <= 4 * walk
+    redis.freeze()
+    for c in conns:
+        c.send("TOKEN.COUNT")
+    assert all(str(c.read()).startswith("UPSTREAMDOWN the list can't be counted") for c in conns)
+    redis.thaw()
+    assert conns[0].cmd("TOKEN.COUNT") == 1
+    for c in conns:
+        c.close()
