@@ -33,8 +33,9 @@ struct control {
 	struct event *second_event;
 	struct event *watch_event;
 	struct token_keeper *tokens;  /* NULL: there is no list in memory */
-	struct list counts;	      /* TOKEN.COUNT: struct server_token_count, one after the other */
-	struct token_count *counting; /* for the first of them */
+	struct list counts;	      /* TOKEN.COUNT: struct server_token_count, those that wait */
+	struct token_count *counting; /* for the first of them ... */
+	unsigned n_counting;	      /* ... so many */
 	int keepalive_s;
 	unsigned n_stopped;
 	bool running; /* there are workers to be told of a new snapshot */

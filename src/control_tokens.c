@@ -97,12 +97,13 @@ static void counted(void *ctx, size_t n, const char *why)
 {
 	struct control *ctl = ctx;
 
-	answer_first(ctl, n, why);
+	for (; ctl->n_counting > 0; ctl->n_counting--)
+		answer_first(ctl, n, why);
 	token_count_free(&ctl->counting);
 	count_next(ctl);
 }
 
-/* One at a time: each walks over all of Redis's keys. */
+/* One at a time, for all that wait when it begins: each walks over all of Redis's keys. */
 static void count_next(struct control *ctl)
 {
 	struct shared_config *holder = ctl->snapshot->holder;
@@ -110,10 +111,13 @@ static void count_next(struct control *ctl)
 
 	while (!list_empty(&ctl->counts) && !ctl->counting) {
 		w = holder->tokens ? watch_of(ctl, &holder->config->token_blacklist) : NULL;
-		if (w)
-			ctl->counting = token_count_new(ctl->base, holder, watch_topology(w), counted, ctl);
-		else
+		if (!w) {
 			answer_first(ctl, 0, "it is no more");
+			continue;
+		}
+		LIST_EACH (pos, next, &ctl->counts)
+			ctl->n_counting++;
+		ctl->counting = token_count_new(ctl->base, holder, watch_topology(w), counted, ctl);
 	}
 }
 
