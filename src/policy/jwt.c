@@ -9,8 +9,7 @@
 
 #define SECONDS_MAX ((int64_t)1 << 40) /* in the year 36812; what is above is as good as that */
 
-/* An integer above 2^63, which other libraries take, is no reason to overlook exp: then numbers are what they are about.
- */
+/* An integer above 2^63, which other libraries take, is no reason to overlook exp: then all numbers are floating. */
 static json_t *parse(const char *json, size_t len)
 {
 	size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;

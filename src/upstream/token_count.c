@@ -11,8 +11,8 @@
 #include "upstream/topology.h"
 #include "upstream/upstream.h"
 
-#define TICK_US	    100000
-#define LIMIT_US    60000000 /* for all of it; for each answer the read_timeout of its upstream */
+#define TICK_US	 100000
+#define LIMIT_US 60000000 /* for all of it; for each answer the read_timeout of its upstream */
 
 struct token_count {
 	struct shared_config *holder; /* a reference */

@@ -48,9 +48,9 @@ struct token_keeper {
 	int64_t backoff_us;
 	int64_t purged_us;
 	size_t n_strange; /* keys that were told of */
-	bool was_held;	 /* ever */
-	bool told;	 /* that it is not held */
-	bool told_never; /* that Redis does not say what changes */
+	bool was_held;	  /* ever */
+	bool told;	  /* that it is not held */
+	bool told_never;  /* that Redis does not say what changes */
 };
 
 static void set_state(struct token_keeper *k, enum state state)

@@ -56,7 +56,7 @@ struct token_wire {
 	size_t first, n_asked, room;
 	size_t n_single;
 	size_t n_strange; /* keys that the walk met which are no token's: not hashed, with hash_tokens */
-	int64_t pttl; /* the first answer about a key, when the second is still to come */
+	int64_t pttl;	  /* the first answer about a key, when the second is still to come */
 	bool half;
 	int64_t heard_us;
 };
