@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What was wrong with [token_blacklist] once and is not to be so again: a test for each."""
+import contextlib
+import time
+
 import pytest
 
+from harness.relay import Relay
 from harness.resp import encode
 from harness.sentinel import SentinelSet
-from harness.servers import calls_of, wait_until
+from harness.servers import Keyweir, Redis, calls_of, free_ports, wait_until
 
 P = "token:blacklist:"
 BASE = '[token_blacklist]\nnamespace = "token:blacklist"\nsecret = "a secret that nobody knows"\n'
@@ -167,3 +171,40 @@ def test_counting_does_not_hang(fresh_redis, fresh_keyweir):
     assert conns[0].cmd("TOKEN.COUNT") == 1
     for c in conns:
         c.close()
+
+
+@contextlib.contextmanager
+def two_nodes_behind_a_relay():
+    """A Cluster whose nodes are reached only through it."""
+    ports = free_ports(4)
+    with Relay(ports[:2]) as relay:
+        nodes = [Redis(["--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-announce-bus-port", str(bus),
+                        "--cluster-announce-port", str(seen)], port=port)
+                 for port, bus, seen in zip(ports[:2], ports[2:], relay.ports)]
+        with nodes[0] as one, nodes[1] as two:
+            for epoch, (node, low, high) in enumerate(((one, 0, 8191), (two, 8192, 16383)), 1):
+                assert node.cmd("CLUSTER", "ADDSLOTSRANGE", low, high) == "OK"
+                assert node.cmd("CLUSTER", "SET-CONFIG-EPOCH", epoch) == "OK"
+            assert one.cmd("CLUSTER", "MEET", "127.0.0.1", ports[1], ports[3]) == "OK"
+            wait_until(lambda: all(b"cluster_state:ok" in node.cmd("CLUSTER", "INFO") and
+                                   b"cluster_known_nodes:2" in node.cmd("CLUSTER", "INFO") for node in nodes), 20, "a Cluster")
+            yield relay, nodes
+
+
+def test_a_script_that_is_loaded_again():
+    """EVALSHA counted as done when its node had said NOSCRIPT. It was loaded and ran then, and until Redis's message came
+    the token was good, though its client had been told that it is revoked."""
+    with two_nodes_behind_a_relay() as (relay, nodes), \
+            Keyweir(None, 'mode = "cluster"\nnodes = ["127.0.0.1:%d"]\n%s' % (relay.ports[0], PLAIN)) as keyweir, \
+            held(keyweir).client() as c, keyweir.client() as other:
+        sha = c.cmd("SCRIPT", "LOAD", "return redis.call('SET',KEYS[1],'1')")
+        for port in (0, 1):
+            relay.delay(port, "tracking", 0.15, 0.25)
+            relay.delay(port, "data", 0, 0.01)
+        for i in range(100):
+            for node in nodes:
+                node.cmd("SCRIPT", "FLUSH")
+            assert c.cmd("EVALSHA", sha, 1, P + "t%d" % i) == "OK"
+            time.sleep(0.03)
+            assert other.cmd("TOKEN.CHECK", "t%d" % i) == 1, i
+        assert tokens(c)[b"checks"] > 10  # some of them from memory
