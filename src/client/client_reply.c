@@ -436,7 +436,8 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 		len = buf_len(&text);
 	}
 	if (__builtin_expect(r->wrote || r->near, 0)) {
-		/* It is done, also when its reply has only begun. But one that is wrapped may lack its script, see below. */
+		/* It is done, also when its reply has only begun. But one that is wrapped may lack its script, see
+		 * below. */
 		if (!(r->flags & REQUEST_WRAPPED))
 			near_settle(l->w, r);
 		if (r->near)

@@ -71,7 +71,7 @@ static void on_walked(void *ctx, struct token_wire *w)
 		end(t, "");
 }
 
-static const struct token_wire_events events = {on_ready, on_lost, on_found, on_walked, NULL};
+static const struct token_wire_events events = {on_ready, on_lost, on_found, on_walked, NULL, NULL};
 
 static bool is_late(const struct token_count *t, int64_t now_us)
 {

@@ -47,10 +47,13 @@ struct token_keeper {
 	int64_t next_us;  /* not before: another attempt */
 	int64_t backoff_us;
 	int64_t purged_us;
-	size_t n_strange; /* keys that were told of */
-	bool was_held;	  /* ever */
-	bool told;	  /* that it is not held */
-	bool told_never;  /* that Redis does not say what changes */
+	token_passed_fn passed; /* NULL: nobody waits for it */
+	void *passed_ctx;
+	size_t n_marks, n_rounds; /* still to come */
+	size_t n_strange;	  /* keys that were told of */
+	bool was_held;		  /* ever */
+	bool told;		  /* that it is not held */
+	bool told_never;	  /* that Redis does not say what changes */
 };
 
 static void set_state(struct token_keeper *k, enum state state)
@@ -81,6 +84,15 @@ static void open_wires(struct token_keeper *k)
 	}
 }
 
+static void end_pass(struct token_keeper *k, bool ok)
+{
+	token_passed_fn passed = k->passed;
+
+	k->passed = NULL;
+	if (passed)
+		passed(k->passed_ctx, ok);
+}
+
 static void begin_anew(struct token_keeper *k, const char *why)
 {
 	blacklist_hold(k->list, 0, 0, 0);
@@ -96,6 +108,7 @@ static void begin_anew(struct token_keeper *k, const char *why)
 	if (k->backoff_us > BACKOFF_MAX_US)
 		k->backoff_us = BACKOFF_MAX_US;
 	k->next_us = clock_now_us() + k->backoff_us;
+	end_pass(k, false);
 }
 
 /* ---- whether the tracking links hold ---- */
@@ -330,7 +343,38 @@ static bool on_answered(void *ctx, struct token_id id, const struct blacklist_fa
 	return blacklist_learnt(k->list, id, fact);
 }
 
-static const struct token_wire_events wire_events = {on_ready, on_lost, on_found, on_walked, on_answered};
+/* What was asked once more when it was answered is behind the first round. */
+static void mark(struct token_keeper *k)
+{
+	k->n_marks = k->n_places;
+	for (size_t i = 0; i < k->n_places; i++)
+		token_wire_mark(&k->places[i].wire);
+}
+
+static void on_passed(void *ctx)
+{
+	struct token_keeper *k = ctx;
+
+	if (!k->passed || --k->n_marks > 0)
+		return;
+	if (--k->n_rounds > 0)
+		mark(k);
+	else
+		end_pass(k, true);
+}
+
+void token_keeper_pass(struct token_keeper *k, token_passed_fn passed, void *ctx)
+{
+	k->passed = passed;
+	k->passed_ctx = ctx;
+	k->n_rounds = 2;
+	if (k->state == KEEPER_HOLDS)
+		mark(k);
+	else
+		end_pass(k, false);
+}
+
+static const struct token_wire_events wire_events = {on_ready, on_lost, on_found, on_walked, on_answered, on_passed};
 
 /* ---- changes ---- */
 
@@ -444,6 +488,7 @@ void token_keeper_free(struct token_keeper **kp)
 	if (!k)
 		return;
 	blacklist_hold(k->list, 0, 0, 0);
+	end_pass(k, false);
 	free_places(k);
 	event_free(k->timer);
 	topology_unref(&k->topo);

@@ -27,6 +27,7 @@ enum asked {
 	ASKED_SCAN,
 	ASKED_FOUND, /* a key of the walk: PTTL and GETRANGE */
 	ASKED_SINGLE,
+	ASKED_MARK,
 };
 
 /* ---- asking ---- */
@@ -119,6 +120,12 @@ bool token_wire_ask(struct token_wire *w, struct token_id id, const char *key, s
 	note(w, ASKED_SINGLE, id, key, len);
 	send_out(w);
 	return true;
+}
+
+void token_wire_mark(struct token_wire *w)
+{
+	put(w, ASKED_MARK, 1, (const char *const[]){"PING"});
+	send_out(w);
 }
 
 int64_t token_wire_silent_us(const struct token_wire *w, int64_t now_us)
@@ -255,6 +262,10 @@ static void take_reply(struct token_wire *w, const char *reply, size_t len)
 		pop(w);
 		if (*reply == '+' && len == 7) /* +PONG */
 			w->events->walked(w->ctx, w);
+		break;
+	case ASKED_MARK:
+		pop(w);
+		w->events->passed(w->ctx);
 		break;
 	case ASKED_SCAN:
 		pop(w);

@@ -32,6 +32,8 @@ struct token_wire_events {
 	void (*walked)(void *ctx, struct token_wire *w);
 	/* What was asked for. True: once more. */
 	bool (*answered)(void *ctx, struct token_id id, const struct blacklist_fact *fact);
+	/* All that had been asked before token_wire_mark(). */
+	void (*passed)(void *ctx);
 };
 
 struct token_question {
@@ -78,6 +80,9 @@ void token_wire_walk(struct token_wire *w);
 
 /* One key. False: too many are asked for. */
 bool token_wire_ask(struct token_wire *w, struct token_id id, const char *key, size_t len);
+
+/* Says when all that was asked until now is answered. */
+void token_wire_mark(struct token_wire *w);
 
 /* What the socket did not take before. Now and then. */
 void token_wire_flush(struct token_wire *w);

@@ -208,3 +208,38 @@ def test_a_script_that_is_loaded_again():
             time.sleep(0.03)
             assert other.cmd("TOKEN.CHECK", "t%d" % i) == 1, i
         assert tokens(c)[b"checks"] > 10  # some of them from memory
+
+
+@pytest.mark.parametrize("more", ["", OFF], ids=["mirror", "no mirror"])
+def test_what_was_written_counts(fresh_redis, fresh_keyweir, more):
+    """TOKEN.COUNT overtook the writes before it in a pipeline, and a token that was in doubt counted as before."""
+    keyweir = fresh_keyweir(fresh_redis(), PLAIN + more)
+    if not more:
+        held(keyweir)
+    with keyweir.client() as c, keyweir.client() as other:
+        for i in range(100):
+            assert pipe(c, ("TOKEN.REVOKE", "a"), ("TOKEN.COUNT",), ("TOKEN.RESTORE", "a"), ("TOKEN.COUNT",)) == ["OK", 1, 1, 0]
+            assert pipe(c, ("SET", P + "b", "1"), ("SET", P + "b", "2"), ("DEL", P + "b"), ("SET", P + "b", "3")) == ["OK", "OK", 1, "OK"]
+            assert other.cmd("TOKEN.COUNT") == 1
+            assert c.cmd("DEL", P + "b") == 1 and other.cmd("TOKEN.COUNT") == 0, i
+
+
+def test_counting_while_all_changes(fresh_redis, fresh_keyweir):
+    """Nobody waits for ever for a list that is never quite known, nor when it is lost meanwhile."""
+    redis = fresh_redis()
+    keyweir = held(fresh_keyweir(redis, 'read_timeout = "1s"\n' + PLAIN))
+    conns = [keyweir.client() for _ in range(8)]
+    for i in range(60):
+        for n, c in enumerate(conns):
+            c.send_raw(b"".join(encode("SET", P + "%d-%d-%d" % (n, i, k), "1") for k in range(20)) + encode("TOKEN.COUNT"))
+        if i % 20 == 10:
+            redis.cmd("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        if i % 20 == 15:
+            keyweir.reload(PLAIN + ("" if i < 20 else OFF if i < 40 else 'tokens = ["x"]\n'))
+        for c in conns:
+            replies = [c.read() for _ in range(21)]
+            assert isinstance(replies[20], int) and replies[20] >= 20 or i % 20 >= 10, replies[20]
+    for c in conns:
+        c.close()
+    with keyweir.client() as c:
+        wait_until(lambda: c.cmd("TOKEN.COUNT") == redis.cmd("DBSIZE"), what="it is right in the end")
