@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The token blacklist on the control thread: its mirror and who keeps it, and TOKEN.COUNT where it needs more than memory. */
+/* The token blacklist on the control thread: its mirror and who keeps it, and TOKEN.COUNT where it needs more than
+ * memory. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -363,6 +363,25 @@ START_TEST(static_ones)
 }
 END_TEST
 
+/* What says nothing of its size is read to its end all the same. */
+START_TEST(static_ones_from_a_pipe)
+{
+	char path[64];
+	int fds[2];
+
+	ck_assert_int_eq(pipe(fds), 0);
+	for (int i = 0; i < 2000; i++)
+		dprintf(fds[1], "token-%d\n", i);
+	close(fds[1]);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[0]);
+	conf.file = path;
+	use();
+	ck_assert_uint_eq(tokens_n_static(tokens), 2000);
+	ck_assert(tokens_is_static(tokens, id_of("token-0")) && tokens_is_static(tokens, id_of("token-1999")));
+	close(fds[0]);
+}
+END_TEST
+
 START_TEST(no_file)
 {
 	char why[256] = "";
@@ -419,6 +438,7 @@ int main(void)
 	tcase_add_test(names, plain_names);
 	tcase_add_test(names, subjects);
 	tcase_add_test(names, static_ones);
+	tcase_add_test(names, static_ones_from_a_pipe);
 	tcase_add_test(names, no_file);
 	tcase_add_test(names, same_lists);
 	suite_add_tcase(suite, names);
