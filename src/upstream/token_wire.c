@@ -16,7 +16,7 @@
 #include "upstream/talk.h"
 #include "upstream/upstream.h"
 
-#define SCAN_COUNT	"1000"
+#define SCAN_COUNT	1000
 #define REPLY_BYTES_MAX ((size_t)16 << 20)
 #define KEPT_BYTES	((size_t)256 * 1024)
 #define VALUE_END	"64" /* of a longer value it is enough to know that it is one */
@@ -95,13 +95,16 @@ static void put_key(struct token_wire *w, const char *key, size_t len)
 
 static void put_scan(struct token_wire *w, const char *cursor, size_t len)
 {
+	char count[16];
+
+	snprintf(count, sizeof(count), "%u", w->scan_count);
 	resp_array(&w->out, 6);
 	resp_bulk(&w->out, "SCAN", 4);
 	resp_bulk(&w->out, cursor, len);
 	resp_bulk(&w->out, "MATCH", 5);
 	resp_bulk(&w->out, buf_head(&w->match), buf_len(&w->match));
 	resp_bulk(&w->out, "COUNT", 5);
-	resp_bulks(&w->out, SCAN_COUNT);
+	resp_bulks(&w->out, count);
 	note(w, ASKED_SCAN, (struct token_id){0, 0}, NULL, 0);
 }
 
@@ -310,6 +313,8 @@ static void on_bytes(void *ctx, const char *data, size_t len)
 		}
 		if ((begun || status == REPLY_MORE) &&
 		    (buf_len(&w->in) + used > REPLY_BYTES_MAX || !buf_append(&w->in, data, used))) {
+			if (w->scan_count > 1) /* of long keys fewer at a time, when it is tried again */
+				w->scan_count /= 10;
 			lost(w, "an answer is too large");
 			return;
 		}
@@ -362,7 +367,8 @@ void token_wire_init(struct token_wire *w, struct node *node, const struct token
 	size_t len;
 	const char *prefix = tokens_prefix(tokens, &len);
 
-	*w = (struct token_wire){.tokens = tokens, .list = list, .events = events, .ctx = ctx};
+	*w = (struct token_wire){
+		.tokens = tokens, .list = list, .events = events, .ctx = ctx, .scan_count = SCAN_COUNT};
 	w->node = node_ref(node);
 	pattern_escape(&w->match, prefix, len);
 	buf_puts(&w->match, "*");

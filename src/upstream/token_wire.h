@@ -54,6 +54,7 @@ struct token_wire {
 	struct buf in;		      /* the beginning of a reply whose end is not here yet */
 	struct buf out;		      /* what is to be sent */
 	struct buf match;	      /* the pattern of the list's keys */
+	unsigned scan_count;	      /* of keys at a time */
 	struct token_question *asked; /* a ring */
 	size_t first, n_asked, room;
 	size_t n_single;

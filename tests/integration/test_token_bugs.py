@@ -243,3 +243,14 @@ def test_counting_while_all_changes(fresh_redis, fresh_keyweir):
         c.close()
     with keyweir.client() as c:
         wait_until(lambda: c.cmd("TOKEN.COUNT") == redis.cmd("DBSIZE"), what="it is right in the end")
+
+
+def test_long_keys_are_loaded(fresh_redis, fresh_keyweir):
+    """A thousand of them were too large an answer, and the list was never held."""
+    redis = fresh_redis()
+    with redis.client() as direct:
+        for i in range(1500):
+            direct.send("SET", P + "y" * 17000 + str(i), "1")
+        assert {direct.read() for _ in range(1500)} == {"OK"}
+    with held(fresh_keyweir(redis, PLAIN)).client() as c:
+        assert tokens(c)[b"tokens"] == 1500 and c.cmd("TOKEN.CHECK", "y" * 17000 + "7") == 1
