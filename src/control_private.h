@@ -33,8 +33,9 @@ struct control {
 	struct event *second_event;
 	struct event *watch_event;
 	struct token_keeper *tokens;  /* NULL: there is no list in memory */
-	struct list counts;	      /* TOKEN.COUNT: struct server_token_count, one after the other */
-	struct token_count *counting; /* for the first of them */
+	struct list counts;	      /* TOKEN.COUNT: struct server_token_count, those that wait */
+	unsigned n_counting;	      /* the first of them, who are being answered */
+	struct token_count *counting; /* for these, unless the mirror knows */
 	int keepalive_s;
 	unsigned n_stopped;
 	bool running; /* there are workers to be told of a new snapshot */

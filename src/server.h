@@ -85,7 +85,8 @@ void server_ask_confirmation(struct server *s);
 /* A token's key (of malloc, taken over), which is upstream, was written: Redis must be asked. Any thread. */
 void server_ask_token(struct server *s, char *key, size_t len);
 
-/* TOKEN.COUNT while the list is not in memory: done on the control thread, then told to the worker that asked. */
+/* TOKEN.COUNT while the list is not in memory, or parts of it are in doubt: done on the control thread, then told to
+ * the worker that asked. */
 struct server_token_count {
 	struct message message;
 	struct worker *asker;

@@ -468,7 +468,7 @@ void blacklist_note_revoked(struct blacklist *b, struct token_id id, int64_t unt
 
 	pthread_mutex_lock(&s->lock);
 	i = need(s, first, id.b);
-	if (s->doubt[i])
+	if (s->doubt[i] && !(s->state[i] & STATE_VALUE && s->until[i] >= unit_of(b, until_us))) /* never shorter */
 		take(b, s, i, &(struct blacklist_fact){true, BLACKLIST_OTHER, until_us});
 	drop_if_empty(s, i);
 	pthread_mutex_unlock(&s->lock);
@@ -531,17 +531,21 @@ void blacklist_load(struct blacklist *b, struct token_id id, const struct blackl
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Those that wanted() is not true of go; and so does room that is far too much. */
+/* Those that wanted() is not true of go, or, in doubt, are not revoked as far as is known; and so does room that is far
+ * too much. */
 static void sweep(struct blacklist *b, struct shard *s,
 		  bool (*wanted)(const struct blacklist *b, const struct shard *s, size_t i, int64_t now_us),
 		  int64_t now_us)
 {
 	pthread_mutex_lock(&s->lock);
 	for (size_t i = 0; s->first && i < s->n_places + SLACK;) {
-		if (s->first[i] && !s->doubt[i] && !wanted(b, s, i, now_us))
-			drop(s, i); /* another may have moved up to this place */
-		else
+		if (!s->first[i] || wanted(b, s, i, now_us)) {
 			i++;
+		} else if (s->doubt[i]) {
+			s->state[i++] &= STATE_LOAD;
+		} else {
+			drop(s, i); /* another may have moved up to this place */
+		}
 	}
 	if (s->first && s->n == 0) {
 		munmap(s->first, s->bytes);

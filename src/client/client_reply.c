@@ -17,6 +17,7 @@
 #include "client/mirror.h"
 #include "client/namespace_stats.h"
 #include "client/near.h"
+#include "client/token.h"
 #include "client/policy.h"
 #include "client/redirect.h"
 #include "client/slowlog.h"
@@ -430,12 +431,15 @@ void client_on_reply(struct request *r, const char *data, size_t len, struct lin
 	if (__builtin_expect(l->w->mirroring, 0))
 		mirror_heard(r, data, len, l, done);
 	if (type == '-' && r->ns > 0 && done && !(r->flags & (REQUEST_BEGUN | REQUEST_COLLECT)) &&
-	    policy_error(r, data, len, &text)) {
+	    (token_error(r, l, data, len, &text) || policy_error(r, data, len, &text))) {
 		data = buf_head(&text);
 		len = buf_len(&text);
 	}
 	if (__builtin_expect(r->wrote || r->near, 0)) {
-		near_settle(l->w, r); /* it is done, also when its reply has only begun */
+		/* It is done, also when its reply has only begun. But one that is wrapped may lack its script, see
+		 * below. */
+		if (!(r->flags & REQUEST_WRAPPED))
+			near_settle(l->w, r);
 		if (r->near)
 			near_hear(l->w, r, data, len, done);
 	}

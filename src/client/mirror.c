@@ -44,10 +44,10 @@ static bool reads_keys(const struct command *cmd)
 	return cmd->flags & CMD_READONLY && cmd->n_specs > 0 && !(cmd->flags & CMD_BLOCKING);
 }
 
-/* What carries a password (MIGRATE) is for one server alone. */
+/* What carries a password (MIGRATE) is for one server alone. The TOKEN commands are others by then. */
 static bool is_copied(const struct upstream_config *conf, const struct command *cmd)
 {
-	if (cmd->secrets != SECRETS_NONE)
+	if (cmd->secrets != SECRETS_NONE && !command_has_tokens(cmd))
 		return false;
 	return writes(cmd) || loads_code(cmd) || (conf->mirror == MIRROR_ALL && reads_keys(cmd));
 }
@@ -321,6 +321,16 @@ static void copy_emitted(void *ctx, const struct command *cmd, const struct buf 
 	buf_release(&expected);
 }
 
+static const struct command *row_of(const struct worker *w, const struct call *call)
+{
+	const char *name, *sub;
+	size_t len, sub_len = 0;
+
+	name = call_arg(call, 0, &len);
+	sub = call_arg(call, 1, &sub_len);
+	return command_find(w->snapshot->learnt, name, len, sub, sub_len);
+}
+
 static void copy_command(struct original *o, const struct buf *bytes, const struct buf *reply)
 {
 	struct request_frame f = {.max_bulk = UINT64_MAX}, other = f;
@@ -330,6 +340,8 @@ static void copy_command(struct original *o, const struct buf *bytes, const stru
 
 	if (request_frame_feed(&f, call.bytes, call.len) != FRAME_READY)
 		return;
+	if (command_has_tokens(o->cmd)) /* what Redis was sent in its place */
+		o->cmd = call.cmd = row_of(o->m->w, &call);
 	if (mirror_pops(o->cmd)) {
 		if (!mirror_popped(&call, reply, learnt, copy_emitted, o))
 			mirror_dropped(o->m, "a command is too large");
@@ -340,16 +352,6 @@ static void copy_command(struct original *o, const struct buf *bytes, const stru
 		call = (struct call){.cmd = o->cmd, .frame = &other, .bytes = buf_head(&out), .len = buf_len(&out)};
 	copy_call(o, &call);
 	buf_release(&out);
-}
-
-static const struct command *row_of(const struct worker *w, const struct call *call)
-{
-	const char *name, *sub;
-	size_t len, sub_len = 0;
-
-	name = call_arg(call, 0, &len);
-	sub = call_arg(call, 1, &sub_len);
-	return command_find(w->snapshot->learnt, name, len, sub, sub_len);
 }
 
 /* MULTI ... EXEC: as a whole when one of its commands is copied. */

@@ -32,11 +32,16 @@ struct route;
 
 /* ---- reads ---- */
 
+/* Whether the client may be answered here, without asking Redis, by what is true whatever it has on the way. */
+static inline bool near_may_answer(const struct client *c)
+{
+	return c->tx == TX_NONE && c->tx_run == 0 && c->forced_route == 0 && !c->upload && !c->discarding;
+}
+
 /* Whether the client may be answered from memory at all, as it stands. */
 static inline bool near_may_read(const struct client *c)
 {
-	return !c->bound && c->tx == TX_NONE && c->tx_run == 0 && c->forced_route == 0 && !c->upload &&
-	       !c->discarding && c->near.n_fencing == 0;
+	return near_may_answer(c) && !c->bound && c->near.n_fencing == 0;
 }
 
 /*

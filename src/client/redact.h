@@ -25,14 +25,14 @@ bool redactor_hides(struct redactor *r, const char *arg, size_t len);
 
 /*
  * How much of a text may be shown for the sake of tokens: up to and with the prefix of a key of theirs. anywhere: it
- * may stand in the middle (a script), else the text is an argument.
+ * may stand in the middle (a script, a channel of keyspace events), else the text is an argument.
  */
 size_t redact_tokens(const struct tokens *tokens, const char *text, size_t len, bool anywhere);
 
 /* The same of an argument that is not hidden. */
 static inline size_t redactor_shows(const struct redactor *r, const char *arg, size_t len)
 {
-	return r->tokens ? redact_tokens(r->tokens, arg, len, r->cmd->categories & CAT_SCRIPTING) : len;
+	return r->tokens ? redact_tokens(r->tokens, arg, len, r->cmd->categories & (CAT_SCRIPTING | CAT_PUBSUB)) : len;
 }
 
 #endif

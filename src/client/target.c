@@ -45,12 +45,18 @@ const struct namespace_config *target_namespace(const struct worker *w, const ch
 	return best;
 }
 
+/* What a replica does not have yet would be wrong: what is kept in memory, and a token that was just revoked. */
+static bool wants_master(const struct call *call, uint32_t i)
+{
+	const struct namespace *ns = call->rw && i < call->rw->n_keys ? call->rw->keys[i].at.ns : NULL;
+
+	return (call->rw && call->rw->has_after) || (call->near && call->near->fetch) || (ns && ns->flags & NS_TOKENS);
+}
+
 struct target target_of_key(const struct client *c, const struct call *call, uint32_t i, const char *key, size_t len)
 {
-	struct target t = {.route = target_main(c), .slot = -1, .keyed = true};
+	struct target t = {.route = target_main(c), .slot = -1, .keyed = true, .master = wants_master(call, i)};
 	const struct namespace_config *ns = NULL;
-
-	t.master = (call->rw && call->rw->has_after) || (call->near && call->near->fetch);
 
 	if (call->rw && c->forced_route == 0) /* its name upstream says nothing any more */
 		ns = i < call->rw->n_keys && call->rw->keys[i].at.ns ? call->rw->keys[i].at.ns->conf : NULL;
@@ -147,6 +153,7 @@ static void take_key(void *ctx, uint32_t i, const char *key, size_t len)
 		all->status = TARGET_CROSSUPSTREAM;
 	else if (t.slot != all->t.slot && all->status == TARGET_OK)
 		all->status = TARGET_CROSSSLOT;
+	all->t.master = all->t.master || t.master;
 	all->any = true;
 }
 
@@ -159,7 +166,6 @@ static enum target_status of_all_keys(struct client *c, const struct call *call,
 	/* Positions that can't be determined: Redis says what is wrong with the command. */
 	target_each_key(call, take_key, &all);
 	*t = all.t;
-	t->master = (call->rw && call->rw->has_after) || (call->near && call->near->fetch);
 	return all.status;
 }
 

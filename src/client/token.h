@@ -51,6 +51,9 @@ bool token_failure_says(struct client *c, uint64_t key);
 /* The answer to a command in words of Redis (bytes), all of whose keys are of the list. False: it is none such. */
 bool token_stand_in(struct client *c, const struct command *cmd, struct slice bytes, struct buf *out);
 
+/* The same when Redis has answered r with an error that says nothing of the token (-BUSY, -CLUSTERDOWN). */
+bool token_error(const struct request *r, struct link *l, const char *error, size_t len, struct buf *out);
+
 /* ---- token_write.c ---- */
 
 /* The key, which is of the list, is going to be written. */

@@ -161,6 +161,8 @@ static const char *read_time(const struct client *c, const struct call *call, in
 	if (seconds <= 0 || seconds > SECONDS_MAX)
 		return "ERR invalid expire time in 'token.revoke' command";
 	*ms = seconds * 1000 - (at ? clock_wall_us() / 1000 : 0);
+	if (*ms <= 0)
+		*ms = -1;
 	return NULL;
 }
 
@@ -291,16 +293,21 @@ static void count_forget(struct server_token_count *ask)
 
 enum verdict handle_TOKEN_COUNT(struct client *c, const struct call *call)
 {
-	struct blacklist *b = c->w->blacklist;
+	struct blacklist_stats stats = {0};
 	struct count_job *job;
 	struct buf out = {0};
 
 	if (!is_fine(c, call))
 		return CALL_DONE;
+	if (c->n_upstream > 0) /* what it has written counts */
+		return client_wait_for(c, WAIT_DRAIN);
 	if (token_mirror_holds(c->w, c->w->now_us)) {
-		resp_int(&out, (int64_t)blacklist_count(b, c->w->now_us));
-		client_reply(c, call, &out);
-		return CALL_DONE;
+		blacklist_stats(c->w->blacklist, c->w->now_us, &stats);
+		if (stats.n_doubts == 0) {
+			resp_int(&out, (int64_t)stats.n);
+			client_reply(c, call, &out);
+			return CALL_DONE;
+		}
 	}
 	job = xcalloc(1, sizeof(*job));
 	job->ask.asker = c->w;

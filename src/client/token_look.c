@@ -2,12 +2,15 @@
 /* Tokens looked up in memory, and what is said when nobody knows: see token.h. */
 #include "client/token.h"
 
+#include <string.h>
+
 #include "base/log.h"
 #include "cache/blacklist.h"
 #include "client/dispatch.h"
 #include "client/hub.h"
 #include "client/namespace_stats.h"
 #include "client/near.h"
+#include "client/policy.h"
 #include "client/stats.h"
 #include "client/target.h"
 #include "client/token_memo.h"
@@ -111,7 +114,7 @@ bool token_mirror_holds(const struct worker *w, int64_t now_us)
 /* Whether the mirror may be asked for this client: what its scripts did must have been heard of. */
 static bool may_look(const struct client *c)
 {
-	return token_mirror_holds(c->w, c->w->now_us) &&
+	return near_may_read(c) && token_mirror_holds(c->w, c->w->now_us) &&
 	       (c->near.fence_us == 0 || blacklist_confirmed_us(c->w->blacklist) > c->near.fence_us);
 }
 
@@ -223,7 +226,7 @@ bool token_read(struct client *c, struct call *call, enum verdict *verdict)
 	const char *arg;
 	size_t len;
 
-	if (call->partial || !near_may_read(c))
+	if (call->partial || !near_may_answer(c)) /* tokens of the configuration are revoked in all states */
 		return false;
 	if (call->cmd->token == TOKEN_ASK && call->frame->argc > 2)
 		return read_many(c, call, verdict);
@@ -323,8 +326,11 @@ bool token_failure_says(struct client *c, uint64_t key)
 {
 	static struct log_limit denied, allowed;
 	struct counters *n = &c->w->counters;
-	bool deny = tokens_conf(c->w->tokens)->on_failure == TOKEN_FAILURE_DENY;
+	bool deny = true;
 
+	if (!c->w->tokens) /* it was asked before a reload took the list away */
+		return deny;
+	deny = tokens_conf(c->w->tokens)->on_failure == TOKEN_FAILURE_DENY;
 	if (!deny && c->w->blacklist && blacklist_was_revoked(c->w->blacklist, key, c->w->now_us))
 		return true;
 	if (deny && log_limit_pass(&denied))
@@ -398,4 +404,22 @@ bool token_stand_in(struct client *c, const struct command *cmd, struct slice by
 	else
 		resp_null(out, c->proto);
 	return true;
+}
+
+/* Redis can't say: an error of another kind is about the command, or about what is kept there. */
+static bool is_failure(const char *error, size_t len)
+{
+	return !(len > 5 && memcmp(error, "-ERR ", 5) == 0) && !(len > 10 && memcmp(error, "-WRONGTYPE", 10) == 0);
+}
+
+bool token_error(const struct request *r, struct link *l, const char *error, size_t len, struct buf *out)
+{
+	struct buf bytes = {0};
+	bool ok = r->client->w->tokens && r->cmd && token_asks(r->cmd) && !r->on_reply && l->kind == LINK_SHARED &&
+		  !(r->flags & (REQUEST_IN_TX | REQUEST_STREAMED)) && is_failure(error, len) &&
+		  outq_peek(&l->out, r->pos, (size_t)r->len, &bytes) &&
+		  token_stand_in(r->client, r->cmd, policy_inner(r, &bytes), out);
+
+	buf_release(&bytes);
+	return ok;
 }

@@ -9,6 +9,15 @@
 
 #define SECONDS_MAX ((int64_t)1 << 40) /* in the year 36812; what is above is as good as that */
 
+/* An integer above 2^63, which other libraries take, is no reason to overlook exp: then all numbers are floating. */
+static json_t *parse(const char *json, size_t len)
+{
+	size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+	json_t *value = json_loadb(json, len, flags, NULL);
+
+	return value ? value : json_loadb(json, len, flags | JSON_DECODE_INT_AS_REAL, NULL);
+}
+
 /* One part, which is an object of JSON in BASE64URL. NULL: it is not. */
 static json_t *read_part(const char *text, size_t len)
 {
@@ -19,7 +28,7 @@ static json_t *read_part(const char *text, size_t len)
 	if (sodium_base642bin((unsigned char *)json, sizeof(json), text, len, NULL, &n, NULL,
 			      sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
 		return NULL;
-	object = json_loadb(json, n, JSON_REJECT_DUPLICATES, NULL);
+	object = parse(json, n);
 	sodium_memzero(json, n);
 	if (json_is_object(object))
 		return object;

@@ -169,26 +169,41 @@ static void add_lines(struct tokens *t, const char *text, size_t len)
 	}
 }
 
-/* All of it, with room for more, should it grow meanwhile. NULL: errno says why. */
+/* More room for what is secret. */
+static char *grow(char *text, size_t len, size_t room)
+{
+	char *bigger = xcalloc(1, room);
+
+	if (text) {
+		memcpy(bigger, text, len);
+		sodium_memzero(text, len);
+		free(text);
+	}
+	return bigger;
+}
+
+/* All of it, also of a pipe, and when it grows meanwhile. NULL: errno says why. */
 static char *read_all(int fd, size_t *len)
 {
 	struct stat st;
 	size_t room;
-	ssize_t n = 0;
+	ssize_t n;
 	char *text;
 
 	if (fstat(fd, &st) < 0)
 		return NULL;
 	room = (size_t)(st.st_size > 0 ? st.st_size : 0) + 4096;
-	text = xcalloc(1, room);
-	for (*len = 0; *len < room; *len += (size_t)n) {
-		n = read(fd, text + *len, room - *len);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
+	text = grow(NULL, 0, room);
+	for (*len = 0;; *len += (size_t)n) {
+		if (*len == room)
+			text = grow(text, *len, room *= 2);
+		do
+			n = read(fd, text + *len, room - *len);
+		while (n < 0 && errno == EINTR);
+		if (n <= 0)
 			break;
 	}
-	if (n >= 0)
+	if (n == 0)
 		return text;
 	free(text);
 	return NULL;

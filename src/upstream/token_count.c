@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "upstream/token_wire.h"
 #include "upstream/topology.h"
 #include "upstream/upstream.h"
 
-#define SECONDS_MAX 60
+#define TICK_US	 100000
+#define LIMIT_US 60000000 /* for all of it; for each answer the read_timeout of its upstream */
 
 struct token_count {
 	struct shared_config *holder; /* a reference */
@@ -21,6 +23,7 @@ struct token_count {
 	size_t n_wires;
 	size_t n_walking;
 	size_t n;
+	int64_t since_us;
 	bool over;
 	char why[200]; /* "": it was counted */
 };
@@ -68,14 +71,29 @@ static void on_walked(void *ctx, struct token_wire *w)
 		end(t, "");
 }
 
-static const struct token_wire_events events = {on_ready, on_lost, on_found, on_walked, NULL};
+static const struct token_wire_events events = {on_ready, on_lost, on_found, on_walked, NULL, NULL};
+
+static bool is_late(const struct token_count *t, int64_t now_us)
+{
+	bool late = now_us - t->since_us > LIMIT_US;
+
+	for (size_t i = 0; i < t->n_wires; i++)
+		late = late || token_wire_silent_us(&t->wires[i], now_us) >
+				       t->wires[i].node->conf->read_timeout_ms * (int64_t)1000;
+	return late;
+}
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
+	static const struct timeval tick = {0, TICK_US};
 	struct token_count *t = arg;
 
 	(void)fd;
 	(void)what;
+	if (!t->over && t->n_wires > 0 && !is_late(t, clock_now_us())) {
+		event_add(t->timer, &tick);
+		return;
+	}
 	if (!t->over)
 		snprintf(t->why, sizeof(t->why), "%s", t->n_wires > 0 ? "no answer in time" : "no master is known");
 	t->counted(t->ctx, t->n, t->why[0] ? t->why : NULL);
@@ -102,16 +120,15 @@ struct token_count *token_count_new(struct event_base *base, struct shared_confi
 				    token_counted_fn counted, void *ctx)
 {
 	struct token_count *t = xcalloc(1, sizeof(*t));
-	struct timeval tv = {SECONDS_MAX, 0};
+	static const struct timeval now = {0, 0};
 
 	t->holder = shared_config_ref(holder);
 	t->counted = counted;
 	t->ctx = ctx;
+	t->since_us = clock_now_us();
 	t->timer = evtimer_new(base, on_timer, t);
 	open_wires(t, base, topo);
-	if (t->n_wires == 0)
-		tv.tv_sec = 0;
-	event_add(t->timer, &tv);
+	event_add(t->timer, &now);
 	return t;
 }
 

@@ -47,9 +47,13 @@ struct token_keeper {
 	int64_t next_us;  /* not before: another attempt */
 	int64_t backoff_us;
 	int64_t purged_us;
-	bool was_held;	 /* ever */
-	bool told;	 /* that it is not held */
-	bool told_never; /* that Redis does not say what changes */
+	token_passed_fn passed; /* NULL: nobody waits for it */
+	void *passed_ctx;
+	size_t n_marks, n_rounds; /* still to come */
+	size_t n_strange;	  /* keys that were told of */
+	bool was_held;		  /* ever */
+	bool told;		  /* that it is not held */
+	bool told_never;	  /* that Redis does not say what changes */
 };
 
 static void set_state(struct token_keeper *k, enum state state)
@@ -62,12 +66,13 @@ static void set_state(struct token_keeper *k, enum state state)
 
 static void tell_loss(struct token_keeper *k, const char *why)
 {
-	if (!k->told && k->was_held)
+	if (!k->told && k->was_held) {
 		log_warn("Token blacklist: what is in memory no longer counts (%s): tokens are looked up in Redis",
 			 why);
-	else
+		k->told = true;
+	} else {
 		log_debug("Token blacklist: %s", why);
-	k->told = true;
+	}
 }
 
 static void open_wires(struct token_keeper *k)
@@ -77,6 +82,15 @@ static void open_wires(struct token_keeper *k)
 		token_wire_close(&k->places[i].wire);
 		token_wire_open(&k->places[i].wire, k->base);
 	}
+}
+
+static void end_pass(struct token_keeper *k, bool ok)
+{
+	token_passed_fn passed = k->passed;
+
+	k->passed = NULL;
+	if (passed)
+		passed(k->passed_ctx, ok);
 }
 
 static void begin_anew(struct token_keeper *k, const char *why)
@@ -94,6 +108,7 @@ static void begin_anew(struct token_keeper *k, const char *why)
 	if (k->backoff_us > BACKOFF_MAX_US)
 		k->backoff_us = BACKOFF_MAX_US;
 	k->next_us = clock_now_us() + k->backoff_us;
+	end_pass(k, false);
 }
 
 /* ---- whether the tracking links hold ---- */
@@ -195,6 +210,20 @@ static void load(struct token_keeper *k, int64_t now_us)
 	k->next_us = clock_now_us(); /* all that had changed until now must have been heard of */
 }
 
+/* What another configuration has left there would be refused by that one, and is good here. */
+static void tell_strange(struct token_keeper *k)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < k->n_places; i++)
+		n += k->places[i].wire.n_strange;
+	if (n > 0 && n != k->n_strange)
+		log_warn("Token blacklist: %zu keys of the list are not as hash_tokens makes them: what they revoke is "
+			 "not known here, and counts as good",
+			 n);
+	k->n_strange = n;
+}
+
 static void tell_load(struct token_keeper *k)
 {
 	int64_t us = clock_now_us() - k->state_us;
@@ -210,6 +239,7 @@ static void settle(struct token_keeper *k)
 	if (confirmed_us(k) <= k->next_us)
 		return;
 	tell_load(k);
+	tell_strange(k);
 	k->was_held = true;
 	k->told = false;
 	k->backoff_us = 0;
@@ -282,10 +312,15 @@ static void on_ready(void *ctx, struct token_wire *w)
 
 static void on_lost(void *ctx, struct token_wire *w, const char *why)
 {
+	struct token_keeper *k = ctx;
 	char text[160];
 
 	snprintf(text, sizeof(text), "%s: %s", w->node->label, why);
-	begin_anew(ctx, text);
+	if (!k->told && !k->was_held) {
+		log_warn("Token blacklist: it can't be loaded (%s): tokens are looked up in Redis", text);
+		k->told = true;
+	}
+	begin_anew(k, text);
 }
 
 static void on_found(void *ctx, struct token_id id, const struct blacklist_fact *fact)
@@ -308,7 +343,38 @@ static bool on_answered(void *ctx, struct token_id id, const struct blacklist_fa
 	return blacklist_learnt(k->list, id, fact);
 }
 
-static const struct token_wire_events wire_events = {on_ready, on_lost, on_found, on_walked, on_answered};
+/* What was asked once more when it was answered is behind the first round. */
+static void mark(struct token_keeper *k)
+{
+	k->n_marks = k->n_places;
+	for (size_t i = 0; i < k->n_places; i++)
+		token_wire_mark(&k->places[i].wire);
+}
+
+static void on_passed(void *ctx)
+{
+	struct token_keeper *k = ctx;
+
+	if (!k->passed || --k->n_marks > 0)
+		return;
+	if (--k->n_rounds > 0)
+		mark(k);
+	else
+		end_pass(k, true);
+}
+
+void token_keeper_pass(struct token_keeper *k, token_passed_fn passed, void *ctx)
+{
+	k->passed = passed;
+	k->passed_ctx = ctx;
+	k->n_rounds = 2;
+	if (k->state == KEEPER_HOLDS)
+		mark(k);
+	else
+		end_pass(k, false);
+}
+
+static const struct token_wire_events wire_events = {on_ready, on_lost, on_found, on_walked, on_answered, on_passed};
 
 /* ---- changes ---- */
 
@@ -422,6 +488,7 @@ void token_keeper_free(struct token_keeper **kp)
 	if (!k)
 		return;
 	blacklist_hold(k->list, 0, 0, 0);
+	end_pass(k, false);
 	free_places(k);
 	event_free(k->timer);
 	topology_unref(&k->topo);

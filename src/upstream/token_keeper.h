@@ -44,4 +44,11 @@ void token_keeper_topology(struct token_keeper *k, struct topology *topo);
 void token_keeper_changed(struct token_keeper *k, const char *key, size_t len);
 void token_keeper_written(struct token_keeper *k, const char *key, size_t len);
 
+/*
+ * Calls passed() when what has changed until now, as far as is known here, is in the mirror; ok: the mirror has held
+ * all the while. One at a time. It may be called from inside.
+ */
+typedef void (*token_passed_fn)(void *ctx, bool ok);
+void token_keeper_pass(struct token_keeper *k, token_passed_fn passed, void *ctx);
+
 #endif

@@ -16,7 +16,7 @@
 #include "upstream/talk.h"
 #include "upstream/upstream.h"
 
-#define SCAN_COUNT	"1000"
+#define SCAN_COUNT	1000
 #define REPLY_BYTES_MAX ((size_t)16 << 20)
 #define KEPT_BYTES	((size_t)256 * 1024)
 #define VALUE_END	"64" /* of a longer value it is enough to know that it is one */
@@ -27,6 +27,7 @@ enum asked {
 	ASKED_SCAN,
 	ASKED_FOUND, /* a key of the walk: PTTL and GETRANGE */
 	ASKED_SINGLE,
+	ASKED_MARK,
 };
 
 /* ---- asking ---- */
@@ -94,18 +95,22 @@ static void put_key(struct token_wire *w, const char *key, size_t len)
 
 static void put_scan(struct token_wire *w, const char *cursor, size_t len)
 {
+	char count[16];
+
+	snprintf(count, sizeof(count), "%u", w->scan_count);
 	resp_array(&w->out, 6);
 	resp_bulk(&w->out, "SCAN", 4);
 	resp_bulk(&w->out, cursor, len);
 	resp_bulk(&w->out, "MATCH", 5);
 	resp_bulk(&w->out, buf_head(&w->match), buf_len(&w->match));
 	resp_bulk(&w->out, "COUNT", 5);
-	resp_bulks(&w->out, SCAN_COUNT);
+	resp_bulks(&w->out, count);
 	note(w, ASKED_SCAN, (struct token_id){0, 0}, NULL, 0);
 }
 
 void token_wire_walk(struct token_wire *w)
 {
+	w->n_strange = 0;
 	put_scan(w, "0", 1);
 	send_out(w);
 }
@@ -120,6 +125,12 @@ bool token_wire_ask(struct token_wire *w, struct token_id id, const char *key, s
 	return true;
 }
 
+void token_wire_mark(struct token_wire *w)
+{
+	put(w, ASKED_MARK, 1, (const char *const[]){"PING"});
+	send_out(w);
+}
+
 int64_t token_wire_silent_us(const struct token_wire *w, int64_t now_us)
 {
 	return w->talk && w->n_asked > 0 ? now_us - w->heard_us : 0;
@@ -132,12 +143,16 @@ static void lost(struct token_wire *w, const char *why)
 	w->events->lost(w->ctx, w, why);
 }
 
-/* "-ERR text\r\n" */
+/* "-ERR text\r\n"; of a command that is unknown there the arguments are left out: a token is among them. */
 static void lost_by_error(struct token_wire *w, const char *reply, size_t len)
 {
-	char why[128];
+	char why[128] = "an answer that makes no sense", *args;
 
-	snprintf(why, sizeof(why), "%.*s", (int)(len > 100 ? 100 : len > 3 ? len - 3 : 0), reply + 1);
+	if (*reply == '-' && len > 3)
+		snprintf(why, sizeof(why), "%.*s", (int)(len > 100 ? 100 : len - 3), reply + 1);
+	args = strstr(why, ", with args");
+	if (args)
+		*args = '\0';
 	lost(w, why);
 }
 
@@ -145,8 +160,10 @@ static void take_found(struct token_wire *w, const char *key, size_t len)
 {
 	struct token_id id;
 
-	if (!tokens_id_of_key(w->tokens, key, len, &id))
+	if (!tokens_id_of_key(w->tokens, key, len, &id)) {
+		w->n_strange++;
 		return;
+	}
 	if (!w->list) {
 		w->events->found(w->ctx, id, NULL);
 		return;
@@ -249,6 +266,10 @@ static void take_reply(struct token_wire *w, const char *reply, size_t len)
 		if (*reply == '+' && len == 7) /* +PONG */
 			w->events->walked(w->ctx, w);
 		break;
+	case ASKED_MARK:
+		pop(w);
+		w->events->passed(w->ctx);
+		break;
 	case ASKED_SCAN:
 		pop(w);
 		take_scan(w, reply, len);
@@ -292,6 +313,8 @@ static void on_bytes(void *ctx, const char *data, size_t len)
 		}
 		if ((begun || status == REPLY_MORE) &&
 		    (buf_len(&w->in) + used > REPLY_BYTES_MAX || !buf_append(&w->in, data, used))) {
+			if (w->scan_count > 1) /* of long keys fewer at a time, when it is tried again */
+				w->scan_count /= 10;
 			lost(w, "an answer is too large");
 			return;
 		}
@@ -344,7 +367,8 @@ void token_wire_init(struct token_wire *w, struct node *node, const struct token
 	size_t len;
 	const char *prefix = tokens_prefix(tokens, &len);
 
-	*w = (struct token_wire){.tokens = tokens, .list = list, .events = events, .ctx = ctx};
+	*w = (struct token_wire){
+		.tokens = tokens, .list = list, .events = events, .ctx = ctx, .scan_count = SCAN_COUNT};
 	w->node = node_ref(node);
 	pattern_escape(&w->match, prefix, len);
 	buf_puts(&w->match, "*");

@@ -32,6 +32,8 @@ struct token_wire_events {
 	void (*walked)(void *ctx, struct token_wire *w);
 	/* What was asked for. True: once more. */
 	bool (*answered)(void *ctx, struct token_id id, const struct blacklist_fact *fact);
+	/* All that had been asked before token_wire_mark(). */
+	void (*passed)(void *ctx);
 };
 
 struct token_question {
@@ -52,10 +54,12 @@ struct token_wire {
 	struct buf in;		      /* the beginning of a reply whose end is not here yet */
 	struct buf out;		      /* what is to be sent */
 	struct buf match;	      /* the pattern of the list's keys */
+	unsigned scan_count;	      /* of keys at a time */
 	struct token_question *asked; /* a ring */
 	size_t first, n_asked, room;
 	size_t n_single;
-	int64_t pttl; /* the first answer about a key, when the second is still to come */
+	size_t n_strange; /* keys that the walk met which are no token's: not hashed, with hash_tokens */
+	int64_t pttl;	  /* the first answer about a key, when the second is still to come */
 	bool half;
 	int64_t heard_us;
 };
@@ -77,6 +81,9 @@ void token_wire_walk(struct token_wire *w);
 
 /* One key. False: too many are asked for. */
 bool token_wire_ask(struct token_wire *w, struct token_id id, const char *key, size_t len);
+
+/* Says when all that was asked until now is answered. */
+void token_wire_mark(struct token_wire *w);
 
 /* What the socket did not take before. Now and then. */
 void token_wire_flush(struct token_wire *w);

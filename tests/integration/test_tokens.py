@@ -430,6 +430,15 @@ def test_static_tokens(upstream, fresh_keyweir, tmp_path):
                 assert c.cmd("TOKEN.RESTORE", token) == 0 and c.cmd("TOKEN.CHECK", token) == 1
             assert c.cmd("TOKEN.CHECK", "# lost at the fair") == 0
             assert c.cmd("TOKEN.COUNT") == 0 and tokens(c)[b"static"] == 2
+            # Also while something else keeps what the mirror says from counting.
+            asked = [encode("TOKEN.CHECK", "static-one"), encode("TOKEN.CHECK", "x", "static-one"),
+                     encode("EXISTS", P + "static-one"), encode("GET", P + "static-one")]
+            for before in (("DEL", P + "y"), ("EVAL", "return 1", "0"), ("WATCH", "w"), ("UNWATCH",), ("CLIENT", "TRACKING", "ON")):
+                c.send_raw(encode(*before) + b"".join(asked))
+                assert not isinstance(c.read(), RespError)
+                assert [c.read() for _ in asked] == [1, [0, 1], 1, b"1"], before
+                c.send_raw(b"".join(asked * 2))
+                assert [c.read() for _ in asked * 2] == [1, [0, 1], 1, b"1"] * 2, before
     # Read again at HUP; what is in memory stays.
     c = keyweir.client()
     path.write_text("another\n")
@@ -760,7 +769,8 @@ def test_no_token_is_shown(upstream, fresh_keyweir, config, tmp_path):
                      ("EXISTS", P + TOKEN), ("GET", P + TOKEN), ("DEL", P + TOKEN, "other"), ("TOKEN.RESTORE", TOKEN),
                      ("EVAL", "return redis.call('SET',KEYS[1],'1')", "1", P + TOKEN),
                      ("EVAL", "return redis.call('GET','%s%s')" % (P, TOKEN), "0"),
-                     ("TOKEN.REVOKE", TOKEN, "EX", "x"), ("TOKEN.REVOKE", TOKEN, "EX"), ("INCR", P + TOKEN), ("LPUSH", P + TOKEN, "x"),
+                     ("PUBLISH", "__keyspace@0__:" + P + TOKEN, "x"), ("SUBSCRIBE", "__keyspace@0__:" + P + TOKEN),
+                     ("UNSUBSCRIBE", "__keyspace@0__:" + P + TOKEN), ("TOKEN.REVOKE", TOKEN, "EX", "x"), ("TOKEN.REVOKE", TOKEN, "EX"), ("INCR", P + TOKEN), ("LPUSH", P + TOKEN, "x"),
                      ("TOKEN.CHECK", jwt({"jti": TOKEN}))):
             c.cmd(*args)
         c.send_raw(encode("MULTI") + encode("SET", P + TOKEN, "1") + encode("EXEC"))

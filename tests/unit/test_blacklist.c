@@ -271,6 +271,29 @@ static void hold_against(const struct model *model, int64_t now_us)
 	ck_assert_uint_eq(blacklist_count(list, now_us), n);
 }
 
+/* What was in doubt while a load did not find it is no longer revoked when the doubt is over. */
+START_TEST(a_load_in_doubt)
+{
+	blacklist_load_begins(list);
+	load(1, 0);
+	load(2, 0);
+	blacklist_load_ends(list, start_us);
+	blacklist_write_begins(list, id_of(1));
+	blacklist_write_begins(list, id_of(2));
+	blacklist_load_begins(list);
+	load(2, 0);
+	blacklist_note_revoked(list, id_of(2), start_us + SECOND); /* for ever is longer */
+	blacklist_load_ends(list, start_us);
+	ck_assert_int_eq(look(1, start_us), BLACKLIST_UNKNOWN);
+	ck_assert(!was_revoked(1, start_us) && was_revoked(2, start_us + 2 * SECOND));
+	blacklist_write_dropped(list, id_of(1));
+	blacklist_write_dropped(list, id_of(2));
+	ck_assert_int_eq(look(1, start_us), BLACKLIST_CLEAR);
+	ck_assert_int_eq(look(2, start_us), BLACKLIST_REVOKED);
+	ck_assert_uint_eq(blacklist_count(list, start_us), 1);
+}
+END_TEST
+
 START_TEST(random_changes)
 {
 	static struct model model[MODEL];
@@ -429,6 +452,7 @@ int main(void)
 	tcase_add_test(tc, nobody_asks);
 	tcase_add_test(tc, many_writes_at_once);
 	tcase_add_test(tc, loads);
+	tcase_add_test(tc, a_load_in_doubt);
 	tcase_add_test(tc, random_changes);
 	tcase_add_test(tc, chosen_ids);
 	tcase_add_test(tc, weight);

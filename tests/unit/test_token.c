@@ -70,6 +70,9 @@ static const struct {
 	{"{\"jti\":{\"a\":\"b\"}}", false, 0, ""},
 	{"{\"jti\":\"\\u00e4\\n\"}", false, 0, "\xc3\xa4\n"},
 	{" {\"jti\" : \"x\" , \"exp\" : 5 } ", true, 5, "x"},
+	{"{\"exp\":99999999999999999999999}", true, (int64_t)1 << 40, ""},
+	{"{\"uid\":18446744073709551615,\"exp\":1700000000,\"jti\":\"x\"}", true, 1700000001, "x"},
+	{"{\"n\":\"a\\u0000b\",\"exp\":5,\"jti\":\"x\"}", true, 5, "x"},
 	{"{\"sub\":\"u\",\"a\":{\"jti\":\"inner\",\"exp\":1},\"jti\":\"outer\"}", false, 0, "outer"},
 };
 
@@ -124,9 +127,8 @@ static const char *const hostile[] = {
 	"{\"exp\":1,\"exp\":2}", "{\"jti\":\"a\",\"jti\":\"b\"}",
 	"{\"exp\":1}x",		 "{\"exp\":1",
 	"{\"exp\":01}",		 "{'exp':1}",
-	"{\"jti\":\"\\ud800\"}", "{\"jti\":\"\\u0000\"}",
-	"{\"jti\":\"\xff\"}",	 "{\"exp\":1e999}",
-	"{\"exp\":NaN}",	 "{\"exp\":99999999999999999999999}",
+	"{\"jti\":\"\\ud800\"}", "{\"jti\":\"\xff\"}",
+	"{\"exp\":NaN}",	 "{\"exp\":1e999}",
 	"[{\"exp\":1}]",	 "",
 };
 
@@ -361,6 +363,25 @@ START_TEST(static_ones)
 }
 END_TEST
 
+/* What says nothing of its size is read to its end all the same. */
+START_TEST(static_ones_from_a_pipe)
+{
+	char path[64];
+	int fds[2];
+
+	ck_assert_int_eq(pipe(fds), 0);
+	for (int i = 0; i < 2000; i++)
+		dprintf(fds[1], "token-%d\n", i);
+	close(fds[1]);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[0]);
+	conf.file = path;
+	use();
+	ck_assert_uint_eq(tokens_n_static(tokens), 2000);
+	ck_assert(tokens_is_static(tokens, id_of("token-0")) && tokens_is_static(tokens, id_of("token-1999")));
+	close(fds[0]);
+}
+END_TEST
+
 START_TEST(no_file)
 {
 	char why[256] = "";
@@ -417,6 +438,7 @@ int main(void)
 	tcase_add_test(names, plain_names);
 	tcase_add_test(names, subjects);
 	tcase_add_test(names, static_ones);
+	tcase_add_test(names, static_ones_from_a_pipe);
 	tcase_add_test(names, no_file);
 	tcase_add_test(names, same_lists);
 	suite_add_tcase(suite, names);
