@@ -15,11 +15,13 @@
 #include "base/mem.h"
 
 #define ID_BYTES    16
-#define NAME_LENGTH (2 * ID_BYTES) /* in hexadecimal */
+#define MAKER_BYTES 2
+#define NAME_LENGTH (2 * (MAKER_BYTES + ID_BYTES)) /* in hexadecimal */
 
 /* In memory of sodium_malloc(), read-only once they are made. */
 struct token_keys {
 	unsigned char hash[crypto_generichash_KEYBYTES];
+	unsigned char maker[MAKER_BYTES];			/* which secret it is: all its names begin so */
 	unsigned char id[crypto_shorthash_siphashx24_KEYBYTES]; /* without hash_tokens */
 };
 
@@ -60,14 +62,15 @@ struct token_id tokens_id(const struct tokens *t, const char *subject, size_t le
 
 void tokens_put_name(const struct tokens *t, const char *subject, size_t len, struct buf *out)
 {
-	unsigned char bytes[ID_BYTES];
+	unsigned char bytes[MAKER_BYTES + ID_BYTES];
 	char name[NAME_LENGTH + 1];
 
 	if (!t->conf->hash_tokens) {
 		buf_put(out, subject, len);
 		return;
 	}
-	hash(t, subject, len, bytes);
+	memcpy(bytes, t->keys->maker, MAKER_BYTES);
+	hash(t, subject, len, bytes + MAKER_BYTES);
 	sodium_bin2hex(name, sizeof(name), bytes, sizeof(bytes));
 	buf_put(out, name, NAME_LENGTH);
 }
@@ -79,7 +82,7 @@ static int digit(char c)
 
 bool tokens_id_of_name(const struct tokens *t, const char *name, size_t len, struct token_id *out)
 {
-	unsigned char bytes[ID_BYTES];
+	unsigned char bytes[MAKER_BYTES + ID_BYTES];
 
 	if (!t->conf->hash_tokens) {
 		*out = tokens_id(t, name, len);
@@ -87,20 +90,27 @@ bool tokens_id_of_name(const struct tokens *t, const char *name, size_t len, str
 	}
 	if (len != NAME_LENGTH)
 		return false;
-	for (size_t i = 0; i < ID_BYTES; i++) {
+	for (size_t i = 0; i < sizeof(bytes); i++) {
 		int high = digit(name[2 * i]), low = digit(name[2 * i + 1]);
 
 		if (high < 0 || low < 0)
 			return false;
 		bytes[i] = (unsigned char)(high << 4 | low);
 	}
-	*out = id_of_bytes(bytes);
+	if (memcmp(bytes, t->keys->maker, MAKER_BYTES) != 0)
+		return false;
+	*out = id_of_bytes(bytes + MAKER_BYTES);
 	return true;
+}
+
+bool tokens_has_key(const struct tokens *t, const char *key, size_t len)
+{
+	return len >= t->prefix_len && memcmp(key, t->conf->prefixes.items[0], t->prefix_len) == 0;
 }
 
 bool tokens_id_of_key(const struct tokens *t, const char *key, size_t len, struct token_id *out)
 {
-	if (len < t->prefix_len || memcmp(key, t->conf->prefixes.items[0], t->prefix_len) != 0)
+	if (!tokens_has_key(t, key, len))
 		return false;
 	return tokens_id_of_name(t, key + t->prefix_len, len - t->prefix_len, out);
 }
@@ -246,12 +256,15 @@ static void derive(unsigned char *key, size_t key_len, const char *purpose, cons
 static bool make_keys(struct tokens *t)
 {
 	const void *of_process = (const void *)getauxval(AT_RANDOM); /* 16 bytes from the kernel */
+	unsigned char maker[crypto_generichash_BYTES_MIN];
 
 	t->keys = sodium_malloc(sizeof(*t->keys));
 	if (!t->keys || !of_process)
 		return false;
 	derive(t->keys->hash, sizeof(t->keys->hash), "keyweir: names of tokens", t->conf->secret,
 	       strlen(t->conf->secret));
+	derive(maker, sizeof(maker), "keyweir: which secret", t->keys->hash, sizeof(t->keys->hash));
+	memcpy(t->keys->maker, maker, sizeof(t->keys->maker));
 	derive(t->keys->id, sizeof(t->keys->id), "keyweir: ids of tokens", of_process, 16);
 	return sodium_mprotect_readonly(t->keys) == 0;
 }

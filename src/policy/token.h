@@ -4,8 +4,9 @@
  * revoked whatever Redis says.
  *
  * The list knows a token by its **subject**: the token itself, or, by = "jti", the jti of a JWT. In Redis that is the
- * list's prefix and the subject, or with hash_tokens the keyed hash of it. In memory it is an **id** of 16 bytes, which
- * leads back to nothing: with hash_tokens that hash, else one under a key that this process has made for itself.
+ * list's prefix and the subject, or with hash_tokens the keyed hash of it, in front of which two bytes tell which
+ * secret has made it: what another has made is not taken for an unknown token. In memory it is an **id** of 16 bytes,
+ * which leads back to nothing: with hash_tokens that hash, else one under a key that this process has made for itself.
  *
  * Immutable; owner: struct shared_config. Any thread.
  */
@@ -50,8 +51,11 @@ struct token_id tokens_id(const struct tokens *t, const char *subject, size_t le
 /* Appends what stands behind the prefix in Redis. */
 void tokens_put_name(const struct tokens *t, const char *subject, size_t len, struct buf *out);
 
-/* The id of what stands behind the prefix in Redis. False: no token has such a name. */
+/* The id of what stands behind the prefix in Redis. False: no token has such a name, with this secret. */
 bool tokens_id_of_name(const struct tokens *t, const char *name, size_t len, struct token_id *out);
+
+/* Whether the key, as it is in Redis, lies within the list. */
+bool tokens_has_key(const struct tokens *t, const char *key, size_t len);
 
 /* The same of a whole key; false also for a key of something else. */
 bool tokens_id_of_key(const struct tokens *t, const char *key, size_t len, struct token_id *out);

@@ -218,8 +218,8 @@ static void tell_strange(struct token_keeper *k)
 	for (size_t i = 0; i < k->n_places; i++)
 		n += k->places[i].wire.n_strange;
 	if (n > 0 && n != k->n_strange)
-		log_warn("Token blacklist: %zu keys of the list are not as hash_tokens makes them: what they revoke is "
-			 "not known here, and counts as good",
+		log_warn("Token blacklist: %zu keys of the list were made without hash_tokens, or with another secret: "
+			 "what they revoke is not known here, and counts as good",
 			 n);
 	k->n_strange = n;
 }
@@ -400,11 +400,19 @@ static void ask(struct token_keeper *k, struct token_id id, const char *key, siz
 
 void token_keeper_changed(struct token_keeper *k, const char *key, size_t len)
 {
+	static struct log_limit limit;
+	const struct tokens *tokens = k->holder->tokens;
 	struct token_id id;
 
-	if (k->state != KEEPER_WAITS && tokens_id_of_key(k->holder->tokens, key, len, &id) &&
-	    blacklist_changed(k->list, id))
+	if (k->state == KEEPER_WAITS || !tokens_has_key(tokens, key, len))
+		return;
+	if (!tokens_id_of_key(tokens, key, len, &id)) {
+		if (log_limit_pass(&limit))
+			log_warn("Token blacklist: a key of the list has changed that was made without hash_tokens, or "
+				 "with another secret: what it revokes is not known here, and counts as good");
+	} else if (blacklist_changed(k->list, id)) {
 		ask(k, id, key, len);
+	}
 }
 
 void token_keeper_written(struct token_keeper *k, const char *key, size_t len)

@@ -58,7 +58,7 @@ struct token_wire {
 	struct token_question *asked; /* a ring */
 	size_t first, n_asked, room;
 	size_t n_single;
-	size_t n_strange; /* keys that the walk met which are no token's: not hashed, with hash_tokens */
+	size_t n_strange; /* keys that the walk met which are no token's: not hashed, or with another secret */
 	int64_t pttl;	  /* the first answer about a key, when the second is still to come */
 	bool half;
 	int64_t heard_us;

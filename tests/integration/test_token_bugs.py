@@ -104,7 +104,7 @@ def test_a_list_that_is_not_hashed(fresh_redis, fresh_keyweir):
     with plain.client() as c:
         assert c.cmd("TOKEN.REVOKE", "a") == "OK" and c.cmd("TOKEN.REVOKE", "b") == "OK"
     plain.reload(BASE)
-    wait_until(lambda: warnings(plain, "2 keys of the list are not as hash_tokens makes them"), what="it is told")
+    wait_until(lambda: warnings(plain, "2 keys of the list were made without hash_tokens"), what="it is told")
     assert len(warnings(plain, "hash_tokens or its secret is another")) == 1
     plain.reload(BASE + 'tokens = ["c"]\n')
     plain.reload(BASE + OFF)
@@ -112,6 +112,20 @@ def test_a_list_that_is_not_hashed(fresh_redis, fresh_keyweir):
     plain.reload(BASE.replace("nobody knows", "nobody knew"))
     assert len(warnings(plain, "secret is another")) == 2
     assert "a secret" not in plain.log()
+
+
+def test_another_secret(fresh_redis, fresh_keyweir):
+    """Two Keyweirs with different secrets do not know each other's tokens: both say so."""
+    redis = fresh_redis()
+    one, text = held(fresh_keyweir(redis, BASE)), "with another secret"
+    with one.client() as c:
+        assert c.cmd("TOKEN.REVOKE", "a") == "OK"
+    other = held(fresh_keyweir(redis, BASE.replace("nobody knows", "nobody knew")))
+    wait_until(lambda: warnings(other, "1 keys of the list"), what="it is told of what is there")
+    assert not warnings(one, text)
+    with other.client() as c:
+        assert c.cmd("TOKEN.CHECK", "a") == 0 and c.cmd("TOKEN.REVOKE", "b") == "OK"
+    wait_until(lambda: warnings(one, text), what="it is told of what comes")
 
 
 @pytest.mark.parametrize("redis_args, user, why", [

@@ -266,12 +266,18 @@ START_TEST(hashed_names)
 
 	use();
 	name = name_of("abc");
-	ck_assert_uint_eq(strlen(name), 32);
-	ck_assert_uint_eq(strspn(name, "0123456789abcdef"), 32);
-	ck_assert(tokens_id_of_name(tokens, name, 32, &id) && same(id, id_of("abc")));
+	ck_assert_uint_eq(strlen(name), 36);
+	ck_assert_uint_eq(strspn(name, "0123456789abcdef"), 36);
+	ck_assert(tokens_id_of_name(tokens, name, 36, &id) && same(id, id_of("abc")));
 	ck_assert(!same(id_of("abc"), id_of("abd")));
-	ck_assert(!tokens_id_of_name(tokens, name, 31, &id));
-	ck_assert(!tokens_id_of_name(tokens, "ABCDEF00000000000000000000000000", 32, &id)); /* nobody writes them so */
+	ck_assert(!tokens_id_of_name(tokens, name, 35, &id));
+	again = xasprintf("%.4sABCDEF%s", name, name + 10);
+	ck_assert(!tokens_id_of_name(tokens, again, 36, &id)); /* nobody writes them so */
+	memcpy(again + 4, name + 4, 6);
+	ck_assert(tokens_id_of_name(tokens, again, 36, &id));
+	again[0] = again[0] == '0' ? '1' : '0'; /* by another secret */
+	ck_assert(!tokens_id_of_name(tokens, again, 36, &id));
+	free(again);
 	ck_assert(!tokens_id_of_name(tokens, "abc", 3, &id));
 	again = xasprintf("token:blacklist:%s", name);
 	ck_assert(tokens_id_of_key(tokens, again, strlen(again), &id) && same(id, id_of("abc")));
@@ -281,7 +287,7 @@ START_TEST(hashed_names)
 	/* With braces, which would be a hash tag, as well. */
 	free(name);
 	name = name_of("a{b}c");
-	ck_assert_uint_eq(strlen(name), 32);
+	ck_assert_uint_eq(strlen(name), 36);
 	free(name);
 	/* The same secret makes the same names, another one others. */
 	name = name_of("abc");
