@@ -19,7 +19,8 @@
 #include "policy/leases.h"
 #include "server.h"
 
-#define LEASE_WAIT_US 1000000 /* who has waited for leases so long is limited by this proxy alone */
+#define LEASE_WAIT_NS INT64_C(1000000000) /* nobody waits for answers of the upstream longer than that, or max_delay   \
+					   */
 
 /* ---- taking it ---- */
 
@@ -109,13 +110,14 @@ static void take_leased(struct client *c, struct limit_charge *one, int64_t max_
 {
 	struct lease_result r;
 	int64_t waited = waited_ns(c);
+	bool too_long = waited > LEASE_WAIT_NS && waited > max_wait;
 
 	max_wait = max_wait > waited ? max_wait - waited : 0;
 	leases_take(c->w->server->leases, one->hash, &one->rule->gcra, one->rule->unit_ns, one->n, now_ns(c), max_wait,
 		    c->w->id, &r);
 	if (r.ask && !lease_ask(c, one, &r) && r.verdict == LEASE_PENDING)
 		r.verdict = LEASE_LOCAL;
-	if (r.verdict == LEASE_LOCAL || (r.verdict == LEASE_PENDING && waited > LEASE_WAIT_US * 1000)) {
+	if (r.verdict == LEASE_LOCAL) {
 		c->w->limit_counts[one->rule->id].local++;
 		take_local(c, one, max_wait, ruling);
 		return;
@@ -125,7 +127,7 @@ static void take_leased(struct client *c, struct limit_charge *one, int64_t max_
 		weigh(c, one, r.ns, ruling);
 	} else if (one->rule->conf->dry_run && r.verdict == LEASE_PENDING) {
 		one->wait = -1; /* nobody waits for that */
-	} else if (r.verdict == LEASE_PENDING || (r.ns > 0 && r.ns <= max_wait)) {
+	} else if ((r.verdict == LEASE_PENDING && !too_long) || (r.ns > 0 && r.ns <= max_wait)) {
 		*ruling = (struct ruling){RULING_PENDING, r.ns, NULL, one->hash};
 	} else {
 		weigh(c, one, -1 - r.ns, ruling);

@@ -23,21 +23,24 @@
 #define REPLY_MAX 256
 
 /*
- * ARGV: unit, want, most, see struct lease_result. Of what there is room for no more than half is granted, so that
+ * ARGV: unit, want, most, far, see struct lease_result. Of what there is room for no more than half is granted, so that
  * those who ask a moment later find something, too. Returns what is granted, and from when on, in ns from now. The time
- * is kept in two parts, as CL.THROTTLE does.
+ * is kept in two parts, as CL.THROTTLE does. What is too far ahead is brought to where it counts as all of the budget,
+ * used: else a clock that was set back, or a rate that was raised, would let nothing pass for as long.
  */
 static const char script[] = "local unit, want, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+			     "local far = tonumber(ARGV[4])\n"
 			     "local t = redis.call('TIME')\n"
 			     "local s, ns = tonumber(t[1]), tonumber(t[2]) * 1000\n"
 			     "local tat = redis.call('GET', KEYS[1]) or '0'\n"
 			     "local ahead = ((tonumber(string.sub(tat, 1, -10)) or 0) - s) * 1e9 + "
 			     "(tonumber(string.sub(tat, -9)) or 0) - ns\n"
-			     "ahead = math.max(ahead, 0)\n"
+			     "local wrong = ahead > far\n"
+			     "ahead = math.min(math.max(ahead, 0), far)\n"
 			     "local grant = math.floor((most - ahead) / 2 / unit) * unit\n"
 			     "if grant < unit then grant = most - ahead >= unit and unit or 0 end\n"
 			     "grant = math.min(grant, want)\n"
-			     "if grant > 0 then\n"
+			     "if grant > 0 or wrong then\n"
 			     "local new = ns + ahead + grant\n"
 			     "local whole = math.floor(new / 1e9)\n"
 			     "redis.call('SET', KEYS[1], string.format('%.0f%09.0f', s + whole, new - whole * 1e9),\n"
@@ -213,7 +216,7 @@ bool lease_ask(struct client *c, const struct limit_charge *one, const struct le
 	a->hash = one->hash;
 	a->serial = r->serial;
 	a->slot = w->routes[0].topo->slots ? (int)hash_slot(buf_head(&name), buf_len(&name)) : -1;
-	resp_array(&a->bytes, 7);
+	resp_array(&a->bytes, 8);
 	resp_bulks(&a->bytes, "EVALSHA");
 	put_sha(&a->bytes);
 	resp_bulks(&a->bytes, "1");
@@ -221,6 +224,7 @@ bool lease_ask(struct client *c, const struct limit_charge *one, const struct le
 	put_number(&a->bytes, r->unit_ns);
 	put_number(&a->bytes, r->want_ns);
 	put_number(&a->bytes, r->most_ns);
+	put_number(&a->bytes, r->far_ns);
 	buf_release(&name);
 	if (!send_asked(w, a)) {
 		settle(w, a, -1, 0);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """[[rate_limit]] with shared = true: several Keyweirs, one budget, few questions to Redis."""
+import re
 import threading
 import time
 
@@ -125,6 +126,52 @@ def test_delay(redis):
         assert redis.cmd("LLEN", "l0") + redis.cmd("LLEN", "l1") == total
 
 
+def test_who_waits_long_does_not_get_around_it():
+    """More wait than there is room for, longer than any answer of Redis takes."""
+    with Redis() as redis, Keyweir(redis, rule("r", "50/s", 10, per="all", shared=True, action="delay", max_delay="4s")) as proxy:
+        clients = [proxy.client() for _ in range(300)]
+        counts, began = [0] * len(clients), time.monotonic()
+
+        def run_one(i):
+            while time.monotonic() < began + 4:
+                clients[i].send_raw(encode("GET", "x"))
+                counts[i] += not clients[i].read_raw().startswith(b"-RATELIMITED")
+        threads = [threading.Thread(target=run_one, args=(i,)) for i in range(len(clients))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.monotonic() - began
+        assert 0.9 * (10 + 50 * 4) <= sum(counts) <= 10 + 50 * took
+        assert told(clients[0], "r", "decided_alone") == 0
+        for client in clients:
+            client.close()
+
+
+def test_a_pause_saves_up_burst_and_no_more():
+    """What was leased before a pause comes late, but not at once."""
+    with Redis() as redis, Keyweir(redis, rule("r", "1000/s", 10, per="all", shared=True)) as proxy, proxy.client() as conn:
+        for pause in (0.3, 0.9):
+            load = Load(proxy, 1000, 1)
+            run([load])
+            time.sleep(pause)
+            began, got = time.monotonic(), passed(conn, ["GET", "x"], 1000)
+            assert 5 <= got <= 10 + 1000 * (time.monotonic() - began), pause
+
+
+def test_another_rate_or_clock():
+    """What is ahead by more than the rule ever grants counts as all of the budget, used, and not as days of it."""
+    with Redis() as redis, Keyweir(redis, rule("r", "10/h", 100, per="all", shared=True)) as proxy, proxy.client() as conn:
+        assert passed(conn, ["GET", "x"], 200) in range(95, 101)
+        assert int(re.search(r"after (\d+) ms", conn.cmd("GET", "x"))[1]) > 100000, "the truth, not when to ask Redis"
+        proxy.reload(rule("r", "1000/s", 100, per="all", shared=True))
+        wait_until(lambda: passed(conn, ["GET", "x"], 1) == 1, timeout=6)
+        time.sleep(2.5)
+        redis.cmd("SET", "keyweir:limit:r:", "%d000000000" % (int(redis.cmd("TIME")[0]) + 3600), "PX", 3600000)
+        wait_until(lambda: passed(conn, ["GET", "x"], 200) < 10)
+        wait_until(lambda: passed(conn, ["GET", "x"], 1) == 1, timeout=6)
+
+
 def test_the_first_waits_for_the_upstream_only_once():
     with Redis() as redis, Keyweir(redis, rule("r", "1000/s", 1000, per="all", shared=True)) as proxy, proxy.client() as conn:
         assert passed(conn, ["GET", "x"], 900) == 900
@@ -170,6 +217,19 @@ def test_bytes():
         size = len(encode(*words))
         total = sum(x.passed for x in loads) * size
         assert 0.95 * (50000 + 102400 * 4) <= total <= 50000 + 102400 * took
+
+
+def test_one_larger_than_the_burst_is_paid_off():
+    with Redis() as redis, Three(redis, rule("r", "100kb/s", 50000, per="all", shared=True, cost="bytes"), n=2) as two:
+        with two.all[0].client() as one, two.all[1].client() as other:
+            began, total = time.monotonic(), 0
+            while time.monotonic() < began + 5:
+                total += sum(c.cmd("SET", "k", "x" * 200000) == "OK" for c in (one, other))
+                time.sleep(0.02)
+            assert 2 <= total <= 1 + 5 * 102400 / 200000
+            reply = [r for r in (one.cmd("SET", "k", "x" * 200000) for _ in range(20)) if isinstance(r, RespError)][-1]
+            assert int(re.search(r"after (\d+) ms", reply)[1]) < 2500
+            assert two.told("r", "decided_alone") == 0
 
 
 @pytest.mark.parametrize("how", ["kill", "freeze"])

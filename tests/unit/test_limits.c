@@ -337,6 +337,28 @@ START_TEST(sharing)
 }
 END_TEST
 
+/* Bytes: what is larger than burst is leased as a whole, passes when nothing is owed, and all proxies pay it off. */
+START_TEST(large_leased)
+{
+	struct model m;
+	int64_t began, n = 0;
+
+	model_begin(&m, 1000, 1, 100, MS);
+	m.unit = 1;
+	began = m.now;
+	for (int step = 0; step < 100000; step++, m.now += MS / 10) {
+		for (int i = 0; i < N_PROXIES; i++) {
+			answer(&m, i);
+			n += offer(&m, i, 500) == LEASE_TAKEN ? 500 : 0;
+		}
+		ck_assert_int_le(n, 500 + 1000 * (m.now - began) / SECOND);
+	}
+	ck_assert_int_ge(n, 2500);
+	ck_assert_uint_le(m.asks * 20, m.offered);
+	model_end(&m);
+}
+END_TEST
+
 /* Less than the budget: all of it passes, or waits a round trip. */
 START_TEST(below_the_budget)
 {
@@ -553,6 +575,7 @@ int main(void)
 	tcase_add_test(table, threads);
 	tcase_set_timeout(table, 60);
 	tcase_add_test(shared, sharing);
+	tcase_add_test(shared, large_leased);
 	tcase_add_test(shared, below_the_budget);
 	tcase_add_test(shared, no_answer);
 	tcase_add_test(shared, void_and_full);
