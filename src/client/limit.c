@@ -15,12 +15,12 @@
 #include "client/target.h"
 #include "client/unit.h"
 #include "net/addr.h"
-#include "policy/buckets.h"
 #include "policy/leases.h"
 #include "server.h"
 
-#define LEASE_WAIT_NS INT64_C(1000000000) /* nobody waits for answers of the upstream longer than that, or max_delay   \
-					   */
+#define LEASE_WAIT_NS                                                                                                  \
+	INT64_C(1000000000) /* nobody waits for answers of the upstream longer than that, or max_delay                 \
+			     */
 
 /* ---- taking it ---- */
 
@@ -48,7 +48,7 @@ static void give_back(struct client *c)
 		if (one->wait >= 0 && one->leased)
 			leases_give_back(s->leases, one->hash, &one->rule->gcra, one->n);
 		else if (one->wait >= 0)
-			buckets_give_back(s->buckets, one->hash, &one->rule->gcra, one->n);
+			buckets_give_back(one->rule->buckets, one->hash, &one->rule->gcra, one->n);
 		one->wait = -1;
 	}
 }
@@ -91,8 +91,8 @@ static void weigh(struct client *c, struct limit_charge *one, int64_t r, struct 
 static void take_local(struct client *c, struct limit_charge *one, int64_t max_wait, struct ruling *ruling)
 {
 	bool look = ruling->what == RULING_REFUSE;
-	int64_t r = buckets_take(c->w->server->buckets, one->hash, &one->rule->gcra, one->n, now_ns(c),
-				 look ? -1 : max_wait);
+	int64_t r =
+		buckets_take(one->rule->buckets, one->hash, &one->rule->gcra, one->n, now_ns(c), look ? -1 : max_wait);
 
 	if (r < 0)
 		r = -1 - r > max_wait ? r + max_wait : -1;
@@ -371,7 +371,7 @@ void limit_renew(struct worker *w, const struct limits *old)
 	for (size_t i = 0; l && i < l->n; i++) {
 		const char *identity = l->rules[i].identity;
 
-		w->limit_salts[i] = buckets_hash(w->server->buckets, 0, identity, strlen(identity));
+		w->limit_salts[i] = buckets_hash(w->server->limit_seed, 0, identity, strlen(identity));
 		for (size_t k = 0; old && k < old->n; k++)
 			if (strcmp(old->rules[k].conf->name, l->rules[i].conf->name) == 0)
 				counts[i] = w->limit_counts[k];

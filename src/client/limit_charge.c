@@ -8,7 +8,6 @@
 #include "client/limit_private.h"
 #include "client/target.h"
 #include "net/addr.h"
-#include "policy/buckets.h"
 #include "server.h"
 
 #define KEPT_CHARGES 4096
@@ -24,7 +23,7 @@ static uint64_t address_hash(struct client *c)
 	if (c->address_hash == 0) {
 		size_t len = address_of_socket(c->io.fd, false, &a) ? address_subject(&a, subject) : 0;
 
-		c->address_hash = buckets_hash(c->w->server->buckets, 0, subject, len);
+		c->address_hash = buckets_hash(c->w->server->limit_seed, 0, subject, len);
 	}
 	return c->address_hash;
 }
@@ -36,7 +35,7 @@ const char *limit_user(const struct client *c)
 
 static uint64_t hash_of(const struct client *c, const void *subject, size_t len)
 {
-	return buckets_hash(c->w->server->buckets, 0, subject, len);
+	return buckets_hash(c->w->server->limit_seed, 0, subject, len);
 }
 
 static uint64_t namespace_hash(const struct client *c, const struct namespace *ns)

@@ -365,6 +365,17 @@ def test_dry_run(limited):
         assert told(conn, "real", "rejected") == 4
 
 
+def test_a_flood_of_one_rule_leaves_others_alone(limited):
+    """More keys than a table has places owe a day's debt to one rule: nobody owes it to another."""
+    config = rule("slow", "1/d", 1, per="key", commands=["exists"]) + rule("fast", "1000/s", 10, per="key", commands=["get"])
+    with limited(config).client() as conn:
+        for i in range(300):
+            conn.cmd("EXISTS", *("k%d" % (i * 1000 + j) for j in range(1000)))
+        assert told(conn, "slow", "rejected") > 10, "its table is full"
+        assert conn.cmd("EXISTS", "k0", "k1").startswith("RATELIMITED"), "and nobody is forgotten"
+        assert all(parse(r) is None for r in conn.pipeline([["GET", "u%d" % i] for i in range(1000)]))
+
+
 def test_connections(limited):
     proxy = limited(rule("c", "1/h", 5, on="connections") + rule("dry", "1/h", 1, on="connections", per="all", dry_run=True))
     first = proxy.client()

@@ -216,7 +216,8 @@ def test_bytes():
         took = run(loads)
         size = len(encode(*words))
         total = sum(x.passed for x in loads) * size
-        assert 0.95 * (50000 + 102400 * 4) <= total <= 50000 + 102400 * took
+        assert total >= 0.95 * (50000 + 102400 * 4)
+        assert total <= 50000 + 102400 * took or two.told("r", "decided_alone") > 0, "this machine may stop for long"
 
 
 def test_one_larger_than_the_burst_is_paid_off():
