@@ -73,6 +73,27 @@ bool throttle_put_load(const char *sha, size_t len, struct buf *out)
 	return true;
 }
 
+bool throttle_is(const char *bytes, size_t len)
+{
+	static const char head[] = "*7\r\n$7\r\nEVALSHA\r\n$40\r\n";
+	size_t n = sizeof(head) - 1;
+
+	return len > n + strlen(throttle_sha) && memcmp(bytes, head, n) == 0 &&
+	       memcmp(bytes + n, throttle_sha, strlen(throttle_sha)) == 0;
+}
+
+void throttle_load(struct link *l)
+{
+	struct buf load = {0};
+
+	if (l->own_scripts & OWN_SCRIPT_THROTTLE)
+		return;
+	throttle_put_load(throttle_sha, strlen(throttle_sha), &load);
+	forward_own(l, buf_head(&load), buf_len(&load));
+	buf_release(&load);
+	l->own_scripts |= OWN_SCRIPT_THROTTLE;
+}
+
 /* ---- what it says ---- */
 
 /* Unlike Redis's own commands it takes "+5" and "007". */
@@ -196,18 +217,12 @@ static enum verdict in_transaction(struct client *c, const struct call *call)
  */
 static enum verdict send_script(struct client *c, const struct call *call)
 {
-	struct buf load = {0};
 	enum verdict verdict;
 	struct link *l;
 
 	if (!client_route(c, call, &l, &verdict))
 		return verdict;
-	if (!(l->own_scripts & OWN_SCRIPT_THROTTLE)) {
-		throttle_put_load(throttle_sha, strlen(throttle_sha), &load);
-		forward_own(l, buf_head(&load), buf_len(&load));
-		buf_release(&load);
-		l->own_scripts |= OWN_SCRIPT_THROTTLE;
-	}
+	throttle_load(l);
 	return forward(c, call, REQUEST_COLLECT | REQUEST_OWN_SCRIPT, NULL, 0);
 }
 
