@@ -53,6 +53,23 @@ static void give_back(struct client *c)
 	}
 }
 
+/* What is so of a command whatever became of it; once it is known what does. */
+static void count_ruled(struct client *c)
+{
+	struct limit_charges *all = c->w->limit_charges;
+	uint64_t would = 0;
+
+	for (size_t i = 0; i < all->n; i++) {
+		const struct limit_charge *one = &all->items[i];
+		struct limit_counts *counts = &c->w->limit_counts[one->rule->id];
+		uint64_t bit = (uint64_t)1 << one->rule->id;
+
+		counts->local += one->alone;
+		counts->would += one->would && !(would & bit);
+		would |= one->would ? bit : 0;
+	}
+}
+
 static void count_passed(struct client *c, bool delayed)
 {
 	struct limit_charges *all = c->w->limit_charges;
@@ -73,13 +90,13 @@ static void count_passed(struct client *c, bool delayed)
 }
 
 /* One charge was given for after a wait of r ns, or refused: r is -1 minus the time in which to try again. */
-static void weigh(struct client *c, struct limit_charge *one, int64_t r, struct ruling *ruling)
+static void weigh(struct limit_charge *one, int64_t r, struct ruling *ruling)
 {
 	struct limit_rule *rule = one->rule;
 
 	one->wait = r >= 0 ? r : -1;
 	if (rule->conf->dry_run) {
-		c->w->limit_counts[rule->id].would += r != 0 && ruling->what != RULING_REFUSE;
+		one->would = r != 0;
 	} else if (r < 0 && (ruling->what != RULING_REFUSE || -1 - r > ruling->ns)) {
 		*ruling = (struct ruling){RULING_REFUSE, -1 - r, rule, 0};
 	} else if (r > 0 && ruling->what != RULING_REFUSE && r > ruling->ns) {
@@ -97,7 +114,7 @@ static void take_local(struct client *c, struct limit_charge *one, int64_t max_w
 	if (r < 0)
 		r = -1 - r > max_wait ? r + max_wait : -1;
 	if (!look || r < -1)
-		weigh(c, one, r, ruling);
+		weigh(one, r, ruling);
 }
 
 /* How long the command waits already. */
@@ -118,19 +135,19 @@ static void take_leased(struct client *c, struct limit_charge *one, int64_t max_
 	if (r.ask && !lease_ask(c, one, &r) && r.verdict == LEASE_PENDING)
 		r.verdict = LEASE_LOCAL;
 	if (r.verdict == LEASE_LOCAL) {
-		c->w->limit_counts[one->rule->id].local++;
+		one->alone = true;
 		take_local(c, one, max_wait, ruling);
 		return;
 	}
 	one->leased = true;
 	if (r.verdict == LEASE_TAKEN) {
-		weigh(c, one, r.ns, ruling);
+		weigh(one, r.ns, ruling);
 	} else if (one->rule->conf->dry_run && r.verdict == LEASE_PENDING) {
 		one->wait = -1; /* nobody waits for that */
 	} else if ((r.verdict == LEASE_PENDING && !too_long) || (r.ns > 0 && r.ns <= max_wait)) {
 		*ruling = (struct ruling){RULING_PENDING, r.ns, NULL, one->hash};
 	} else {
-		weigh(c, one, -1 - r.ns, ruling);
+		weigh(one, -1 - r.ns, ruling);
 	}
 }
 
@@ -293,6 +310,7 @@ static bool carry_out(struct client *c, const struct call *call, const struct ru
 		c->limit_since_us = 0;
 		list_remove(&c->limit_node);
 	}
+	count_ruled(c);
 	if (ruling->what == RULING_REFUSE) {
 		refuse(c, call, ruling->by, ruling->ns);
 		return false;
@@ -355,13 +373,28 @@ bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 		len -= f.len;
 	}
 	all = take(c, false).what == RULING_PASS;
-	if (all)
+	if (all) {
+		count_ruled(c);
 		count_passed(c, false);
+	}
 	limit_clear(c);
 	return all;
 }
 
 /* ---- a worker's part ---- */
+
+/* Other rules: who waits for a lease is looked at anew, and may be wanted by none of them. */
+static void wake_all(struct worker *w)
+{
+	LIST_EACH (pos, next, &w->limit_waiting) {
+		struct client *c = container_of(pos, struct client, limit_node);
+
+		list_remove(pos);
+		c->limit_since_us = 0;
+		if (c->wait == WAIT_LIMIT)
+			client_resume_soon(c);
+	}
+}
 
 void limit_renew(struct worker *w, const struct limits *old)
 {
@@ -378,6 +411,8 @@ void limit_renew(struct worker *w, const struct limits *old)
 	}
 	free(w->limit_counts);
 	w->limit_counts = counts;
+	if (old != l)
+		wake_all(w);
 	if (!w->limit_charges)
 		w->limit_charges = xcalloc(1, sizeof(*w->limit_charges));
 	w->limits = l && l->any_on_commands ? l : NULL;

@@ -15,6 +15,8 @@ struct limit_charge {
 	bool counts;	   /* the first of its command and rule */
 	struct slice name; /* of the key or namespace; borrowed from the call, or the configuration */
 	bool leased;	   /* given by a lease */
+	bool would;	   /* dry_run: it would have been refused, or have waited */
+	bool alone;	   /* shared: the upstream did not answer */
 };
 
 /* Of the command that a worker looks at. */

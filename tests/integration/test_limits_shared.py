@@ -195,6 +195,18 @@ def test_together_with_others():
         assert three.told("r", "allowed") == 9 and three.told("r", "rejected") == 0
 
 
+def test_a_dry_run_beside_one_that_waits_counts_once():
+    config = rule("dry", "1/h", 1, per="all", dry_run=True) + rule("r", "50/s", 1, per="all", shared=True, action="delay", max_delay="10s")
+    with Redis() as redis, Keyweir(redis, config) as proxy:
+        clients = [proxy.client() for _ in range(30)]
+        for client in clients:
+            client.send_raw(encode("GET", "x"))
+        assert all(client.read_raw() == b"$-1\r\n" for client in clients)
+        assert told(clients[0], "dry", "allowed") == 30 and told(clients[0], "dry", "would_refuse") == 29
+        for client in clients:
+            client.close()
+
+
 def test_transactions():
     with Redis() as redis, Keyweir(redis, rule("r", "1/h", 4, commands=["incr"], per="all", shared=True)) as proxy, proxy.client() as conn:
         words = [["MULTI"], ["INCR", "n"], ["INCR", "n"], ["EXEC"]]
