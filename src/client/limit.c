@@ -252,6 +252,7 @@ void limit_wake(struct worker *w, void *arg)
 {
 	uint64_t hash = (uint64_t)(uintptr_t)arg;
 
+	worker_now(w, clock_now_us());
 	LIST_EACH (pos, next, &w->limit_waiting) {
 		struct client *c = container_of(pos, struct client, limit_node);
 
@@ -269,14 +270,17 @@ void limit_forget(struct client *c)
 		event_free(c->extra->limit_timer);
 	if (c->extra)
 		c->extra->limit_timer = NULL;
+	limit_upload_forget(c);
 	list_remove(&c->limit_node);
 }
 
 /* ---- a command ---- */
 
-/* It has paid. */
-static bool is_its_turn(struct client *c, enum verdict *verdict)
+/* It has paid, and if it was gathered since for what was known of it. */
+static bool is_its_turn(struct client *c, const struct call *call, enum verdict *verdict)
 {
+	if (c->extra && c->extra->limit_upload && !call->partial)
+		limit_upload_end(c, (int64_t)call->len);
 	if (c->w->now_us >= c->limit_until_us)
 		return true;
 	*verdict = wait_for_turn(c, c->limit_until_us);
@@ -316,6 +320,8 @@ static bool carry_out(struct client *c, const struct call *call, const struct ru
 		return false;
 	}
 	count_passed(c, ruling->what == RULING_WAIT);
+	if (call->partial)
+		limit_upload_begin(c);
 	if (ruling->what == RULING_WAIT)
 		*verdict = wait_for_turn(c, c->w->now_us + (ruling->ns + 999) / 1000);
 	return ruling->what == RULING_PASS;
@@ -328,7 +334,7 @@ static bool passes(struct client *c, const struct call *call, uint64_t wanted, e
 	bool goes_on;
 
 	if (c->limit_passed)
-		return is_its_turn(c, verdict);
+		return is_its_turn(c, call, verdict);
 	if (lacks_keys(c, call, wanted)) {
 		*verdict = target_more(c, call);
 		return false;

@@ -73,8 +73,10 @@ static void settle(struct worker *w, const struct lease_asked *a, int64_t grant,
 	struct lease_waiting waiting;
 	void *hash = (void *)(uintptr_t)a->hash;
 
-	/* Later than the script ran: what was granted passes no sooner than it may. */
-	leases_granted(w->server->leases, a->hash, a->serial, grant, ahead, clock_now_us() * 1000, &waiting);
+	/* Later than the script ran: what was granted passes no sooner than it may; and who is woken sees no earlier
+	 * time. */
+	worker_now(w, clock_now_us());
+	leases_granted(w->server->leases, a->hash, a->serial, grant, ahead, w->now_us * 1000, &waiting);
 	for (unsigned i = 0; i < w->server->n_workers; i++) {
 		if (!(waiting.bits[i / 64 % 4] >> i % 64 & 1))
 			continue;
@@ -206,25 +208,44 @@ static void put_sha(struct buf *b)
 	resp_bulks(b, hex);
 }
 
-bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r)
+static struct lease_asked *asked_new(const struct worker *w, const struct buf *name, const struct lease_result *r)
 {
 	struct lease_asked *a = xcalloc(1, sizeof(*a));
-	struct worker *w = c->w;
-	struct buf name = {0};
 
-	limit_put_name(c, one, &name);
-	a->hash = one->hash;
-	a->serial = r->serial;
-	a->slot = w->routes[0].topo->slots ? (int)hash_slot(buf_head(&name), buf_len(&name)) : -1;
+	a->slot = w->routes[0].topo->slots ? (int)hash_slot(buf_head(name), buf_len(name)) : -1;
 	resp_array(&a->bytes, 8);
 	resp_bulks(&a->bytes, "EVALSHA");
 	put_sha(&a->bytes);
 	resp_bulks(&a->bytes, "1");
-	resp_bulk(&a->bytes, buf_head(&name), buf_len(&name));
+	resp_bulk(&a->bytes, buf_head(name), buf_len(name));
 	put_number(&a->bytes, r->unit_ns);
 	put_number(&a->bytes, r->want_ns);
 	put_number(&a->bytes, r->most_ns);
 	put_number(&a->bytes, r->far_ns);
+	return a;
+}
+
+void lease_owe(struct worker *w, const struct buf *name, int64_t span_ns)
+{
+	/* All of it at once, from when what is owed already is paid; the answer is nobody's. */
+	struct lease_result r = {
+		.unit_ns = span_ns, .want_ns = span_ns, .most_ns = GCRA_FOREVER, .far_ns = GCRA_FOREVER};
+	struct lease_asked *a = asked_new(w, name, &r);
+
+	if (span_ns <= 0 || !send_asked(w, a))
+		asked_free(&a);
+}
+
+bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r)
+{
+	struct worker *w = c->w;
+	struct lease_asked *a;
+	struct buf name = {0};
+
+	limit_put_name(c, one, &name);
+	a = asked_new(w, &name, r);
+	a->hash = one->hash;
+	a->serial = r->serial;
 	buf_release(&name);
 	if (!send_asked(w, a)) {
 		settle(w, a, -1, 0);

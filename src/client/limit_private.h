@@ -37,7 +37,16 @@ const char *limit_user(const struct client *c);
 /* Appends the key under which all proxies know whom a charge is about. */
 void limit_put_name(struct client *c, const struct limit_charge *one, struct buf *out);
 
+/* ---- limit_upload.c ---- */
+
+/* The call that was charged is the head of a large one. */
+void limit_upload_begin(struct client *c);
+void limit_upload_forget(struct client *c);
+
 /* ---- limit_lease.c ---- */
+
+/* Takes so much off the budget of this name upstream, whatever is left of it. Should it not be there, it is not. */
+void lease_owe(struct worker *w, const struct buf *name, int64_t span_ns);
 
 /* Asks the upstream for what r wants. False: it is not there. */
 bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r);

@@ -105,6 +105,31 @@ def test_bytes(limited):
         assert conn.cmd("SET", "big", "y" * 600000).startswith("RATELIMITED") and conn.cmd("PING") == "PONG"
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("delay", [False, True])
+def test_bytes_that_were_still_to_come(limited, redis, shared, delay):
+    """A request that streams through is paid for as a whole, however many arguments it has."""
+    more = {"shared": True} if shared else {}
+    more.update({"action": "delay", "max_delay": "100ms"} if delay else {})
+    with limited(rule("a", "1mb/s", 100000, per="all", cost="bytes", **more)).client() as conn:
+        for words in (["RPUSH", "l"] + ["y" * 290000] * 20, ["RPUSH", "m"] + ["z" * 100] * 55000, ["SET", "s", "y" * 6000000]):
+            began, size = time.monotonic(), len(encode(*words))
+            assert conn.cmd(*words) in (20, 55000, "OK")
+            if shared: # this proxy may have leased something ahead, but it is paid
+                assert 1000 * (size - 100000) / 2 ** 20 - 500 < redis.cmd("PTTL", "keyweir:limit:a:") < 1000 * size / 2 ** 20 + 2500
+                redis.cmd("DEL", "keyweir:limit:a:")
+                time.sleep(2.5)
+            else:
+                reply = conn.cmd("SET", "probe", "p" * 90000)
+                assert int(re.search(r"after (\d+) ms", reply)[1]) > 1000 * (size - 100000) / 2 ** 20 - 1500
+                wait_until(lambda: conn.cmd("SET", "probe", "p" * 90000) == "OK", timeout=20)
+                assert abs(time.monotonic() - began - (size - 10000) / 2 ** 20) < 1.5, words[1]
+                time.sleep(1)
+            redis.cmd("DEL", "l", "m", "s")
+        if shared:
+            assert told(conn, "a", "decided_alone") == 0
+
+
 # ---- what, and for whom ----
 
 def test_only_what_is_named(limited, redis):

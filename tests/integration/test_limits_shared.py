@@ -97,6 +97,12 @@ def test_a_burst_is_shared():
         assert calls_of(redis, "evalsha") <= 0.05 * sum(x.offered for x in loads)
 
 
+def test_a_budget_of_one():
+    with Redis() as redis, Keyweir(redis, rule("r", "1/h", 1, per="key", shared=True)) as proxy, proxy.client() as conn:
+        for i in range(50):
+            assert conn.cmd("GET", "k%d" % i) is None and conn.cmd("GET", "k%d" % i).startswith("RATELIMITED")
+
+
 def test_who_has_a_budget():
     config = rule("ip", "1/h", 4, shared=True, commands=["get"]) + rule("key", "1/h", 4, per="key", shared=True, commands=["incr"]) + \
         rule("user", "1/h", 4, per="user", shared=True, commands=["llen"]) + \
