@@ -2,8 +2,8 @@
 /*
  * Asking the upstream for leases of budgets that several proxies share: see policy/leases.h. A script in
  * [upstream.main] keeps the budget, by its clock; a request without a client (REQUEST_LEASE) over the worker's shared
- * link carries it. Nothing is tried twice, but for a script that is not there: without an answer each proxy limits for
- * itself.
+ * link carries it. A redirection is followed, and a script that is not there is sent; else nothing is tried twice:
+ * without an answer each proxy limits for itself.
  */
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -52,7 +52,9 @@ static const char script[] = "local unit, want, most = tonumber(ARGV[1]), tonumb
 struct lease_asked {
 	uint64_t hash;
 	uint32_t serial;
-	bool again; /* it was sent a second time, behind the script */
+	uint8_t tries;
+	bool asking;
+	struct node *at; /* a reference: where it was redirected to; NULL: whoever serves the slot */
 	struct buf bytes;
 	int slot;
 };
@@ -62,6 +64,8 @@ static void asked_free(struct lease_asked **ap)
 	struct lease_asked *a = *ap;
 
 	*ap = NULL;
+	if (a->at)
+		node_unref(&a->at);
 	buf_release(&a->bytes);
 	free(a);
 }
@@ -97,9 +101,9 @@ void lease_lost(struct worker *w, struct request *r)
 
 /* ---- the question ---- */
 
-static struct link *find_link(struct worker *w, int slot)
+static struct link *find_link(struct worker *w, const struct lease_asked *a)
 {
-	struct pool *p = route_master(&w->routes[0], slot);
+	struct pool *p = a->at ? route_pool(w, a->at, false) : route_master(&w->routes[0], a->slot);
 	struct link *l;
 
 	if (!p || pool_is_down(p) || pool_shared(p, 2, w->routes[0].up->conf->target.db, &l) != POOL_OK ||
@@ -115,7 +119,7 @@ static void put_load(struct buf *out)
 
 static bool send_asked(struct worker *w, struct lease_asked *a)
 {
-	struct link *l = find_link(w, a->slot);
+	struct link *l = find_link(w, a);
 	struct buf load = {0};
 	struct request *r;
 
@@ -127,6 +131,8 @@ static bool send_asked(struct worker *w, struct lease_asked *a)
 		buf_release(&load);
 		l->own_scripts |= OWN_SCRIPT_LEASE;
 	}
+	if (a->asking)
+		redirect_send_asking(l);
 	r = request_new(&w->requests);
 	r->flags = REQUEST_LEASE;
 	r->slot = (int16_t)a->slot;
@@ -159,14 +165,29 @@ static bool read_grant(const struct buf *reply, int64_t *grant, int64_t *ahead)
 	return *grant >= 0 && *ahead >= 0 && *ahead < GCRA_FOREVER;
 }
 
-/* The script was flushed, or another server stands there. */
+/* Another node has it. False: which one, only the next map will say. */
+static bool follow(struct lease_asked *a, const struct redirect_to *to)
+{
+	if (!to->node)
+		return false;
+	if (a->at)
+		node_unref(&a->at);
+	a->at = to->node;
+	a->asking = to->asking;
+	return true;
+}
+
+/* The slot is on its way, or the script was flushed, or another server stands there. */
 static bool try_again(struct worker *w, struct link *l, struct lease_asked *a, const struct buf *reply)
 {
-	if (is_error(reply, "MOVED") || is_error(reply, "CLUSTERDOWN") || is_error(reply, "READONLY"))
-		redirect_stale(w, l->pool->server->up);
-	if (a->again || !is_error(reply, "NOSCRIPT"))
+	struct redirect_to to;
+
+	if (a->tries++ >= REDIRECTS_MAX)
 		return false;
-	a->again = true;
+	if (redirect_possible(l) && redirect_read(l, NULL, a->slot, buf_head(reply), buf_len(reply), &to))
+		return follow(a, &to) && send_asked(w, a);
+	if (!is_error(reply, "NOSCRIPT"))
+		return false;
 	l->own_scripts &= (uint8_t)~OWN_SCRIPT_LEASE;
 	return send_asked(w, a);
 }

@@ -320,6 +320,36 @@ def test_in_a_cluster():
             assert told(a, "r", "decided_alone") + told(b, "r", "decided_alone") == 0
 
 
+def test_a_slot_that_moves():
+    with Cluster(masters=3, replicas=0) as cluster:
+        tables = rule("r", "2/s", 20, per="all", shared=True, commands=["echo"])
+        with cluster.keyweir("", tables) as one, cluster.keyweir("", tables) as two, one.client() as a, two.client() as b:
+            key = "keyweir:limit:r:"
+            slot, src = cluster.slot_of(key), cluster.node_of_key(key)
+            dst = next(n for n in cluster.masters() if n is not src)
+            stop, got, began = threading.Event(), [0, 0], time.monotonic()
+
+            def ask(i, conn):
+                while not stop.is_set():
+                    got[i] += passed(conn, ["ECHO", "x"], 1)
+                    time.sleep(0.005)
+            threads = [threading.Thread(target=ask, args=(i, c)) for i, c in enumerate((a, b))]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.3)
+            cluster.begin_migration(src, dst, slot)
+            time.sleep(1)
+            cluster.move_keys(src, dst, [key])
+            time.sleep(1.5)
+            cluster.end_migration(src, dst, slot)
+            time.sleep(1.5)
+            stop.set()
+            for thread in threads:
+                thread.join()
+            assert told(a, "r", "decided_alone") + told(b, "r", "decided_alone") == 0
+            assert 20 <= sum(got) <= 20 + 2 * (time.monotonic() - began)
+
+
 def test_under_sentinel():
     tables = rule("r", "1/h", 10, per="all", shared=True, commands=["echo"])
     with SentinelSet() as group, group.keyweir("", tables) as proxy, proxy.client() as conn:
