@@ -15,6 +15,7 @@
 
 #define SHOWN	  128 /* bytes of a wrong argument */
 #define SECOND_NS 1000000000
+#define DOUBLE_EXACT (INT64_C(1) << 53) /* a script has no whole numbers beyond that */
 
 /*
  * ARGV: the interval between two units in ns, max_burst, quantity. All spans are in ns and relative to now, which a
@@ -150,7 +151,11 @@ static bool read_call(const struct call *call, struct throttle *t, char *text, s
 	t->key = call_arg(call, 1, &t->key_len);
 	if (t->interval_ns == 0)
 		snprintf(text, size, "Cell error: Zero rates are not supported");
-	return t->interval_ns > 0;
+	else if (n[0] >= INT64_MAX / t->interval_ns || n[0] >= DOUBLE_EXACT)
+		snprintf(text, size, "Cell error: Number out of range: %" PRId64, n[0]);
+	else
+		return true;
+	return false;
 }
 
 /* ---- what is sent ---- */

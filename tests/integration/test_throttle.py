@@ -112,6 +112,10 @@ def test_errors(conn, direct):
         assert conn.cmd("CL.THROTTLE", "k", 1, *zero) == "Cell error: Zero rates are not supported"
     assert conn.cmd("CL.THROTTLE", "k", -1, 1, 1) == "Cell error: Number out of range: -1"
     assert conn.cmd("CL.THROTTLE", "k", 1, 1, 10 ** 11) == "Cell error: Number out of range: 100000000000"
+    for burst, count in ((2 ** 63 - 2, 1), (10 ** 10, 1), (2 ** 53, 10 ** 9)): # more than a time in ns holds, or a script's number
+        assert conn.cmd("CL.THROTTLE", "k", burst, count, 1) == "Cell error: Number out of range: %d" % burst
+    assert conn.cmd("CL.THROTTLE", "k", 2 ** 53 - 1, 10 ** 9, 1, 0) == [0, 2 ** 53, 2 ** 53, -1, 0]
+    assert conn.cmd("CL.THROTTLE", "k", 1, 1, 10 ** 9, 2 ** 63 - 2) == [1, 2, 2, -1, 0], "a quantity that can never be had"
     assert len(conn.cmd("CL.THROTTLE", "k", "y" * 1000, 1, 1)) < 200
     assert direct.cmd("EXISTS", "k") == 0
     direct.cmd("SET", "word", "w"), direct.cmd("RPUSH", "alist", 1)
