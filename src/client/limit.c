@@ -372,7 +372,6 @@ bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 			break;
 		call.len = f.len;
 		call.cmd = dispatch_find(c, &call);
-		c->w->limit_charges->seen = 0;
 		if (limit_wanted(c, call.cmd))
 			limit_collect(c, &call, limits_of(c->w->limits, call.cmd));
 		p += f.len;
@@ -421,6 +420,9 @@ void limit_renew(struct worker *w, const struct limits *old)
 		wake_all(w);
 	if (!w->limit_charges)
 		w->limit_charges = xcalloc(1, sizeof(*w->limit_charges));
+	free(w->limit_charges->namespaces);
+	w->limit_charges->namespaces =
+		xcalloc(namespaces_count(w->snapshot->holder->namespaces) + 1, sizeof(*w->limit_charges->namespaces));
 	w->limits = l && l->any_on_commands ? l : NULL;
 }
 
@@ -428,6 +430,7 @@ void limit_fini(struct worker *w)
 {
 	free(w->limit_counts);
 	free(w->limit_charges->items);
+	free(w->limit_charges->namespaces);
 	free(w->limit_charges);
 	w->limit_counts = NULL;
 	w->limit_charges = NULL;

@@ -99,12 +99,19 @@ static void charge_once(struct collector *k, struct limit_rule *rule)
 /* Each namespace that the command has keys of, once. */
 static void charge_namespace(struct collector *k, struct limit_rule *rule, const struct namespace *ns)
 {
-	uint64_t subject = namespace_hash(k->c, ns), hash = (subject ^ k->c->w->limit_salts[rule->id]) | 1;
+	struct limit_charges *all = k->charges;
+	size_t id = ns ? ns->id : namespaces_count(client_view(k->c).all);
+	uint64_t bit = (uint64_t)1 << rule->id;
 
-	for (size_t i = 0; i < k->charges->n; i++)
-		if (k->charges->items[i].rule == rule && k->charges->items[i].hash == hash)
-			return;
-	charge(k, rule, subject, ns ? (struct slice){ns->conf->name, strlen(ns->conf->name)} : (struct slice){"", 0});
+	if (all->namespaces[id].command != all->n_commands) {
+		all->namespaces[id].command = all->n_commands;
+		all->namespaces[id].seen = 0;
+	}
+	if (all->namespaces[id].seen & bit)
+		return;
+	all->namespaces[id].seen |= bit;
+	charge(k, rule, namespace_hash(k->c, ns),
+	       ns ? (struct slice){ns->conf->name, strlen(ns->conf->name)} : (struct slice){"", 0});
 }
 
 static void on_key(void *ctx, uint32_t i, const char *key, size_t len)
@@ -134,6 +141,8 @@ void limit_collect(struct client *c, const struct call *call, uint64_t wanted)
 	struct collector k = {c, call, c->w->limit_charges, wanted, 0};
 	bool by_key = false;
 
+	k.charges->seen = 0;
+	k.charges->n_commands++;
 	k.bytes = (int64_t)(call->len + (call->partial ? call->frame->bulk_left : 0));
 	for (uint64_t left = wanted; left; left &= left - 1) {
 		struct limit_rule *rule = &l->rules[__builtin_ctzll(left)];
@@ -154,7 +163,6 @@ void limit_clear(struct client *c)
 	struct limit_charges *all = c->w->limit_charges;
 
 	all->n = 0;
-	all->seen = 0;
 	if (all->room > KEPT_CHARGES) {
 		free(all->items);
 		all->items = NULL;

@@ -24,6 +24,11 @@ struct limit_charges {
 	struct limit_charge *items;
 	size_t n, room;
 	uint64_t seen; /* bits of rules that have charged the command */
+	uint64_t n_commands;
+	struct {
+		uint64_t command; /* of n_commands */
+		uint64_t seen;	  /* bits of rules that have charged it for this namespace */
+	} * namespaces;		  /* by namespace.id; the last one: none */
 };
 
 /* ---- limit_charge.c ---- */

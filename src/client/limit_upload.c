@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Requests that are too large to be kept (client_io.c): they pass when their head is here, and what follows it nobody
- * knows. Where bytes are counted (cost = "bytes") what there was more of them is taken afterwards, whatever is owed then.
+ * knows. Where bytes are counted (cost = "bytes") what there was more of them is taken afterwards, whatever is owed
+ * then.
  */
 #include <stdlib.h>
 

@@ -13,8 +13,8 @@
 #include "client/unit.h"
 #include "resp/write.h"
 
-#define SHOWN	  128 /* bytes of a wrong argument */
-#define SECOND_NS 1000000000
+#define SHOWN	     128 /* bytes of a wrong argument */
+#define SECOND_NS    1000000000
 #define DOUBLE_EXACT (INT64_C(1) << 53) /* a script has no whole numbers beyond that */
 
 /*

@@ -390,6 +390,24 @@ def test_dry_run(limited):
         assert told(conn, "real", "rejected") == 4
 
 
+def test_a_whole_transaction_pays_for_each_of_its_commands(limited, redis):
+    config = rule("n", "1/h", 5, per="namespace", commands=["set"]) + "[namespace.a]\n"
+    with limited(config).client() as conn:
+        tx = [["MULTI"]] + [["SET", "a:%d" % i, 1] for i in range(3)] + [["EXEC"]]
+        assert parse(conn.pipeline(tx)[-1]) == ["OK"] * 3
+        assert parse(conn.pipeline(tx)[-1]).startswith("EXECABORT") and redis.cmd("DBSIZE") == 3
+
+
+def test_many_keys_of_several_namespaces(limited):
+    config = rule("k", "1gb/s", per="key") + rule("n", "1/h", 9, per="namespace") + "[namespace.a]\n[namespace.b]\n"
+    with limited(config).client() as conn:
+        began = time.monotonic()
+        assert conn.cmd("EXISTS", *("%s:%d" % (ns, i) for ns in "abc" for i in range(60000))) == 0
+        assert time.monotonic() - began < 5
+        assert conn.cmd("EXISTS", *("%s:%d" % (ns, i) for i in range(8) for ns in "abc")) == 0
+        assert told(conn, "n", "allowed") == 2
+
+
 def test_a_flood_of_one_rule_leaves_others_alone(limited):
     """More keys than a table has places owe a day's debt to one rule: nobody owes it to another."""
     config = rule("slow", "1/d", 1, per="key", commands=["exists"]) + rule("fast", "1000/s", 10, per="key", commands=["get"])

@@ -82,7 +82,7 @@ def test_the_budget_is_used_and_never_exceeded(rate, burst):
 
 
 def test_below_the_budget_all_of_it_passes():
-    with Redis() as redis, Three(redis, rule("r", "2000/s", 200, per="all", shared=True)) as three:
+    with Redis() as redis, Three(redis, rule("r", "2000/s", 1000, per="all", shared=True)) as three:
         loads = [Load(proxy, 400, 4) for proxy in three.all]
         run(loads)
         assert sum(x.passed for x in loads) == sum(x.offered for x in loads)
