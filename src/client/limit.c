@@ -18,9 +18,7 @@
 #include "policy/leases.h"
 #include "server.h"
 
-#define LEASE_WAIT_NS                                                                                                  \
-	INT64_C(1000000000) /* nobody waits for answers of the upstream longer than that, or max_delay                 \
-			     */
+#define LEASE_WAIT_NS INT64_C(1000000000) /* the longest that a command waits for answers, beside max_delay */
 
 /* ---- taking it ---- */
 

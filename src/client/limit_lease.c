@@ -77,8 +77,8 @@ static void settle(struct worker *w, const struct lease_asked *a, int64_t grant,
 	struct lease_waiting waiting;
 	void *hash = (void *)(uintptr_t)a->hash;
 
-	/* Later than the script ran: what was granted passes no sooner than it may; and who is woken sees no earlier
-	 * time. */
+	/* Later than the script ran: what was granted passes no sooner than it may. Who is woken goes by the same time.
+	 */
 	worker_now(w, clock_now_us());
 	leases_granted(w->server->leases, a->hash, a->serial, grant, ahead, w->now_us * 1000, &waiting);
 	for (unsigned i = 0; i < w->server->n_workers; i++) {

@@ -212,13 +212,14 @@ static int64_t whole(int64_t ns, int64_t unit_ns)
 static void ask(struct lease *e, const struct gcra *g, int64_t unit_ns, int64_t need, int64_t now_ns,
 		struct lease_result *out)
 {
-	int64_t elapsed = now_ns - e->asked_ns, most, far;
+	int64_t elapsed = now_ns - e->asked_ns, most;
 
-	far = unit_ns == 1 ? GCRA_FOREVER : g->tolerance_ns + LEASE_AHEAD * INTERVAL_MAX;
-	if (need > g->tolerance_ns)
-		unit_ns = need; /* all of it, or nothing */
 	if (elapsed >= SURGE)
 		e->interval_ns = interval_of(e, elapsed);
+	e->least_ns = g->tolerance_ns + LEASE_AHEAD * e->interval_ns - unit_ns;
+	out->far_ns = unit_ns == 1 ? GCRA_FOREVER : g->tolerance_ns + LEASE_AHEAD * INTERVAL_MAX;
+	if (need > g->tolerance_ns)
+		unit_ns = need; /* all of it, or nothing */
 	/* Of the rate no more than the interval gives; of what is saved up an eighth, for there are others. */
 	most = e->interval_ns > g->tolerance_ns / 8 ? e->interval_ns : g->tolerance_ns / 8;
 	e->want_ns = whole(clamp(want_of(e, elapsed, need), need, most > need ? most : need), unit_ns);
@@ -231,8 +232,6 @@ static void ask(struct lease *e, const struct gcra *g, int64_t unit_ns, int64_t 
 	out->unit_ns = unit_ns;
 	out->want_ns = e->want_ns;
 	out->most_ns = e->tolerance_ns + LEASE_AHEAD * e->interval_ns;
-	out->far_ns = far;
-	e->least_ns = out->most_ns - unit_ns;
 	out->serial = ++e->serial;
 }
 
