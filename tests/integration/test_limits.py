@@ -11,7 +11,7 @@ from harness.cluster import Cluster
 from harness.limits import passed, rule, told
 from harness.namespaces import Bound
 from harness.resp import Conn, RespError, encode, parse
-from harness.servers import Keyweir, Redis, calls_of, wait_until
+from harness.servers import KEYWEIR, Keyweir, Redis, calls_of, wait_until
 
 REFUSED = b"-RATELIMITED rate limit reached (%s), retry after "
 
@@ -401,8 +401,8 @@ def test_a_whole_transaction_pays_for_each_of_its_commands(limited, redis):
 def test_many_keys_of_several_namespaces(limited):
     config = rule("k", "1gb/s", per="key") + rule("n", "1/h", 9, per="namespace") + "[namespace.a]\n[namespace.b]\n"
     with limited(config).client() as conn:
-        began = time.monotonic()
-        assert conn.cmd("EXISTS", *("%s:%d" % (ns, i) for ns in "abc" for i in range(60000))) == 0
+        began, n = time.monotonic(), 60000 if "san" not in KEYWEIR else 6000
+        assert conn.cmd("EXISTS", *("%s:%d" % (ns, i) for ns in "abc" for i in range(n))) == 0
         assert time.monotonic() - began < 5
         assert conn.cmd("EXISTS", *("%s:%d" % (ns, i) for i in range(8) for ns in "abc")) == 0
         assert told(conn, "n", "allowed") == 2
