@@ -77,6 +77,7 @@ SOURCES := \
 	src/client/limit_charge.c \
 	src/client/limit_lease.c \
 	src/client/limit_stats.c \
+	src/client/limit_upload.c \
 	src/client/mirror.c \
 	src/client/mirror_compare.c \
 	src/client/mirror_rewrite.c \

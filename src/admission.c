@@ -8,7 +8,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "policy/buckets.h"
 #include "policy/limits.h"
 #include "resp/errors.h"
 
@@ -16,9 +15,8 @@ static uint64_t hash_of(struct server *s, const struct limit_rule *rule, const s
 {
 	unsigned char subject[ADDRESS_SUBJECT_MAX];
 	size_t len = rule->conf->per == LIMIT_PER_CLIENT_IP ? address_subject(a, subject) : 0;
-	uint64_t salt = buckets_hash(s->buckets, 0, rule->identity, strlen(rule->identity));
 
-	return buckets_hash(s->buckets, salt, subject, len);
+	return buckets_hash(s->limit_seed, 0, subject, len);
 }
 
 static void say(struct limit_rule *rule, const struct address *a)
@@ -48,7 +46,7 @@ static bool ask(struct server *s, struct limit_rule *rule, uint64_t hash, int64_
 		int64_t *retry_ns)
 {
 	struct connection_counts *counts = &s->connection_counts[rule->id];
-	int64_t wait = buckets_take(s->buckets, hash, &rule->gcra, 1, now_ns, 0);
+	int64_t wait = buckets_take(rule->buckets, hash, &rule->gcra, 1, now_ns, 0);
 
 	*taken = wait >= 0;
 	*retry_ns = -1 - wait;
@@ -74,7 +72,7 @@ bool admission_grant(struct server *s, struct snapshot *snapshot, const struct a
 		if (taken[i] && granted)
 			atomic_fetch_add(&s->connection_counts[i].allowed, 1);
 		else if (taken[i])
-			buckets_give_back(s->buckets, hash_of(s, &l->rules[i], a), &l->rules[i].gcra, 1);
+			buckets_give_back(l->rules[i].buckets, hash_of(s, &l->rules[i], a), &l->rules[i].gcra, 1);
 	}
 	return granted;
 }

@@ -20,8 +20,8 @@
 #include "client/slowlog.h"
 #include "client/stats.h"
 #include "control_private.h"
-#include "policy/buckets.h"
 #include "policy/leases.h"
+#include "policy/limits.h"
 #include "policy/sliding.h"
 #include "keyweir_version.h"
 #include "net/systemd.h"
@@ -274,7 +274,8 @@ static bool start_server(struct control *ctl, struct shared_config *holder)
 	s->stats = stats_new();
 	s->subscriptions = subscriptions_new();
 	s->sliding = sliding_new();
-	s->buckets = buckets_new();
+	randombytes_buf(s->limit_seed, sizeof(s->limit_seed));
+	limits_adopt(holder->limits, NULL);
 	s->leases = leases_new();
 	if (mailbox_init(&s->control_mailbox) < 0)
 		return false;
@@ -359,7 +360,6 @@ static void finish(struct control *ctl)
 	stats_free(&s->stats);
 	subscriptions_free(&s->subscriptions);
 	sliding_free(&s->sliding);
-	buckets_free(&s->buckets);
 	leases_free(&s->leases);
 	snapshot_unref(&ctl->snapshot);
 	for (size_t i = 0; i < ctl->n_learnt; i++)

@@ -20,6 +20,7 @@
 #include "client/slowlog.h"
 #include "control_private.h"
 #include "net/systemd.h"
+#include "policy/limits.h"
 #include "worker.h"
 
 void socket_prepare(int fd, const struct address *a, int keepalive_s)
@@ -272,6 +273,7 @@ static void apply(struct control *ctl, struct shared_config *holder, struct stor
 	ctl->keepalive_s = (int)(config->server.tcp_keepalive_ms / 1000);
 	atomic_store(&ctl->server.max_clients, (unsigned)config->server.max_clients);
 	slowlog_set_threshold(ctl->server.slowlog, config->log.slow_us);
+	limits_adopt(holder->limits, ctl->snapshot->holder->limits);
 	admission_renew(&ctl->server, ctl->snapshot->holder->limits, holder->limits);
 	change_upstreams(ctl, holder, store);
 }

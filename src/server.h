@@ -13,9 +13,9 @@
 
 #include "base/list.h"
 #include "base/mailbox.h"
+#include "policy/buckets.h"
 #include "snapshot.h"
 
-struct buckets;
 struct client;
 struct control;
 struct sliding;
@@ -40,8 +40,8 @@ struct server {
 	struct slowlog *slowlog;
 	struct stats *stats;
 	struct subscriptions *subscriptions;
-	struct buckets *buckets; /* what is owed to rate limits */
-	struct leases *leases;	 /* what of those that are shared is at hand here */
+	struct leases *leases; /* what of rate limits that are shared is at hand here */
+	unsigned char limit_seed[BUCKETS_SEED_BYTES];
 	struct sliding *sliding; /* when keys of sliding namespaces were renewed */
 	int64_t start_us;	 /* monotonic */
 	char node_id[41];	 /* our name as a Cluster of one node */

@@ -82,13 +82,14 @@ struct client_extra {
 	struct buf deferred; /* pushes that came in the middle of a reply */
 	struct list monitor; /* in worker.monitors */
 	struct client *monitor_client;
-	struct link *monitor_feed;     /* Redis's own MONITOR, for what scripts do */
-	struct request *monitor_asked; /* MONITOR, until the feed is there */
-	struct job *job;	       /* what it waits for */
-	struct unit *unit;	       /* a transaction that is kept here, see unit.h */
-	struct fix *tx_fix;	       /* what EXEC's reply needs, see policy.h */
-	struct near_touched *near_tx;  /* what EXEC writes, see near.h */
-	struct event *limit_timer;     /* when WAIT_LIMIT is over */
+	struct link *monitor_feed;	   /* Redis's own MONITOR, for what scripts do */
+	struct request *monitor_asked;	   /* MONITOR, until the feed is there */
+	struct job *job;		   /* what it waits for */
+	struct unit *unit;		   /* a transaction that is kept here, see unit.h */
+	struct fix *tx_fix;		   /* what EXEC's reply needs, see policy.h */
+	struct near_touched *near_tx;	   /* what EXEC writes, see near.h */
+	struct event *limit_timer;	   /* when WAIT_LIMIT is over */
+	struct limit_upload *limit_upload; /* what its large request has paid, see limit_upload.c */
 };
 
 /* What a client has on the way to one pool: all of it on one link, so that order is kept for free. */

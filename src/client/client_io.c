@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "client/big_keys.h"
 #include "client/client.h"
+#include "client/limit.h"
 #include "resp/write.h"
 #include "server.h"
 
@@ -111,6 +112,8 @@ static size_t upload_begin(struct client *c, const char *data)
 
 static void upload_end(struct client *c)
 {
+	if (c->extra && c->extra->limit_upload)
+		limit_upload_end(c, c->upload ? (int64_t)(c->upload->link->out.end_pos - c->upload->pos) : 0);
 	if (c->upload) {
 		big_keys_end_upload(c, c->upload->link->out.end_pos - c->upload->pos); /* nobody else uses that link */
 		c->upload->start_us = c->w->now_us;

@@ -15,11 +15,10 @@
 #include "client/target.h"
 #include "client/unit.h"
 #include "net/addr.h"
-#include "policy/buckets.h"
 #include "policy/leases.h"
 #include "server.h"
 
-#define LEASE_WAIT_US 1000000 /* who has waited for leases so long is limited by this proxy alone */
+#define LEASE_WAIT_NS INT64_C(1000000000) /* the longest that a command waits for answers, beside max_delay */
 
 /* ---- taking it ---- */
 
@@ -47,8 +46,25 @@ static void give_back(struct client *c)
 		if (one->wait >= 0 && one->leased)
 			leases_give_back(s->leases, one->hash, &one->rule->gcra, one->n);
 		else if (one->wait >= 0)
-			buckets_give_back(s->buckets, one->hash, &one->rule->gcra, one->n);
+			buckets_give_back(one->rule->buckets, one->hash, &one->rule->gcra, one->n);
 		one->wait = -1;
+	}
+}
+
+/* What is so of a command whatever became of it; once it is known what does. */
+static void count_ruled(struct client *c)
+{
+	struct limit_charges *all = c->w->limit_charges;
+	uint64_t would = 0;
+
+	for (size_t i = 0; i < all->n; i++) {
+		const struct limit_charge *one = &all->items[i];
+		struct limit_counts *counts = &c->w->limit_counts[one->rule->id];
+		uint64_t bit = (uint64_t)1 << one->rule->id;
+
+		counts->local += one->alone;
+		counts->would += one->would && !(would & bit);
+		would |= one->would ? bit : 0;
 	}
 }
 
@@ -72,13 +88,13 @@ static void count_passed(struct client *c, bool delayed)
 }
 
 /* One charge was given for after a wait of r ns, or refused: r is -1 minus the time in which to try again. */
-static void weigh(struct client *c, struct limit_charge *one, int64_t r, struct ruling *ruling)
+static void weigh(struct limit_charge *one, int64_t r, struct ruling *ruling)
 {
 	struct limit_rule *rule = one->rule;
 
 	one->wait = r >= 0 ? r : -1;
 	if (rule->conf->dry_run) {
-		c->w->limit_counts[rule->id].would += r != 0 && ruling->what != RULING_REFUSE;
+		one->would = r != 0;
 	} else if (r < 0 && (ruling->what != RULING_REFUSE || -1 - r > ruling->ns)) {
 		*ruling = (struct ruling){RULING_REFUSE, -1 - r, rule, 0};
 	} else if (r > 0 && ruling->what != RULING_REFUSE && r > ruling->ns) {
@@ -90,13 +106,13 @@ static void weigh(struct client *c, struct limit_charge *one, int64_t r, struct 
 static void take_local(struct client *c, struct limit_charge *one, int64_t max_wait, struct ruling *ruling)
 {
 	bool look = ruling->what == RULING_REFUSE;
-	int64_t r = buckets_take(c->w->server->buckets, one->hash, &one->rule->gcra, one->n, now_ns(c),
-				 look ? -1 : max_wait);
+	int64_t r =
+		buckets_take(one->rule->buckets, one->hash, &one->rule->gcra, one->n, now_ns(c), look ? -1 : max_wait);
 
 	if (r < 0)
 		r = -1 - r > max_wait ? r + max_wait : -1;
 	if (!look || r < -1)
-		weigh(c, one, r, ruling);
+		weigh(one, r, ruling);
 }
 
 /* How long the command waits already. */
@@ -109,26 +125,27 @@ static void take_leased(struct client *c, struct limit_charge *one, int64_t max_
 {
 	struct lease_result r;
 	int64_t waited = waited_ns(c);
+	bool too_long = waited > LEASE_WAIT_NS && waited > max_wait;
 
 	max_wait = max_wait > waited ? max_wait - waited : 0;
 	leases_take(c->w->server->leases, one->hash, &one->rule->gcra, one->rule->unit_ns, one->n, now_ns(c), max_wait,
 		    c->w->id, &r);
 	if (r.ask && !lease_ask(c, one, &r) && r.verdict == LEASE_PENDING)
 		r.verdict = LEASE_LOCAL;
-	if (r.verdict == LEASE_LOCAL || (r.verdict == LEASE_PENDING && waited > LEASE_WAIT_US * 1000)) {
-		c->w->limit_counts[one->rule->id].local++;
+	if (r.verdict == LEASE_LOCAL) {
+		one->alone = true;
 		take_local(c, one, max_wait, ruling);
 		return;
 	}
 	one->leased = true;
 	if (r.verdict == LEASE_TAKEN) {
-		weigh(c, one, r.ns, ruling);
+		weigh(one, r.ns, ruling);
 	} else if (one->rule->conf->dry_run && r.verdict == LEASE_PENDING) {
 		one->wait = -1; /* nobody waits for that */
-	} else if (r.verdict == LEASE_PENDING || (r.ns > 0 && r.ns <= max_wait)) {
+	} else if ((r.verdict == LEASE_PENDING && !too_long) || (r.ns > 0 && r.ns <= max_wait)) {
 		*ruling = (struct ruling){RULING_PENDING, r.ns, NULL, one->hash};
 	} else {
-		weigh(c, one, -1 - r.ns, ruling);
+		weigh(one, -1 - r.ns, ruling);
 	}
 }
 
@@ -233,6 +250,7 @@ void limit_wake(struct worker *w, void *arg)
 {
 	uint64_t hash = (uint64_t)(uintptr_t)arg;
 
+	worker_now(w, clock_now_us());
 	LIST_EACH (pos, next, &w->limit_waiting) {
 		struct client *c = container_of(pos, struct client, limit_node);
 
@@ -250,14 +268,17 @@ void limit_forget(struct client *c)
 		event_free(c->extra->limit_timer);
 	if (c->extra)
 		c->extra->limit_timer = NULL;
+	limit_upload_forget(c);
 	list_remove(&c->limit_node);
 }
 
 /* ---- a command ---- */
 
-/* It has paid. */
-static bool is_its_turn(struct client *c, enum verdict *verdict)
+/* It has paid, and if it was gathered since for what was known of it. */
+static bool is_its_turn(struct client *c, const struct call *call, enum verdict *verdict)
 {
+	if (c->extra && c->extra->limit_upload && !call->partial)
+		limit_upload_end(c, (int64_t)call->len);
 	if (c->w->now_us >= c->limit_until_us)
 		return true;
 	*verdict = wait_for_turn(c, c->limit_until_us);
@@ -291,11 +312,14 @@ static bool carry_out(struct client *c, const struct call *call, const struct ru
 		c->limit_since_us = 0;
 		list_remove(&c->limit_node);
 	}
+	count_ruled(c);
 	if (ruling->what == RULING_REFUSE) {
 		refuse(c, call, ruling->by, ruling->ns);
 		return false;
 	}
 	count_passed(c, ruling->what == RULING_WAIT);
+	if (call->partial)
+		limit_upload_begin(c);
 	if (ruling->what == RULING_WAIT)
 		*verdict = wait_for_turn(c, c->w->now_us + (ruling->ns + 999) / 1000);
 	return ruling->what == RULING_PASS;
@@ -308,7 +332,7 @@ static bool passes(struct client *c, const struct call *call, uint64_t wanted, e
 	bool goes_on;
 
 	if (c->limit_passed)
-		return is_its_turn(c, verdict);
+		return is_its_turn(c, call, verdict);
 	if (lacks_keys(c, call, wanted)) {
 		*verdict = target_more(c, call);
 		return false;
@@ -346,20 +370,34 @@ bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 			break;
 		call.len = f.len;
 		call.cmd = dispatch_find(c, &call);
-		c->w->limit_charges->seen = 0;
 		if (limit_wanted(c, call.cmd))
 			limit_collect(c, &call, limits_of(c->w->limits, call.cmd));
 		p += f.len;
 		len -= f.len;
 	}
 	all = take(c, false).what == RULING_PASS;
-	if (all)
+	if (all) {
+		count_ruled(c);
 		count_passed(c, false);
+	}
 	limit_clear(c);
 	return all;
 }
 
 /* ---- a worker's part ---- */
+
+/* Other rules: who waits for a lease is looked at anew, and may be wanted by none of them. */
+static void wake_all(struct worker *w)
+{
+	LIST_EACH (pos, next, &w->limit_waiting) {
+		struct client *c = container_of(pos, struct client, limit_node);
+
+		list_remove(pos);
+		c->limit_since_us = 0;
+		if (c->wait == WAIT_LIMIT)
+			client_resume_soon(c);
+	}
+}
 
 void limit_renew(struct worker *w, const struct limits *old)
 {
@@ -369,15 +407,20 @@ void limit_renew(struct worker *w, const struct limits *old)
 	for (size_t i = 0; l && i < l->n; i++) {
 		const char *identity = l->rules[i].identity;
 
-		w->limit_salts[i] = buckets_hash(w->server->buckets, 0, identity, strlen(identity));
+		w->limit_salts[i] = buckets_hash(w->server->limit_seed, 0, identity, strlen(identity));
 		for (size_t k = 0; old && k < old->n; k++)
 			if (strcmp(old->rules[k].conf->name, l->rules[i].conf->name) == 0)
 				counts[i] = w->limit_counts[k];
 	}
 	free(w->limit_counts);
 	w->limit_counts = counts;
+	if (old != l)
+		wake_all(w);
 	if (!w->limit_charges)
 		w->limit_charges = xcalloc(1, sizeof(*w->limit_charges));
+	free(w->limit_charges->namespaces);
+	w->limit_charges->namespaces =
+		xcalloc(namespaces_count(w->snapshot->holder->namespaces) + 1, sizeof(*w->limit_charges->namespaces));
 	w->limits = l && l->any_on_commands ? l : NULL;
 }
 
@@ -385,6 +428,7 @@ void limit_fini(struct worker *w)
 {
 	free(w->limit_counts);
 	free(w->limit_charges->items);
+	free(w->limit_charges->namespaces);
 	free(w->limit_charges);
 	w->limit_counts = NULL;
 	w->limit_charges = NULL;

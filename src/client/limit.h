@@ -12,6 +12,7 @@
  *      limit_charge.c  whom a command concerns, and what it costs whom
  *      limit_lease.c   shared = true: asking the upstream for leases (policy/leases.h); who needs one waits for it
  *      limit_stats.c   KEYWEIR RATELIMITS
+ *      limit_upload.c  requests that pass before all of them is here
  */
 #ifndef KEYWEIR_CLIENT_LIMIT_H
 #define KEYWEIR_CLIENT_LIMIT_H
@@ -41,6 +42,9 @@ enum verdict limit_run(struct client *c, struct call *call, limit_next_fn next);
 
 /* Whether n commands at p, a transaction that arrived whole, may pass as one and at once. */
 bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n);
+
+/* A large request that has passed is here, and has so many bytes; 0: it was not sent. */
+void limit_upload_end(struct client *c, int64_t bytes);
 
 /* The client has left. */
 void limit_forget(struct client *c);

@@ -8,7 +8,6 @@
 #include "client/limit_private.h"
 #include "client/target.h"
 #include "net/addr.h"
-#include "policy/buckets.h"
 #include "server.h"
 
 #define KEPT_CHARGES 4096
@@ -24,7 +23,7 @@ static uint64_t address_hash(struct client *c)
 	if (c->address_hash == 0) {
 		size_t len = address_of_socket(c->io.fd, false, &a) ? address_subject(&a, subject) : 0;
 
-		c->address_hash = buckets_hash(c->w->server->buckets, 0, subject, len);
+		c->address_hash = buckets_hash(c->w->server->limit_seed, 0, subject, len);
 	}
 	return c->address_hash;
 }
@@ -36,7 +35,7 @@ const char *limit_user(const struct client *c)
 
 static uint64_t hash_of(const struct client *c, const void *subject, size_t len)
 {
-	return buckets_hash(c->w->server->buckets, 0, subject, len);
+	return buckets_hash(c->w->server->limit_seed, 0, subject, len);
 }
 
 static uint64_t namespace_hash(const struct client *c, const struct namespace *ns)
@@ -100,12 +99,19 @@ static void charge_once(struct collector *k, struct limit_rule *rule)
 /* Each namespace that the command has keys of, once. */
 static void charge_namespace(struct collector *k, struct limit_rule *rule, const struct namespace *ns)
 {
-	uint64_t subject = namespace_hash(k->c, ns), hash = (subject ^ k->c->w->limit_salts[rule->id]) | 1;
+	struct limit_charges *all = k->charges;
+	size_t id = ns ? ns->id : namespaces_count(client_view(k->c).all);
+	uint64_t bit = (uint64_t)1 << rule->id;
 
-	for (size_t i = 0; i < k->charges->n; i++)
-		if (k->charges->items[i].rule == rule && k->charges->items[i].hash == hash)
-			return;
-	charge(k, rule, subject, ns ? (struct slice){ns->conf->name, strlen(ns->conf->name)} : (struct slice){"", 0});
+	if (all->namespaces[id].command != all->n_commands) {
+		all->namespaces[id].command = all->n_commands;
+		all->namespaces[id].seen = 0;
+	}
+	if (all->namespaces[id].seen & bit)
+		return;
+	all->namespaces[id].seen |= bit;
+	charge(k, rule, namespace_hash(k->c, ns),
+	       ns ? (struct slice){ns->conf->name, strlen(ns->conf->name)} : (struct slice){"", 0});
 }
 
 static void on_key(void *ctx, uint32_t i, const char *key, size_t len)
@@ -135,6 +141,8 @@ void limit_collect(struct client *c, const struct call *call, uint64_t wanted)
 	struct collector k = {c, call, c->w->limit_charges, wanted, 0};
 	bool by_key = false;
 
+	k.charges->seen = 0;
+	k.charges->n_commands++;
 	k.bytes = (int64_t)(call->len + (call->partial ? call->frame->bulk_left : 0));
 	for (uint64_t left = wanted; left; left &= left - 1) {
 		struct limit_rule *rule = &l->rules[__builtin_ctzll(left)];
@@ -155,7 +163,6 @@ void limit_clear(struct client *c)
 	struct limit_charges *all = c->w->limit_charges;
 
 	all->n = 0;
-	all->seen = 0;
 	if (all->room > KEPT_CHARGES) {
 		free(all->items);
 		all->items = NULL;

@@ -2,8 +2,8 @@
 /*
  * Asking the upstream for leases of budgets that several proxies share: see policy/leases.h. A script in
  * [upstream.main] keeps the budget, by its clock; a request without a client (REQUEST_LEASE) over the worker's shared
- * link carries it. Nothing is tried twice, but for a script that is not there: without an answer each proxy limits for
- * itself.
+ * link carries it. A redirection is followed, and a script that is not there is sent; else nothing is tried twice:
+ * without an answer each proxy limits for itself.
  */
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -23,21 +23,24 @@
 #define REPLY_MAX 256
 
 /*
- * ARGV: unit, want, most, see struct lease_result. Of what there is room for no more than half is granted, so that
+ * ARGV: unit, want, most, far, see struct lease_result. Of what there is room for no more than half is granted, so that
  * those who ask a moment later find something, too. Returns what is granted, and from when on, in ns from now. The time
- * is kept in two parts, as CL.THROTTLE does.
+ * is kept in two parts, as CL.THROTTLE does. What is too far ahead is brought to where it counts as all of the budget,
+ * used: else a clock that was set back, or a rate that was raised, would let nothing pass for as long.
  */
 static const char script[] = "local unit, want, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+			     "local far = tonumber(ARGV[4])\n"
 			     "local t = redis.call('TIME')\n"
 			     "local s, ns = tonumber(t[1]), tonumber(t[2]) * 1000\n"
 			     "local tat = redis.call('GET', KEYS[1]) or '0'\n"
 			     "local ahead = ((tonumber(string.sub(tat, 1, -10)) or 0) - s) * 1e9 + "
 			     "(tonumber(string.sub(tat, -9)) or 0) - ns\n"
-			     "ahead = math.max(ahead, 0)\n"
+			     "local wrong = ahead > far\n"
+			     "ahead = math.min(math.max(ahead, 0), far)\n"
 			     "local grant = math.floor((most - ahead) / 2 / unit) * unit\n"
 			     "if grant < unit then grant = most - ahead >= unit and unit or 0 end\n"
 			     "grant = math.min(grant, want)\n"
-			     "if grant > 0 then\n"
+			     "if grant > 0 or wrong then\n"
 			     "local new = ns + ahead + grant\n"
 			     "local whole = math.floor(new / 1e9)\n"
 			     "redis.call('SET', KEYS[1], string.format('%.0f%09.0f', s + whole, new - whole * 1e9),\n"
@@ -49,7 +52,9 @@ static const char script[] = "local unit, want, most = tonumber(ARGV[1]), tonumb
 struct lease_asked {
 	uint64_t hash;
 	uint32_t serial;
-	bool again; /* it was sent a second time, behind the script */
+	uint8_t tries;
+	bool asking;
+	struct node *at; /* a reference: where it was redirected to; NULL: whoever serves the slot */
 	struct buf bytes;
 	int slot;
 };
@@ -59,6 +64,8 @@ static void asked_free(struct lease_asked **ap)
 	struct lease_asked *a = *ap;
 
 	*ap = NULL;
+	if (a->at)
+		node_unref(&a->at);
 	buf_release(&a->bytes);
 	free(a);
 }
@@ -70,8 +77,10 @@ static void settle(struct worker *w, const struct lease_asked *a, int64_t grant,
 	struct lease_waiting waiting;
 	void *hash = (void *)(uintptr_t)a->hash;
 
-	/* Later than the script ran: what was granted passes no sooner than it may. */
-	leases_granted(w->server->leases, a->hash, a->serial, grant, ahead, clock_now_us() * 1000, &waiting);
+	/* Later than the script ran: what was granted passes no sooner than it may. Who is woken goes by the same time.
+	 */
+	worker_now(w, clock_now_us());
+	leases_granted(w->server->leases, a->hash, a->serial, grant, ahead, w->now_us * 1000, &waiting);
 	for (unsigned i = 0; i < w->server->n_workers; i++) {
 		if (!(waiting.bits[i / 64 % 4] >> i % 64 & 1))
 			continue;
@@ -92,9 +101,9 @@ void lease_lost(struct worker *w, struct request *r)
 
 /* ---- the question ---- */
 
-static struct link *find_link(struct worker *w, int slot)
+static struct link *find_link(struct worker *w, const struct lease_asked *a)
 {
-	struct pool *p = route_master(&w->routes[0], slot);
+	struct pool *p = a->at ? route_pool(w, a->at, false) : route_master(&w->routes[0], a->slot);
 	struct link *l;
 
 	if (!p || pool_is_down(p) || pool_shared(p, 2, w->routes[0].up->conf->target.db, &l) != POOL_OK ||
@@ -110,7 +119,7 @@ static void put_load(struct buf *out)
 
 static bool send_asked(struct worker *w, struct lease_asked *a)
 {
-	struct link *l = find_link(w, a->slot);
+	struct link *l = find_link(w, a);
 	struct buf load = {0};
 	struct request *r;
 
@@ -122,6 +131,8 @@ static bool send_asked(struct worker *w, struct lease_asked *a)
 		buf_release(&load);
 		l->own_scripts |= OWN_SCRIPT_LEASE;
 	}
+	if (a->asking)
+		redirect_send_asking(l);
 	r = request_new(&w->requests);
 	r->flags = REQUEST_LEASE;
 	r->slot = (int16_t)a->slot;
@@ -154,14 +165,29 @@ static bool read_grant(const struct buf *reply, int64_t *grant, int64_t *ahead)
 	return *grant >= 0 && *ahead >= 0 && *ahead < GCRA_FOREVER;
 }
 
-/* The script was flushed, or another server stands there. */
+/* Another node has it. False: which one, only the next map will say. */
+static bool follow(struct lease_asked *a, const struct redirect_to *to)
+{
+	if (!to->node)
+		return false;
+	if (a->at)
+		node_unref(&a->at);
+	a->at = to->node;
+	a->asking = to->asking;
+	return true;
+}
+
+/* The slot is on its way, or the script was flushed, or another server stands there. */
 static bool try_again(struct worker *w, struct link *l, struct lease_asked *a, const struct buf *reply)
 {
-	if (is_error(reply, "MOVED") || is_error(reply, "CLUSTERDOWN") || is_error(reply, "READONLY"))
-		redirect_stale(w, l->pool->server->up);
-	if (a->again || !is_error(reply, "NOSCRIPT"))
+	struct redirect_to to;
+
+	if (a->tries++ >= REDIRECTS_MAX)
 		return false;
-	a->again = true;
+	if (redirect_possible(l) && redirect_read(l, NULL, a->slot, buf_head(reply), buf_len(reply), &to))
+		return follow(a, &to) && send_asked(w, a);
+	if (!is_error(reply, "NOSCRIPT"))
+		return false;
 	l->own_scripts &= (uint8_t)~OWN_SCRIPT_LEASE;
 	return send_asked(w, a);
 }
@@ -203,24 +229,44 @@ static void put_sha(struct buf *b)
 	resp_bulks(b, hex);
 }
 
-bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r)
+static struct lease_asked *asked_new(const struct worker *w, const struct buf *name, const struct lease_result *r)
 {
 	struct lease_asked *a = xcalloc(1, sizeof(*a));
-	struct worker *w = c->w;
-	struct buf name = {0};
 
-	limit_put_name(c, one, &name);
-	a->hash = one->hash;
-	a->serial = r->serial;
-	a->slot = w->routes[0].topo->slots ? (int)hash_slot(buf_head(&name), buf_len(&name)) : -1;
-	resp_array(&a->bytes, 7);
+	a->slot = w->routes[0].topo->slots ? (int)hash_slot(buf_head(name), buf_len(name)) : -1;
+	resp_array(&a->bytes, 8);
 	resp_bulks(&a->bytes, "EVALSHA");
 	put_sha(&a->bytes);
 	resp_bulks(&a->bytes, "1");
-	resp_bulk(&a->bytes, buf_head(&name), buf_len(&name));
+	resp_bulk(&a->bytes, buf_head(name), buf_len(name));
 	put_number(&a->bytes, r->unit_ns);
 	put_number(&a->bytes, r->want_ns);
 	put_number(&a->bytes, r->most_ns);
+	put_number(&a->bytes, r->far_ns);
+	return a;
+}
+
+void lease_owe(struct worker *w, const struct buf *name, int64_t span_ns)
+{
+	/* All of it at once, from when what is owed already is paid; the answer is nobody's. */
+	struct lease_result r = {
+		.unit_ns = span_ns, .want_ns = span_ns, .most_ns = GCRA_FOREVER, .far_ns = GCRA_FOREVER};
+	struct lease_asked *a = asked_new(w, name, &r);
+
+	if (span_ns <= 0 || !send_asked(w, a))
+		asked_free(&a);
+}
+
+bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r)
+{
+	struct worker *w = c->w;
+	struct lease_asked *a;
+	struct buf name = {0};
+
+	limit_put_name(c, one, &name);
+	a = asked_new(w, &name, r);
+	a->hash = one->hash;
+	a->serial = r->serial;
 	buf_release(&name);
 	if (!send_asked(w, a)) {
 		settle(w, a, -1, 0);

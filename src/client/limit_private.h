@@ -15,6 +15,8 @@ struct limit_charge {
 	bool counts;	   /* the first of its command and rule */
 	struct slice name; /* of the key or namespace; borrowed from the call, or the configuration */
 	bool leased;	   /* given by a lease */
+	bool would;	   /* dry_run: it would have been refused, or have waited */
+	bool alone;	   /* shared: the upstream did not answer */
 };
 
 /* Of the command that a worker looks at. */
@@ -22,6 +24,11 @@ struct limit_charges {
 	struct limit_charge *items;
 	size_t n, room;
 	uint64_t seen; /* bits of rules that have charged the command */
+	uint64_t n_commands;
+	struct {
+		uint64_t command; /* of n_commands */
+		uint64_t seen;	  /* bits of rules that have charged it for this namespace */
+	} * namespaces;		  /* by namespace.id; the last one: none */
 };
 
 /* ---- limit_charge.c ---- */
@@ -35,7 +42,16 @@ const char *limit_user(const struct client *c);
 /* Appends the key under which all proxies know whom a charge is about. */
 void limit_put_name(struct client *c, const struct limit_charge *one, struct buf *out);
 
+/* ---- limit_upload.c ---- */
+
+/* The call that was charged is the head of a large one. */
+void limit_upload_begin(struct client *c);
+void limit_upload_forget(struct client *c);
+
 /* ---- limit_lease.c ---- */
+
+/* Takes so much off the budget of this name upstream, whatever is left of it. Should it not be there, it is not. */
+void lease_owe(struct worker *w, const struct buf *name, int64_t span_ns);
 
 /* Asks the upstream for what r wants. False: it is not there. */
 bool lease_ask(struct client *c, const struct limit_charge *one, const struct lease_result *r);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "client/mirror_private.h"
 #include "client/redirect.h"
+#include "client/throttle.h"
 #include "client/unit.h"
 
 #define LATER_US     50000
@@ -106,6 +107,8 @@ static void put(struct copy *copy, const char *bytes, size_t len)
 		drop(copy, why);
 		return;
 	}
+	if (throttle_is(bytes, len))
+		throttle_load(l);
 	if (copy->asking)
 		redirect_send_asking(l);
 	r = request_new(&m->w->requests);
@@ -255,6 +258,24 @@ static void left(struct mirror *m)
 		flush(m);
 }
 
+/* The script of a CL.THROTTLE was flushed there: the copy goes once more, behind it. False: that is not so. */
+static bool lacks_script(struct request *r, struct link *l, const char *line, size_t len)
+{
+	static const char no_script[] = "-NOSCRIPT ";
+	struct copy *copy = (struct copy *)(intptr_t)r->arg;
+	struct buf bytes = {0};
+	bool ours = len > sizeof(no_script) && memcmp(line, no_script, sizeof(no_script) - 1) == 0 &&
+		    outq_peek(&l->out, r->pos, (size_t)r->len, &bytes) &&
+		    throttle_is(buf_head(&bytes), buf_len(&bytes)) && copy->redirects++ < REDIRECTS_MAX;
+
+	if (ours) {
+		l->own_scripts &= (uint8_t)~OWN_SCRIPT_THROTTLE;
+		wait_in(&copy->m->again, copy, buf_head(&bytes), buf_len(&bytes));
+	}
+	buf_release(&bytes);
+	return ours;
+}
+
 /* A redirection in place of an answer: the copy waits to go elsewhere. False: it is none, or one too many. */
 static bool redirected(struct request *r, struct link *l, const char *line, size_t len)
 {
@@ -316,7 +337,8 @@ void mirror_answered(struct request *r, const char *data, size_t len, struct lin
 	if (!done)
 		return;
 	/* What is in front of the reply to EXEC is the error that made it fail. */
-	if (error && redirected(r, l, buf_head(&r->reply), r->error_len > 0 ? r->error_len : buf_len(&r->reply))) {
+	if (error && (redirected(r, l, buf_head(&r->reply), r->error_len > 0 ? r->error_len : buf_len(&r->reply)) ||
+		      lacks_script(r, l, buf_head(&r->reply), buf_len(&r->reply)))) {
 		left(m);
 		return;
 	}

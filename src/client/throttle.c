@@ -13,8 +13,9 @@
 #include "client/unit.h"
 #include "resp/write.h"
 
-#define SHOWN	  128 /* bytes of a wrong argument */
-#define SECOND_NS 1000000000
+#define SHOWN	     128 /* bytes of a wrong argument */
+#define SECOND_NS    1000000000
+#define DOUBLE_EXACT (INT64_C(1) << 53) /* a script has no whole numbers beyond that */
 
 /*
  * ARGV: the interval between two units in ns, max_burst, quantity. All spans are in ns and relative to now, which a
@@ -73,6 +74,27 @@ bool throttle_put_load(const char *sha, size_t len, struct buf *out)
 	return true;
 }
 
+bool throttle_is(const char *bytes, size_t len)
+{
+	static const char head[] = "*7\r\n$7\r\nEVALSHA\r\n$40\r\n";
+	size_t n = sizeof(head) - 1;
+
+	return len > n + strlen(throttle_sha) && memcmp(bytes, head, n) == 0 &&
+	       memcmp(bytes + n, throttle_sha, strlen(throttle_sha)) == 0;
+}
+
+void throttle_load(struct link *l)
+{
+	struct buf load = {0};
+
+	if (l->own_scripts & OWN_SCRIPT_THROTTLE)
+		return;
+	throttle_put_load(throttle_sha, strlen(throttle_sha), &load);
+	forward_own(l, buf_head(&load), buf_len(&load));
+	buf_release(&load);
+	l->own_scripts |= OWN_SCRIPT_THROTTLE;
+}
+
 /* ---- what it says ---- */
 
 /* Unlike Redis's own commands it takes "+5" and "007". */
@@ -129,7 +151,11 @@ static bool read_call(const struct call *call, struct throttle *t, char *text, s
 	t->key = call_arg(call, 1, &t->key_len);
 	if (t->interval_ns == 0)
 		snprintf(text, size, "Cell error: Zero rates are not supported");
-	return t->interval_ns > 0;
+	else if (n[0] >= INT64_MAX / t->interval_ns || n[0] >= DOUBLE_EXACT)
+		snprintf(text, size, "Cell error: Number out of range: %" PRId64, n[0]);
+	else
+		return true;
+	return false;
 }
 
 /* ---- what is sent ---- */
@@ -196,18 +222,12 @@ static enum verdict in_transaction(struct client *c, const struct call *call)
  */
 static enum verdict send_script(struct client *c, const struct call *call)
 {
-	struct buf load = {0};
 	enum verdict verdict;
 	struct link *l;
 
 	if (!client_route(c, call, &l, &verdict))
 		return verdict;
-	if (!(l->own_scripts & OWN_SCRIPT_THROTTLE)) {
-		throttle_put_load(throttle_sha, strlen(throttle_sha), &load);
-		forward_own(l, buf_head(&load), buf_len(&load));
-		buf_release(&load);
-		l->own_scripts |= OWN_SCRIPT_THROTTLE;
-	}
+	throttle_load(l);
 	return forward(c, call, REQUEST_COLLECT | REQUEST_OWN_SCRIPT, NULL, 0);
 }
 

@@ -16,6 +16,12 @@
 extern const char throttle_script[];
 extern const char throttle_sha[]; /* its SHA1 */
 
+/* Whether the request is the script by its SHA1, as CL.THROTTLE is sent. */
+bool throttle_is(const char *bytes, size_t len);
+
+/* Sends the script, where the link has not carried it yet. */
+void throttle_load(struct link *l);
+
 /* Appends what loads the script with this SHA1. False: it is not ours. */
 bool throttle_put_load(const char *sha, size_t len, struct buf *out);
 

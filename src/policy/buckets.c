@@ -2,14 +2,16 @@
 /* See buckets.h. */
 #include "policy/buckets.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
 
-#define WAYS	 8
-#define N_SETS	 ((size_t)1 << 15) /* 262,144 places, 4 MB */
+#define WAYS	 16		   /* so that nearly all places are used before some must be shared */
+#define N_SETS	 ((size_t)1 << 14) /* 262,144 places, 4 MB, as far as they are touched */
 #define N_SHARDS 64
 
 struct bucket {
@@ -25,8 +27,10 @@ struct shard {
 	_Alignas(64) pthread_mutex_t lock; /* over the sets whose number ends alike */
 };
 
+static_assert(BUCKETS_SEED_BYTES == crypto_shorthash_KEYBYTES, "it is the key");
+
 struct buckets {
-	unsigned char seed[crypto_shorthash_KEYBYTES];
+	atomic_uint refs;
 	struct shard shards[N_SHARDS];
 	struct set *sets;
 };
@@ -37,19 +41,25 @@ struct buckets *buckets_new(void)
 
 	if (!b)
 		abort();
-	randombytes_buf(b->seed, sizeof(b->seed));
+	atomic_init(&b->refs, 1);
 	for (size_t i = 0; i < N_SHARDS; i++)
 		pthread_mutex_init(&b->shards[i].lock, NULL);
 	b->sets = xcalloc(N_SETS, sizeof(*b->sets));
 	return b;
 }
 
-void buckets_free(struct buckets **bp)
+struct buckets *buckets_ref(struct buckets *b)
+{
+	atomic_fetch_add(&b->refs, 1);
+	return b;
+}
+
+void buckets_unref(struct buckets **bp)
 {
 	struct buckets *b = *bp;
 
 	*bp = NULL;
-	if (!b)
+	if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
 		return;
 	for (size_t i = 0; i < N_SHARDS; i++)
 		pthread_mutex_destroy(&b->shards[i].lock);
@@ -57,12 +67,12 @@ void buckets_free(struct buckets **bp)
 	free(b);
 }
 
-uint64_t buckets_hash(const struct buckets *b, uint64_t salt, const void *subject, size_t len)
+uint64_t buckets_hash(const unsigned char *seed, uint64_t salt, const void *subject, size_t len)
 {
 	unsigned char hash[crypto_shorthash_BYTES];
 	uint64_t h = 0;
 
-	crypto_shorthash(hash, subject, len, b->seed);
+	crypto_shorthash(hash, subject, len, seed);
 	for (size_t i = 0; i < sizeof(hash); i++)
 		h = h << 8 | hash[i];
 	h ^= salt;

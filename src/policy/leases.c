@@ -36,8 +36,11 @@ struct lease {
 	int64_t next_ask_ns;
 	int64_t interval_ns;
 	int64_t local_until_ns;
+	int64_t room_ns; /* by the last answer there is something to be had again */
 	int64_t want_ns; /* of the last ask */
 	int64_t tolerance_ns;
+	int64_t least_ns;   /* with the schedule further ahead nothing is granted */
+	int64_t tat;	    /* of what passed here: no proxy lets more than burst through at once */
 	int64_t offered_ns; /* what came since, whether it passed or not */
 	int64_t offered;    /* in commands */
 	uint32_t serial;
@@ -140,28 +143,27 @@ static int64_t left_in(const struct span *s, int64_t now_ns)
 	return now_ns < s->void_ns ? s->to - s->from : 0;
 }
 
-/* When what ends at `to` of the schedule may pass. */
-static int64_t turn_of(const struct gcra *g, int64_t to, int64_t now_ns)
+/* Of what is larger than burst all must be there, and it comes when nothing is owed. */
+static int64_t tolerance_for(const struct gcra *g, int64_t need)
 {
-	int64_t turn = to - g->tolerance_ns;
-
-	return turn > now_ns ? turn - now_ns : 0;
+	return need > g->tolerance_ns ? need : g->tolerance_ns;
 }
 
 /* The wait for `need`, which is there; taken or not. */
 static int64_t wait_for(const struct lease *e, const struct gcra *g, int64_t need, int64_t now_ns)
 {
 	int64_t first = left_in(&e->spans[0], now_ns);
+	int64_t to = need <= first ? e->spans[0].from + need : e->spans[1].from + need - first;
+	int64_t turn = to - tolerance_for(g, need);
 
-	if (need <= first)
-		return turn_of(g, e->spans[0].from + need, now_ns);
-	return turn_of(g, e->spans[1].from + need - first, now_ns);
+	return turn > now_ns ? turn - now_ns : 0;
 }
 
 static void take(struct lease *e, int64_t need, int64_t now_ns)
 {
 	int64_t first = left_in(&e->spans[0], now_ns);
 
+	e->tat = (e->tat > now_ns ? e->tat : now_ns) + need;
 	if (need <= first) {
 		e->spans[0].from += need; /* an empty one stays: it may be given back */
 		return;
@@ -194,9 +196,12 @@ static int64_t interval_of(const struct lease *e, int64_t elapsed)
 /* By what came since the last time. */
 static int64_t want_of(const struct lease *e, int64_t elapsed, int64_t need)
 {
+	__int128 want;
+
 	if (elapsed < SURGE)
 		return e->want_ns > need / 2 ? 2 * e->want_ns : need;
-	return (int64_t)((__int128)e->offered_ns * e->interval_ns / elapsed);
+	want = (__int128)e->offered_ns * e->interval_ns / elapsed;
+	return want > GCRA_FOREVER ? GCRA_FOREVER : (int64_t)want;
 }
 
 static int64_t whole(int64_t ns, int64_t unit_ns)
@@ -211,10 +216,14 @@ static void ask(struct lease *e, const struct gcra *g, int64_t unit_ns, int64_t 
 
 	if (elapsed >= SURGE)
 		e->interval_ns = interval_of(e, elapsed);
+	e->least_ns = g->tolerance_ns + LEASE_AHEAD * e->interval_ns - unit_ns;
+	out->far_ns = unit_ns == 1 ? GCRA_FOREVER : g->tolerance_ns + LEASE_AHEAD * INTERVAL_MAX;
+	if (need > g->tolerance_ns)
+		unit_ns = need; /* all of it, or nothing */
 	/* Of the rate no more than the interval gives; of what is saved up an eighth, for there are others. */
 	most = e->interval_ns > g->tolerance_ns / 8 ? e->interval_ns : g->tolerance_ns / 8;
 	e->want_ns = whole(clamp(want_of(e, elapsed, need), need, most > need ? most : need), unit_ns);
-	e->tolerance_ns = g->tolerance_ns;
+	e->tolerance_ns = tolerance_for(g, need);
 	e->asked_ns = now_ns;
 	e->offered = 0;
 	e->offered_ns = 0;
@@ -222,7 +231,7 @@ static void ask(struct lease *e, const struct gcra *g, int64_t unit_ns, int64_t 
 	out->ask = true;
 	out->unit_ns = unit_ns;
 	out->want_ns = e->want_ns;
-	out->most_ns = g->tolerance_ns + LEASE_AHEAD * e->interval_ns;
+	out->most_ns = e->tolerance_ns + LEASE_AHEAD * e->interval_ns;
 	out->serial = ++e->serial;
 }
 
@@ -254,8 +263,23 @@ static void lack(struct lease *e, const struct gcra *g, int64_t unit_ns, int64_t
 		pending(e, now_ns, waits_here, out);
 	} else {
 		out->verdict = LEASE_REFUSED;
-		out->ns = e->next_ask_ns - now_ns;
+		out->ns = (e->room_ns > e->next_ask_ns ? e->room_ns : e->next_ask_ns) - now_ns;
 	}
+}
+
+/* What it has leased may come in how long; out of what passed here lately, too. */
+static int64_t own_wait(const struct lease *e, const struct gcra *g, int64_t n, int64_t need, int64_t now_ns)
+{
+	int64_t wait = wait_for(e, g, need, now_ns), own = gcra_wait(g, e->tat, now_ns, n);
+
+	return wait > own ? wait : own;
+}
+
+static int64_t need_of(const struct gcra *g, int64_t n)
+{
+	int64_t span = gcra_span(g, n);
+
+	return span > 0 ? span : 1;
 }
 
 void leases_take(struct leases *l, uint64_t hash, const struct gcra *g, int64_t unit_ns, int64_t n, int64_t now_ns,
@@ -263,17 +287,17 @@ void leases_take(struct leases *l, uint64_t hash, const struct gcra *g, int64_t 
 {
 	struct shard *shard;
 	struct lease *e = find_or_make(lock_set(l, hash, &shard), hash, now_ns);
-	int64_t need = clamp(gcra_span(g, n), 1, g->tolerance_ns);
+	int64_t need = need_of(g, n);
 
 	*out = (struct lease_result){.verdict = LEASE_LOCAL};
 	if (e) {
-		e->offered_ns += need;
+		e->offered_ns += e->offered_ns < GCRA_FOREVER ? need : 0;
 		e->offered++;
 		look_at_time(e, now_ns);
 		if (left(e, now_ns) < need) {
 			lack(e, g, unit_ns, need, now_ns, waits_here, out);
 		} else {
-			out->ns = wait_for(e, g, need, now_ns);
+			out->ns = own_wait(e, g, n, need, now_ns);
 			out->verdict = out->ns <= max_wait_ns ? LEASE_TAKEN : LEASE_REFUSED;
 			if (out->verdict == LEASE_TAKEN)
 				take(e, need, now_ns);
@@ -291,9 +315,11 @@ void leases_give_back(struct leases *l, uint64_t hash, const struct gcra *g, int
 	struct shard *shard;
 	struct lease *e = find(lock_set(l, hash, &shard), hash);
 
+	if (e)
+		e->tat -= need_of(g, n);
 	/* Where there is no span it is lost: less passes, never more. */
 	if (e && e->spans[0].to > 0)
-		e->spans[0].from -= clamp(gcra_span(g, n), 1, g->tolerance_ns);
+		e->spans[0].from -= need_of(g, n);
 	pthread_mutex_unlock(&shard->lock);
 }
 
@@ -321,12 +347,14 @@ static bool is_used_up(const struct lease *e, int64_t grant_ns, int64_t ahead_ns
 	return grant_ns == 0 || (grant_ns > 0 && grant_ns < e->want_ns && ahead_ns + grant_ns > e->tolerance_ns);
 }
 
-/* An interval, but not in step with others who share the budget. */
-static int64_t pause_of(const struct lease *e)
+/* After an interval, and when there is room, but not in step with others who share the budget. */
+static int64_t next_ask_of(const struct lease *e)
 {
-	int64_t chance = (int64_t)(e->hash * e->serial >> 56);
+	int64_t chance = e->interval_ns * (int64_t)(e->hash * e->serial >> 56) / 512;
+	int64_t room = clamp(e->room_ns, e->asked_ns, e->asked_ns + INTERVAL_MAX);
+	int64_t interval = e->asked_ns + e->interval_ns * 3 / 4;
 
-	return e->interval_ns * 3 / 4 + e->interval_ns * chance / 512;
+	return (room > interval ? room : interval) + chance;
 }
 
 void leases_granted(struct leases *l, uint64_t hash, uint32_t serial, int64_t grant_ns, int64_t ahead_ns,
@@ -344,8 +372,9 @@ void leases_granted(struct leases *l, uint64_t hash, uint32_t serial, int64_t gr
 			e->local_until_ns = now_ns + LOCAL_FOR;
 		else if (grant_ns > 0)
 			put(e, grant_ns, now_ns + ahead_ns, now_ns);
+		e->room_ns = grant_ns < 0 ? 0 : now_ns + ahead_ns + grant_ns - e->least_ns;
 		if (is_used_up(e, grant_ns, ahead_ns))
-			e->next_ask_ns = e->asked_ns + pause_of(e);
+			e->next_ask_ns = next_ask_of(e);
 	}
 	pthread_mutex_unlock(&shard->lock);
 }

@@ -9,7 +9,7 @@
  * Whatever passes takes its span off the front of what was leased, and passes no earlier than the bucket as a whole
  * would let it (tolerance before the end of its span). So all proxies together never pass more than the budget, over
  * any time from the first: what is granted is granted once. Leased in advance is at most LEASE_AHEAD intervals; what is
- * not used in a second is void.
+ * not used in a second is void. Until then it may come late, so each proxy may pass burst at once, and none more.
  *
  * How much to lease is what was asked for lately, in an interval of a tenth of a second or so. When nothing is saved up
  * any more, and less is granted than was wanted, nothing is asked before the interval is over: refusing costs no round
@@ -44,6 +44,7 @@ struct lease_result {
 	int64_t unit_ns; /* what is granted is a multiple of this */
 	int64_t want_ns;
 	int64_t most_ns; /* the schedule may be ahead of now by no more */
+	int64_t far_ns;	 /* if it is ahead by more than that, another clock or another rate has made it */
 	uint32_t serial;
 };
 

@@ -81,6 +81,20 @@ struct limits *limits_new(const struct config *config)
 	return l;
 }
 
+static struct buckets *buckets_of(const struct limits *l, const char *identity)
+{
+	for (size_t i = 0; l && i < l->n; i++)
+		if (strcmp(l->rules[i].identity, identity) == 0)
+			return buckets_ref(l->rules[i].buckets);
+	return buckets_new();
+}
+
+void limits_adopt(struct limits *l, const struct limits *old)
+{
+	for (size_t i = 0; l && i < l->n; i++)
+		l->rules[i].buckets = buckets_of(old, l->rules[i].identity);
+}
+
 void limits_free(struct limits **lp)
 {
 	struct limits *l = *lp;
@@ -89,6 +103,7 @@ void limits_free(struct limits **lp)
 	if (!l)
 		return;
 	for (size_t i = 0; i < l->n; i++) {
+		buckets_unref(&l->rules[i].buckets);
 		free(l->rules[i].identity);
 		free(l->rules[i].choices);
 	}

@@ -3,7 +3,8 @@
  * The rules of [[rate_limit]], made ready: which rules want which command, as a set of bits for each, so that a command
  * that none wants costs one look.
  *
- * Built with the configuration that it points into. Immutable but for what is said in the log. Any thread.
+ * Built with the configuration that it points into. Immutable, once it is in force, but for what is owed and what is
+ * said in the log. Any thread.
  */
 #ifndef KEYWEIR_LIMITS_H
 #define KEYWEIR_LIMITS_H
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "command/choice.h"
 #include "config/config.h"
+#include "policy/buckets.h"
 #include "policy/gcra.h"
 
 struct limit_rule {
@@ -24,6 +26,7 @@ struct limit_rule {
 	int64_t unit_ns;     /* shared: what is leased is a multiple of it */
 	bool by_key;	     /* which keys a command has says whether it is concerned, or for whom */
 	char *identity;	     /* what its state is kept under: another rate, another state */
+	struct buckets *buckets;
 	struct command_choice *choices;
 	size_t n_choices;
 	struct log_limit log;
@@ -42,6 +45,9 @@ struct limits {
 /* NULL: there are no rules. */
 struct limits *limits_new(const struct config *config);
 void limits_free(struct limits **l);
+
+/* It is to be in force: what is owed to rules that old (NULL: none) has as well goes on. Either may be NULL. */
+void limits_adopt(struct limits *l, const struct limits *old);
 
 /* The rules that want a command that was learnt. */
 uint64_t limits_of_learnt(const struct limits *l, const struct command *cmd);

@@ -11,7 +11,7 @@ from harness.cluster import Cluster
 from harness.limits import passed, rule, told
 from harness.namespaces import Bound
 from harness.resp import Conn, RespError, encode, parse
-from harness.servers import Keyweir, Redis, calls_of, wait_until
+from harness.servers import KEYWEIR, Keyweir, Redis, calls_of, wait_until
 
 REFUSED = b"-RATELIMITED rate limit reached (%s), retry after "
 
@@ -103,6 +103,31 @@ def test_bytes(limited):
         reply = conn.cmd("GET", "k")
         assert 1000 < int(re.search(r"after (\d+) ms", reply)[1]) < 2100, reply
         assert conn.cmd("SET", "big", "y" * 600000).startswith("RATELIMITED") and conn.cmd("PING") == "PONG"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("delay", [False, True])
+def test_bytes_that_were_still_to_come(limited, redis, shared, delay):
+    """A request that streams through is paid for as a whole, however many arguments it has."""
+    more = {"shared": True} if shared else {}
+    more.update({"action": "delay", "max_delay": "100ms"} if delay else {})
+    with limited(rule("a", "1mb/s", 100000, per="all", cost="bytes", **more)).client() as conn:
+        for words in (["RPUSH", "l"] + ["y" * 290000] * 20, ["RPUSH", "m"] + ["z" * 100] * 55000, ["SET", "s", "y" * 6000000]):
+            began, size = time.monotonic(), len(encode(*words))
+            assert conn.cmd(*words) in (20, 55000, "OK")
+            if shared: # this proxy may have leased something ahead, but it is paid
+                assert 1000 * (size - 100000) / 2 ** 20 - 500 < redis.cmd("PTTL", "keyweir:limit:a:") < 1000 * size / 2 ** 20 + 2500
+                redis.cmd("DEL", "keyweir:limit:a:")
+                time.sleep(2.5)
+            else:
+                reply = conn.cmd("SET", "probe", "p" * 90000)
+                assert int(re.search(r"after (\d+) ms", reply)[1]) > 1000 * (size - 100000) / 2 ** 20 - 1500
+                wait_until(lambda: conn.cmd("SET", "probe", "p" * 90000) == "OK", timeout=20)
+                assert abs(time.monotonic() - began - (size - 10000) / 2 ** 20) < 1.5, words[1]
+                time.sleep(1)
+            redis.cmd("DEL", "l", "m", "s")
+        if shared:
+            assert told(conn, "a", "decided_alone") == 0
 
 
 # ---- what, and for whom ----
@@ -363,6 +388,35 @@ def test_dry_run(limited):
         assert passed(conn, ["GET", "x"], 9) == 5
         assert told(conn, "dry", "would_refuse") >= 3 and told(conn, "dry", "rejected") == 0 and told(conn, "dry", "dry_run") == 1
         assert told(conn, "real", "rejected") == 4
+
+
+def test_a_whole_transaction_pays_for_each_of_its_commands(limited, redis):
+    config = rule("n", "1/h", 5, per="namespace", commands=["set"]) + "[namespace.a]\n"
+    with limited(config).client() as conn:
+        tx = [["MULTI"]] + [["SET", "a:%d" % i, 1] for i in range(3)] + [["EXEC"]]
+        assert parse(conn.pipeline(tx)[-1]) == ["OK"] * 3
+        assert parse(conn.pipeline(tx)[-1]).startswith("EXECABORT") and redis.cmd("DBSIZE") == 3
+
+
+def test_many_keys_of_several_namespaces(limited):
+    config = rule("k", "1gb/s", per="key") + rule("n", "1/h", 9, per="namespace") + "[namespace.a]\n[namespace.b]\n"
+    with limited(config).client() as conn:
+        began, n = time.monotonic(), 60000 if "san" not in KEYWEIR else 6000
+        assert conn.cmd("EXISTS", *("%s:%d" % (ns, i) for ns in "abc" for i in range(n))) == 0
+        assert time.monotonic() - began < 5
+        assert conn.cmd("EXISTS", *("%s:%d" % (ns, i) for i in range(8) for ns in "abc")) == 0
+        assert told(conn, "n", "allowed") == 2
+
+
+def test_a_flood_of_one_rule_leaves_others_alone(limited):
+    """More keys than a table has places owe a day's debt to one rule: nobody owes it to another."""
+    config = rule("slow", "1/d", 1, per="key", commands=["exists"]) + rule("fast", "1000/s", 10, per="key", commands=["get"])
+    with limited(config).client() as conn:
+        for i in range(300):
+            conn.cmd("EXISTS", *("k%d" % (i * 1000 + j) for j in range(1000)))
+        assert told(conn, "slow", "rejected") > 10, "its table is full"
+        assert conn.cmd("EXISTS", "k0", "k1").startswith("RATELIMITED"), "and nobody is forgotten"
+        assert all(parse(r) is None for r in conn.pipeline([["GET", "u%d" % i] for i in range(1000)]))
 
 
 def test_connections(limited):

@@ -13,7 +13,7 @@ from harness.namespaces import Bound
 from harness.old import OldRedis, binary
 from harness.resp import RespError, parse
 from harness.sentinel import SentinelSet
-from harness.servers import TOP, Keyweir, Redis
+from harness.servers import TOP, Keyweir, Redis, wait_until
 
 SHOP = """
 [namespace.product]
@@ -112,6 +112,10 @@ def test_errors(conn, direct):
         assert conn.cmd("CL.THROTTLE", "k", 1, *zero) == "Cell error: Zero rates are not supported"
     assert conn.cmd("CL.THROTTLE", "k", -1, 1, 1) == "Cell error: Number out of range: -1"
     assert conn.cmd("CL.THROTTLE", "k", 1, 1, 10 ** 11) == "Cell error: Number out of range: 100000000000"
+    for burst, count in ((2 ** 63 - 2, 1), (10 ** 10, 1), (2 ** 53, 10 ** 9)): # more than a time in ns holds, or a script's number
+        assert conn.cmd("CL.THROTTLE", "k", burst, count, 1) == "Cell error: Number out of range: %d" % burst
+    assert conn.cmd("CL.THROTTLE", "k", 2 ** 53 - 1, 10 ** 9, 1, 0) == [0, 2 ** 53, 2 ** 53, -1, 0]
+    assert conn.cmd("CL.THROTTLE", "k", 1, 1, 10 ** 9, 2 ** 63 - 2) == [1, 2, 2, -1, 0], "a quantity that can never be had"
     assert len(conn.cmd("CL.THROTTLE", "k", "y" * 1000, 1, 1)) < 200
     assert direct.cmd("EXISTS", "k") == 0
     direct.cmd("SET", "word", "w"), direct.cmd("RPUSH", "alist", 1)
@@ -226,6 +230,24 @@ def test_under_sentinel():
         while isinstance(reply := conn.cmd("CL.THROTTLE", "k", 1, 1, 60), RespError) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert reply[:2] == [1, 2], "a replica has what the script wrote, and knows the script"
+
+
+def test_a_mirror_counts_as_well():
+    with Redis() as redis, Redis() as other:
+        tables = 'mirror_to = "other"\n[upstream.other]\nurl = "redis://127.0.0.1:%d"\n' % other.port
+        with Keyweir(redis, tables) as proxy, proxy.client() as conn:
+            conn.pipeline([["CL.THROTTLE", "k", 5, 1, 600]] * 3)
+            wait_until(lambda: other.cmd("EXISTS", "k") == 1)
+            other.cmd("SCRIPT", "FLUSH")
+            conn.pipeline([["CL.THROTTLE", "k%d" % i, 5, 1, 600] for i in range(20)] + [["SET", "last", 1]])
+            wait_until(lambda: other.cmd("EXISTS", "last") == 1)
+            assert sorted(redis.cmd("KEYS", "*")) == sorted(other.cmd("KEYS", "*"))
+            assert abs(redis.cmd("PTTL", "k") - other.cmd("PTTL", "k")) < 5000
+            sha = conn.cmd("SCRIPT", "LOAD", "return redis.call('INCR', KEYS[1])").decode()
+            other.cmd("SCRIPT", "FLUSH")
+            assert conn.cmd("EVALSHA", sha, 1, "n") == 1 and conn.cmd("SET", "end", 1) == "OK"
+            wait_until(lambda: other.cmd("EXISTS", "end") == 1)
+            assert other.cmd("EXISTS", "n") == 0, "what an application loaded is its own business"
 
 
 def test_it_is_no_more_than_a_script_to_others(conn, direct):
