@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "client/client.h"
 #include "client/limit_private.h"
@@ -192,6 +193,22 @@ static bool try_again(struct worker *w, struct link *l, struct lease_asked *a, c
 	return send_asked(w, a);
 }
 
+/* Only its first word: a user may be named behind it. */
+static void say_refused(const struct buf *reply)
+{
+	static struct log_limit limit;
+	size_t len = buf_len(reply);
+	const char *text = buf_head(reply);
+	size_t n = 0;
+
+	while (n < len && text[n] > ' ')
+		n++;
+	if (log_limit_pass(&limit))
+		log_warn("Shared rate limits: upstream main does not run their script (%.*s): each proxy limits for "
+			 "itself",
+			 (int)(n > 0 ? n - 1 : 0), n > 0 ? text + 1 : "");
+}
+
 void lease_answered(struct request *r, const char *data, size_t len, struct link *l, bool done)
 {
 	struct lease_asked *a = (struct lease_asked *)(intptr_t)r->arg;
@@ -203,8 +220,10 @@ void lease_answered(struct request *r, const char *data, size_t len, struct link
 		return;
 	if (l->rf.type == '-' && try_again(l->w, l, a, &r->reply))
 		return;
-	if (!read_grant(&r->reply, &grant, &ahead))
+	if (!read_grant(&r->reply, &grant, &ahead)) {
+		say_refused(&r->reply);
 		grant = -1;
+	}
 	settle(l->w, a, grant, ahead);
 	asked_free(&a);
 }

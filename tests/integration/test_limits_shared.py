@@ -295,6 +295,13 @@ def test_the_script_is_flushed():
         assert passed(conn, ["GET", "a"], 10) == 10 and told(conn, "r", "decided_alone") > 0, "what is no budget is none"
 
 
+def test_redis_refuses_the_script():
+    with Redis(["--rename-command", "EVALSHA", ""]) as redis, Keyweir(redis, rule("r", "10/d", burst=3, shared=True, per="all")) as keyweir:
+        with keyweir.client() as conn:
+            assert passed(conn, ["GET", "k"], 10) == 3
+        wait_until(lambda: "upstream main does not run their script (ERR): each proxy limits for itself" in keyweir.log(), what="it is told")
+
+
 def test_a_reload_and_a_leaving_client():
     with Redis() as redis, Keyweir(redis, rule("r", "10/s", 5, per="all", shared=True, action="delay", max_delay="10s")) as proxy:
         clients = [proxy.client() for _ in range(20)]
