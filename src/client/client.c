@@ -67,7 +67,6 @@ void client_new(struct worker *w, int fd, struct tls *tls, const char *bound_nam
 	list_append(&w->clients, &c->node);
 	list_init(&c->dirty);
 	list_init(&c->resume);
-	list_init(&c->limit_node);
 	list_init(&c->place.node);
 	c->place.resume = place_resume;
 	c->w = w;

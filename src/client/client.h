@@ -88,7 +88,7 @@ struct client_extra {
 	struct unit *unit;		   /* a transaction that is kept here, see unit.h */
 	struct fix *tx_fix;		   /* what EXEC's reply needs, see policy.h */
 	struct near_touched *near_tx;	   /* what EXEC writes, see near.h */
-	struct event *limit_timer;	   /* when WAIT_LIMIT is over */
+	struct limit_wait *limit_wait;	   /* for rate limits, see limit_private.h */
 	struct limit_upload *limit_upload; /* what its large request has paid, see limit_upload.c */
 };
 
@@ -99,10 +99,9 @@ struct lane {
 };
 
 struct client {
-	struct list node;	/* worker.clients or dying_clients */
-	struct list dirty;	/* worker.dirty_clients */
-	struct list resume;	/* worker.resume */
-	struct list limit_node; /* worker.limit_waiting */
+	struct list node;   /* worker.clients or dying_clients */
+	struct list dirty;  /* worker.dirty_clients */
+	struct list resume; /* worker.resume */
 	struct worker *w;
 	struct view view; /* what its names mean; renewed with every snapshot */
 	char *bound_name; /* the namespace of its listener; NULL: an ordinary one */
@@ -160,10 +159,7 @@ struct client {
 	int64_t wrote_us;   /* its last write: reads go to the master for a while */
 	struct link *bound; /* dedicated link it holds */
 	const struct command *last_cmd;
-	int64_t limit_until_us; /* the turn of the command that has paid */
-	int64_t limit_since_us; /* since when it waits for leases; 0: it does not */
-	uint64_t limit_hash;	/* of the lease that it waits for */
-	uint64_t address_hash;	/* for rate limits; 0: not asked for yet */
+	uint64_t address_hash; /* for rate limits; 0: not asked for yet */
 	int64_t created_us;
 	int64_t active_us; /* last command */
 	int64_t stalled_us;

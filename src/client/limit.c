@@ -22,6 +22,12 @@
 
 /* ---- taking it ---- */
 
+/* NULL: it never had to wait. */
+static struct limit_wait *wait_of(const struct client *c)
+{
+	return c->extra ? c->extra->limit_wait : NULL;
+}
+
 static int64_t now_ns(const struct client *c)
 {
 	return c->w->now_us * 1000;
@@ -118,7 +124,9 @@ static void take_local(struct client *c, struct limit_charge *one, int64_t max_w
 /* How long the command waits already. */
 static int64_t waited_ns(const struct client *c)
 {
-	return c->limit_since_us > 0 ? (c->w->now_us - c->limit_since_us) * 1000 : 0;
+	const struct limit_wait *wait = wait_of(c);
+
+	return wait && wait->since_us > 0 ? (c->w->now_us - wait->since_us) * 1000 : 0;
 }
 
 static void take_leased(struct client *c, struct limit_charge *one, int64_t max_wait, struct ruling *ruling)
@@ -215,35 +223,49 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		client_resume_soon(c);
 }
 
-static enum verdict wait_us(struct client *c, int64_t us)
+static struct limit_wait *make_wait(struct client *c)
 {
 	struct client_extra *x = client_extra(c);
+
+	if (!x->limit_wait) {
+		x->limit_wait = xcalloc(1, sizeof(*x->limit_wait));
+		x->limit_wait->client = c;
+		x->limit_wait->timer = evtimer_new(c->w->base, on_timer, c);
+		list_init(&x->limit_wait->node);
+	}
+	return x->limit_wait;
+}
+
+static enum verdict wait_us(struct limit_wait *wait, int64_t us)
+{
 	struct timeval tv = {us / 1000000, us % 1000000};
 
-	if (!x->limit_timer)
-		x->limit_timer = evtimer_new(c->w->base, on_timer, c);
-	if (!x->limit_timer || evtimer_add(x->limit_timer, &tv) < 0)
-		client_close(c);
-	return client_wait_for(c, WAIT_LIMIT);
+	if (!wait->timer || evtimer_add(wait->timer, &tv) < 0)
+		client_close(wait->client);
+	return client_wait_for(wait->client, WAIT_LIMIT);
 }
 
 /* For its turn, which is certain. */
 static enum verdict wait_for_turn(struct client *c, int64_t until_us)
 {
+	struct limit_wait *wait = make_wait(c);
+
 	c->limit_passed = true;
-	c->limit_until_us = until_us;
-	return wait_us(c, until_us - c->w->now_us);
+	wait->until_us = until_us;
+	return wait_us(wait, until_us - c->w->now_us);
 }
 
 /* For an answer of the upstream, or for the time to ask it. */
 static enum verdict wait_for_lease(struct client *c, uint64_t hash, int64_t ns)
 {
-	if (c->limit_since_us == 0)
-		c->limit_since_us = c->w->now_us;
-	c->limit_hash = hash;
-	if (!list_is_linked(&c->limit_node))
-		list_append(&c->w->limit_waiting, &c->limit_node);
-	return wait_us(c, ns / 1000 + 1);
+	struct limit_wait *wait = make_wait(c);
+
+	if (wait->since_us == 0)
+		wait->since_us = c->w->now_us;
+	wait->hash = hash;
+	if (!list_is_linked(&wait->node))
+		list_append(&c->w->limit_waiting, &wait->node);
+	return wait_us(wait, ns / 1000 + 1);
 }
 
 void limit_wake(struct worker *w, void *arg)
@@ -252,24 +274,28 @@ void limit_wake(struct worker *w, void *arg)
 
 	worker_now(w, clock_now_us());
 	LIST_EACH (pos, next, &w->limit_waiting) {
-		struct client *c = container_of(pos, struct client, limit_node);
+		struct limit_wait *wait = container_of(pos, struct limit_wait, node);
 
-		if (c->limit_hash != hash)
+		if (wait->hash != hash)
 			continue;
 		list_remove(pos);
-		if (c->wait == WAIT_LIMIT)
-			client_resume_soon(c);
+		if (wait->client->wait == WAIT_LIMIT)
+			client_resume_soon(wait->client);
 	}
 }
 
 void limit_forget(struct client *c)
 {
-	if (c->extra && c->extra->limit_timer)
-		event_free(c->extra->limit_timer);
-	if (c->extra)
-		c->extra->limit_timer = NULL;
+	struct limit_wait *wait = wait_of(c);
+
 	limit_upload_forget(c);
-	list_remove(&c->limit_node);
+	if (!wait)
+		return;
+	if (wait->timer)
+		event_free(wait->timer);
+	list_remove(&wait->node);
+	free(wait);
+	c->extra->limit_wait = NULL;
 }
 
 /* ---- a command ---- */
@@ -277,11 +303,13 @@ void limit_forget(struct client *c)
 /* It has paid, and if it was gathered since for what was known of it. */
 static bool is_its_turn(struct client *c, const struct call *call, enum verdict *verdict)
 {
+	const struct limit_wait *wait = wait_of(c);
+
 	if (c->extra && c->extra->limit_upload && !call->partial)
 		limit_upload_end(c, (int64_t)call->len);
-	if (c->w->now_us >= c->limit_until_us)
+	if (!wait || c->w->now_us >= wait->until_us)
 		return true;
-	*verdict = wait_for_turn(c, c->limit_until_us);
+	*verdict = wait_for_turn(c, wait->until_us);
 	return false;
 }
 
@@ -303,14 +331,16 @@ static bool lacks_keys(const struct client *c, const struct call *call, uint64_t
 /* What the rules say is done. True: it goes on. */
 static bool carry_out(struct client *c, const struct call *call, const struct ruling *ruling, enum verdict *verdict)
 {
+	struct limit_wait *wait = wait_of(c);
+
 	*verdict = CALL_DONE;
 	if (ruling->what == RULING_PENDING) {
 		*verdict = wait_for_lease(c, ruling->hash, ruling->ns);
 		return false;
 	}
-	if (c->limit_since_us > 0) {
-		c->limit_since_us = 0;
-		list_remove(&c->limit_node);
+	if (wait && wait->since_us > 0) {
+		wait->since_us = 0;
+		list_remove(&wait->node);
 	}
 	count_ruled(c);
 	if (ruling->what == RULING_REFUSE) {
@@ -390,12 +420,12 @@ bool limit_passes_run(struct client *c, const char *p, size_t len, unsigned n)
 static void wake_all(struct worker *w)
 {
 	LIST_EACH (pos, next, &w->limit_waiting) {
-		struct client *c = container_of(pos, struct client, limit_node);
+		struct limit_wait *wait = container_of(pos, struct limit_wait, node);
 
 		list_remove(pos);
-		c->limit_since_us = 0;
-		if (c->wait == WAIT_LIMIT)
-			client_resume_soon(c);
+		wait->since_us = 0;
+		if (wait->client->wait == WAIT_LIMIT)
+			client_resume_soon(wait->client);
 	}
 }
 

@@ -31,6 +31,16 @@ struct limit_charges {
 	} * namespaces;		  /* by namespace.id; the last one: none */
 };
 
+/* Of a client that had to wait (WAIT_LIMIT) once. */
+struct limit_wait {
+	struct list node; /* worker.limit_waiting */
+	struct client *client;
+	struct event *timer;
+	int64_t until_us; /* the turn of the command that has paid */
+	int64_t since_us; /* since when it waits for leases; 0: it does not */
+	uint64_t hash;	  /* of the lease that it waits for */
+};
+
 /* ---- limit_charge.c ---- */
 
 /* Adds what the call takes. */
